@@ -1,0 +1,41 @@
+# diffmatch-bench: `make help` lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+DATASET ?= acdc
+METHOD ?= diffmatch
+SEED ?= 0
+PRESET ?= quick
+OUT ?= runs
+PLUGINS := $(wildcard datasets/*/pyproject.toml)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup bench report test lint clean
+
+help:  ## this list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(READY)  ## one virtual environment with everything, pinned (.venv)
+
+$(READY): pyproject.toml constraints.txt $(PLUGINS)
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@PATH="$(CURDIR)/$(BIN):$$PATH" UV_LINK_MODE=copy uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+		--editable '.[dev]' $(foreach p,$(PLUGINS),--editable $(dir $(p)))
+	@touch $@
+
+bench: $(READY)  ## train, score and report one run: DATASET=acdc LABELS=3 [METHOD=] [SEED=] [PRESET=quick|paper] [DATA=dir] [OUT=runs] [ARGS=]
+	@$(BIN)/diffmatch bench $(DATASET) $(if $(LABELS),--labels $(LABELS)) --method $(METHOD) --seed $(SEED) --preset $(PRESET) \
+		$(if $(DATA),--data $(DATA)) --out $(OUT) $(ARGS)
+
+report: $(READY)  ## one offline page of all runs under OUT
+	@$(BIN)/diffmatch report $(OUT) --out report
+
+test: $(READY)  ## the test suite
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: $(READY)  ## ruff and mypy
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+
+clean:  ## remove the virtual environment and build leftovers (runs stay)
+	rm -rf .venv build *.egg-info datasets/*/*.egg-info

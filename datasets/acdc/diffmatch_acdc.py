@@ -1,0 +1,312 @@
+"""ACDC: short-axis cardiac cine MRI, left and right ventricle and myocardium at end diastole and end systole.
+
+Two layouts are read, and an item has the same id in both, so that split hashes agree:
+
+* raw: `training/patient###/{Info.cfg, patient###_frame##.nii.gz, patient###_frame##_gt.nii.gz}` as the challenge hands it out;
+* h5: `data/slices/patient###_frame01_slice_1.h5` and `data/patient###_frame01.h5` as SSL4MIS and UniMatch prepare it.
+
+Ids follow the community's lists: frame 01 is end diastole, 02 end systole, slices count from 1.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import h5py
+import nibabel as nib
+import numpy as np
+from diffmatch_acdc_phantom import write_patient
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    ForegroundThirds,
+    InputError,
+    Item,
+    Mask,
+    Protocol,
+    Published,
+    Recipe,
+    Sample,
+    SplitName,
+    map_labels,
+)
+
+LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
+
+# The lists of SSL4MIS (data/ACDC/{val,test}.list), the same in UniMatch: 70/10/20 of the 100 public training patients.
+VAL = frozenset((2, 19, 28, 30, 39, 45, 78, 82, 85, 87))
+TEST = frozenset((1, 7, 8, 11, 13, 22, 24, 33, 52, 59, 64, 65, 66, 68, 75, 80, 81, 83, 84, 93))
+PATIENTS = range(1, 101)
+
+# Their labelled patients (UniMatch, splits/acdc/{1,3,7}/labeled.txt; SSL4MIS: the first 32, 68 and 136 lines of train_slices.list).
+BUDGETS = {"1": (99,), "3": (38, 50, 99), "7": (21, 38, 49, 50, 58, 99, 100)}
+
+WHERE = (
+    "get it from https://www.creatis.insa-lyon.fr/Challenge/acdc and unpack it so that DIR/training/patient001/ exists "
+    "(or take the prepared h5 files of SSL4MIS: DIR/data/slices/, DIR/data/patient001_frame01.h5)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an item's pixels are.
+
+    Attributes:
+        key: what the decoded array is cached under.
+        mask: None where there is none; the same file as `image` in the h5 layout.
+        spacing: millimetres (z, y, x); None in the h5 layout, which has lost it.
+        plane: the slice within the volume; None for the whole array.
+    """
+
+    key: str
+    image: Path
+    mask: Path | None
+    spacing: tuple[float, ...] | None = None
+    plane: int | None = None
+
+
+class ACDC(Domain):
+    """100 patients, two labelled volumes each; training items are slices, val and test items are volumes.
+
+    Args:
+        root: the folder with `training/` or `data/`, or one of these two itself.
+
+    Raises:
+        InputError: neither layout is there.
+    """
+
+    card = Card(
+        version=1,
+        name="acdc",
+        title="ACDC cardiac MRI",
+        modality="short-axis cine MRI",
+        classes=(
+            ClassInfo(name="background", color=(0, 0, 0)),
+            ClassInfo(name="right ventricle", color=(0, 114, 178)),
+            ClassInfo(name="myocardium", color=(240, 228, 66)),
+            ClassInfo(name="left ventricle", color=(213, 94, 0)),
+        ),
+        channels=1,
+        label_unit="cases",
+        budgets=tuple(BUDGETS),
+        protocols=(
+            Protocol(name="test40", title="Dice per volume, 40 test volumes", mode="volume"),
+            Protocol(name="unimatch60", title="Dice per volume, val and test volumes together", mode="volume", splits=("val", "test")),
+        ),
+        metric="mean_dice",
+        head_tail=ForegroundThirds(),
+        foreground_calibration=True,
+        licence="CC BY-NC-SA 4.0",
+        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and Diagnosis: "
+        "Is the Problem Solved?, IEEE Transactions on Medical Imaging 37(11), 2018",
+        source=WHERE,
+        note="the 50 patients of testing/ are not part of this protocol and are not read",
+    )
+    # Where the paper is silent: UniMatch's published ACDC settings (2D U-Net, 256 x 256, SGD 0.01, batch 12, 300 epochs).
+    recipe = Recipe(
+        paper={
+            "network.decoder": "unet",
+            "network.encoder": "plain16",
+            "network.stride": 2,
+            "data.resize": 256,
+            "data.crop": 256,
+            "data.scale": (1.0, 1.0),
+            "data.flip": "rot90",
+            "data.rotate": 20.0,
+            "data.mean": (0.0,),
+            "data.std": (1.0,),
+            "train.lr": 0.01,
+            "train.batch": 12,
+            "train.epochs": 300,
+            "train.loss": "ce_dice",
+        },
+        quick={
+            "network.encoder": "plain8",
+            "network.dim": 32,
+            "data.resize": 96,
+            "data.crop": 96,
+            "train.batch": 6,
+            "train.steps": 400,
+        },
+    )
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        for folder in (root / "training", root / "database" / "training", root):
+            if any(_number(path.name) for path in folder.glob("patient???")):
+                self.folder, self.raw = folder, True
+                return
+        for folder in (root / "data", root):
+            if any((folder / "slices").glob("patient*_slice_*.h5")):
+                self.folder, self.raw = folder, False
+                return
+        raise InputError(f"{root}: neither training/patient001/ nor data/slices/*.h5 is there; {WHERE}")
+
+    def index(self, split: SplitName) -> list[Item]:
+        return self._items[split]
+
+    def read(self, item: Item, mask: bool = True) -> Sample:
+        source: Source = item.ref
+        pixels = self.cache.array(f"{source.key}_image", lambda: _read_image(source))
+        labels = self.cache.array(f"{source.key}_mask", lambda: _read_mask(source)) if mask and source.mask else None
+        if source.plane is not None:
+            pixels, labels = pixels[source.plane], None if labels is None else labels[source.plane]
+        spacing = source.spacing if source.plane is None else None
+        return Sample(np.array(pixels, np.float32)[None, None], None if labels is None else np.array(labels, np.uint8), spacing)
+
+    def files(self) -> Iterable[Path]:
+        sources = [item.ref for items in self._items.values() for item in items]
+        found = {path for source in sources for path in (source.image, source.mask) if path}
+        return sorted(found | {info for path in found if (info := path.parent / "Info.cfg").is_file()})
+
+    def published(self, budget: str) -> Published | None:
+        if budget not in BUDGETS:
+            return None
+        ids = tuple(f"patient{number:03d}" for number in BUDGETS[budget])
+        labelled = {item.case for item in self._items["train"] if item.masked}
+        if missing := sorted(set(ids) - labelled):
+            raise InputError(f"{self.folder}: budget {budget} needs the masks of {', '.join(missing)}, which are not there; add them")
+        return Published("ssl4mis", ids)
+
+    @cached_property
+    def _items(self) -> dict[SplitName, list[Item]]:
+        items: dict[SplitName, list[Item]] = {"train": [], "val": [], "test": []}
+        for number, item in self._raw_items() if self.raw else self._h5_items():
+            split = _split(number)
+            if split != "train" and not item.masked:
+                raise InputError(f"{item.ref.image}: its mask (..._gt.nii.gz) is missing, and {item.case} belongs to {split}; add it")
+            items[split].append(item)
+        return items
+
+    def _raw_items(self) -> Iterator[tuple[int, Item]]:
+        """Slices of training patients, volumes of the others; only headers are read."""
+        for folder in sorted(self.folder.glob("patient???")):
+            number = _number(folder.name)
+            if not number:
+                continue
+            for phase, frame in enumerate(_phases(folder), 1):
+                image, mask = _nifti(folder, frame), _nifti(folder, f"{frame}_gt")
+                if image is None:
+                    raise InputError(f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient again")
+                key, header = f"{folder.name}_frame{phase:02d}", _open(image).header
+                spacing = tuple(float(z) for z in header.get_zooms()[2::-1])
+                planes = range(header.get_data_shape()[2]) if _split(number) == "train" else (None,)
+                for k in planes:
+                    name = key if k is None else f"{key}_slice_{k + 1}"
+                    yield number, Item(name, folder.name, Source(key, image, mask, spacing, k), masked=mask is not None)
+
+    def _h5_items(self) -> Iterator[tuple[int, Item]]:
+        slices = [(path, True) for path in (self.folder / "slices").glob("patient*_frame*_slice_*.h5")]
+        volumes = [(path, False) for path in self.folder.glob("patient*_frame??.h5")]
+        # By number, not by letter: slice 2 comes before slice 10, as in the raw layout.
+        for path, is_slice in sorted(slices + volumes, key=lambda pair: [int(n) for n in re.findall(r"\d+", pair[0].stem)]):
+            number = _number(path.name[:10])
+            if number and is_slice == (_split(number) == "train"):
+                yield number, Item(path.stem, path.name[:10], Source(path.stem, path, path))
+
+    @classmethod
+    def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
+        """Raw layout, invented pixels: the labelled patients of all budgets, 9 x size more, 3 x size for val, 5 x size for test.
+
+        Patients keep their real names. patient090's end diastole is frame 04, as in the real set. A patient looks the same at every size.
+        """
+        labelled = BUDGETS["7"]
+        others = np.random.default_rng(seed).permutation([n for n in PATIENTS if _split(n) == "train" and n not in (*labelled, 90)])
+        chosen = [*labelled, 90, *others[: 9 * size - 1], *sorted(VAL)[: 3 * size], *sorted(TEST)[: 5 * size]]
+        for count, number in enumerate(int(n) for n in chosen):
+            folder = root / "training" / f"patient{number:03d}"
+            write_patient(folder, np.random.default_rng([seed, number]), ed=4 if number == 90 else 1, cine=count < 3)
+
+
+def _number(name: str) -> int:
+    """The number of a patient of the protocol by folder name, 0 for anything else."""
+    found = re.fullmatch(r"patient(\d{3})", name)
+    return int(found[1]) if found and int(found[1]) in PATIENTS else 0
+
+
+def _split(number: int) -> SplitName:
+    return "val" if number in VAL else "test" if number in TEST else "train"
+
+
+def _phases(folder: Path) -> list[str]:
+    """Names of the ED and the ES frame, by Info.cfg, or if that does not say, the two frames that have masks."""
+    info = folder / "Info.cfg"
+    try:
+        text = info.read_text() if info.is_file() else ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{info}: cannot be read as text ({type(error).__name__}); copy it again") from error
+    told = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
+    if len(told) == 2:
+        return [f"{folder.name}_frame{int(told[phase]):02d}" for phase in ("ED", "ES")]
+    frames = sorted({found[1] for path in folder.iterdir() if (found := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))})
+    if len(frames) != 2:
+        raise InputError(f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it again")
+    return frames
+
+
+def _nifti(folder: Path, stem: str) -> Path | None:
+    return next((path for end in (".nii.gz", ".nii") if (path := folder / (stem + end)).is_file()), None)
+
+
+def _open(path: Path) -> Any:
+    """A NIfTI file's header and affine; pixels are not read yet."""
+    try:
+        volume = nib.load(path)
+    except (OSError, EOFError, zlib.error, ValueError, ImageFileError) as error:
+        raise InputError(f"{path}: not a readable NIfTI file ({type(error).__name__}); copy it again") from error
+    if len(volume.shape) != 3:
+        raise InputError(f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take the single frames, not the 4D file")
+    return volume
+
+
+def _pixels(volume: Any, path: Path) -> NDArray[Any]:
+    """(Z, Y, X), the order that SimpleITK and so the h5 files have; NIfTI stores (X, Y, Z)."""
+    try:
+        return np.asarray(volume.dataobj).T
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{path}: pixels end early or are damaged ({type(error).__name__}); copy it again") from error
+
+
+def _h5(path: Path, key: str) -> NDArray[Any]:
+    try:
+        with h5py.File(path) as file:
+            if file["image"].shape != file[key].shape:
+                raise InputError(f"{path}: image {file['image'].shape} and label {file[key].shape} differ in shape; prepare it again")
+            return np.asarray(file[key][()])
+    except (OSError, KeyError) as error:
+        raise InputError(f"{path}: not a readable h5 file with 'image' and 'label' ({type(error).__name__}); copy it again") from error
+
+
+def _read_image(source: Source) -> NDArray[np.float32]:
+    """Float32, (Z, Y, X) or one slice (Y, X). NIfTI volumes are scaled min-max to [0, 1]; h5 files already are."""
+    if source.image.suffix == ".h5":
+        return _h5(source.image, "image").astype(np.float32)
+    pixels = _pixels(_open(source.image), source.image).astype(np.float32)
+    low, high = float(pixels.min()), float(pixels.max())
+    if not high - low < np.inf:
+        raise InputError(f"{source.image}: holds values that are not finite; repair or copy it again")
+    return (pixels - low) / max(high - low, 1e-6)
+
+
+def _read_mask(source: Source) -> Mask:
+    """Class indices, shape of the image."""
+    assert source.mask is not None
+    if source.mask.suffix == ".h5":
+        return map_labels(_h5(source.mask, "label"), LABELS, source.mask)
+    image, mask = _open(source.image), _open(source.mask)
+    if image.shape != mask.shape:
+        raise InputError(f"{source.mask}: shape {mask.shape} differs from its image's {image.shape}; copy both again")
+    scale = np.abs(image.affine).max()
+    if np.abs(image.affine - mask.affine).max() > 1e-3 * scale:
+        raise InputError(f"{source.mask}: lies elsewhere in space than its image (affines differ); copy both again or align the headers")
+    return map_labels(_pixels(mask, source.mask), LABELS, source.mask)

@@ -1,0 +1,295 @@
+"""Any task of the Medical Segmentation Decathlon: a folder with dataset.json, imagesTr/ and labelsTr/.
+
+Classes, modalities and the pairs of image and mask come from dataset.json. `imagesTs/` has no public masks and is not read; train, val
+and test are 70/10/20 % of the labelled cases, drawn once from their sorted names, so that everybody with the same cases has the same
+split.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from diffmatch_msd_phantom import write_task
+from nibabel.filebasedimages import ImageFileError
+from numpy.typing import NDArray
+
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    ForegroundThirds,
+    InputError,
+    Item,
+    Mask,
+    Protocol,
+    Recipe,
+    Sample,
+    SplitName,
+    map_labels,
+)
+
+# Okabe and Ito's colours, told apart by colour-blind readers; background is black.
+COLORS = ((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
+
+# Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the organ is the lung.
+SOFT_TISSUE, LUNG = (-125.0, 275.0), (-1000.0, 400.0)
+
+WHERE = "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, imagesTr/ and labelsTr/"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where an item's pixels are.
+
+    Attributes:
+        spacing: millimetres along (slices, rows, columns).
+        plane: the slice, counted from 0 along the slice axis; None for the whole volume.
+    """
+
+    case: str
+    image: Path
+    mask: Path
+    spacing: tuple[float, ...]
+    plane: int | None = None
+
+
+class MSD(Domain):
+    """Training items are slices, val and test items are volumes; a case is one file of `imagesTr`.
+
+    Args:
+        root: the task's folder.
+
+    Raises:
+        InputError: no usable dataset.json, or it names files that are not there.
+    """
+
+    card = Card(
+        version=1,
+        name="msd",
+        title="Medical Segmentation Decathlon",
+        modality="MRI or CT, as the task says",
+        classes=(ClassInfo(name="background", color=COLORS[0]), ClassInfo(name="foreground", color=COLORS[1])),
+        channels=1,
+        label_unit="cases",
+        budgets=("1", "3", "7"),
+        protocols=(Protocol(name="volumes", title="Dice per volume on its own grid, 20 % of the cases", mode="volume"),),
+        metric="mean_dice",
+        head_tail=ForegroundThirds(),
+        foreground_calibration=True,
+        licence="CC BY-SA 4.0",
+        citation="Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022",
+        source=WHERE,
+        note="a template: classes, channels and title are those of the task's dataset.json once data are given",
+    )
+    # UniMatch's ACDC settings on the native grid. A task's crop is the first multiple of 32 that holds its median slice, 256 at most.
+    recipe = Recipe(
+        paper={
+            "network.decoder": "unet",
+            "network.encoder": "plain16",
+            "network.stride": 2,
+            "data.resize": None,
+            "data.crop": 256,
+            "data.scale": (1.0, 1.0),
+            "data.flip": "rot90",
+            "data.rotate": 20.0,
+            "data.mean": (0.0,),
+            "data.std": (1.0,),
+            "train.lr": 0.01,
+            "train.batch": 12,
+            "train.epochs": 300,
+            "train.loss": "ce_dice",
+        },
+        quick={
+            "network.encoder": "plain8",
+            "network.dim": 32,
+            "data.crop": 64,
+            "train.batch": 6,
+            "train.steps": 400,
+        },
+    )
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.about = root / "dataset.json"
+        if not self.about.is_file():
+            tasks = sorted(path.parent.name for path in root.glob("*/dataset.json"))
+            raise InputError(f"{root}: no dataset.json; " + (f"name one task: {', '.join(tasks)}" if tasks else WHERE))
+        try:
+            told = json.loads(self.about.read_text())
+            labels = {int(value): str(name) for value, name in told["labels"].items()}
+            self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in told["modality"].items())]
+            entries = [(_stem(entry["image"]), root / entry["image"], root / entry["label"]) for entry in told["training"]]
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise InputError(
+                f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, modality and training"
+            ) from error
+        if 0 not in labels or len(labels) < 2 or not self.modalities:
+            raise InputError(f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct it")
+        # Archives packed on macOS carry a hidden twin ("._name") of every file.
+        self.pairs = {case: (image, mask) for case, image, mask in sorted(entries) if not case.startswith("._")}
+        self._check_files(Counter(case for case, *_ in entries))
+        # Raw values need not be consecutive; classes are.
+        self.mapping = {value: c for c, value in enumerate(sorted(labels))}
+        self.name = str(told.get("name", root.name))
+        self.card = self.card.model_copy(
+            update={
+                "title": f"{self.name} (Medical Segmentation Decathlon)",
+                "modality": ", ".join(self.modalities),
+                "classes": tuple(ClassInfo(name=labels[v], color=_color(c)) for v, c in self.mapping.items()),
+                "channels": len(self.modalities),
+                "licence": str(told.get("licence", self.card.licence)),
+                "note": str(told.get("description", "")),
+            }
+        )
+        sides = [max(shape[axis] for axis in self._axes[1:]) for shape, _ in self._headers.values()]
+        fitted = {
+            "data.mean": (0.0,) * len(self.modalities),
+            "data.std": (1.0,) * len(self.modalities),
+            "data.crop": min(256, 32 * math.ceil(np.median(sides) / 32)),
+        }
+        self.recipe = self.recipe.model_copy(update={"paper": self.recipe.paper | fitted})
+
+    def index(self, split: SplitName) -> list[Item]:
+        cases = list(self.pairs)
+        order = np.random.default_rng(0).permutation(len(cases))
+        test, val = max(1, round(0.2 * len(cases))), round(0.1 * len(cases))
+        train = len(cases) - val - test
+        chosen = {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}[split]
+        items = []
+        for case in sorted(cases[i] for i in chosen):
+            shape, spacing = self._headers[case]
+            source = Source(case, *self.pairs[case], tuple(spacing[axis] for axis in self._axes))
+            if split == "train":
+                planes = range(shape[self._axes[0]])
+                items += [Item(f"{case}_slice_{k:03d}", case, replace(source, plane=k)) for k in planes]
+            else:
+                items.append(Item(case, case, source))
+        return items
+
+    def read(self, item: Item, mask: bool = True) -> Sample:
+        source: Source = item.ref
+        pixels = self.cache.array(f"{source.case}_image", lambda: self._image(source))
+        labels = self.cache.array(f"{source.case}_mask", lambda: self._mask(source)) if mask else None
+        if source.plane is not None:
+            pixels, labels = pixels[:, source.plane], None if labels is None else labels[source.plane]
+        spacing = source.spacing if source.plane is None else None
+        return Sample(np.array(pixels, np.float32)[None], None if labels is None else np.array(labels, np.uint8), spacing)
+
+    def files(self) -> Iterable[Path]:
+        return [self.about, *(path for pair in self.pairs.values() for path in pair)]
+
+    def _check_files(self, entries: Counter[str]) -> None:
+        """Every entry is there once with both files, and every mask on disk has an entry: what is wrong is named, not skipped."""
+        images = [image.name for image, _ in self.pairs.values() if not image.is_file()]
+        masks = [mask.name for _, mask in self.pairs.values() if not mask.is_file()]
+        known = {mask.name for _, mask in self.pairs.values()}
+        strays = sorted(
+            path.name for path in self.root.glob("labelsTr/*.nii*") if not path.name.startswith("._") and path.name not in known
+        )
+        twice = [case for case, count in entries.items() if count > 1]
+        problems = {
+            "images are missing": images,
+            "masks are missing": masks,
+            "masks have no entry": strays,
+            "cases are listed twice": twice,
+        }
+        for what, names in problems.items():
+            if names:
+                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+                raise InputError(f"{self.about}: {len(names)} {what} ({some}); unpack the task again or correct the list")
+        if len(self.pairs) < 3:
+            raise InputError(f"{self.about}: {len(self.pairs)} labelled cases; train, val and test need at least 3")
+
+    @cached_property
+    def _headers(self) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:
+        """Shape and spacing in NIfTI's order, by case; no pixels are read."""
+        headers = {}
+        for case, (image, _) in self.pairs.items():
+            volume = _open(image)
+            channels = volume.shape[3] if len(volume.shape) == 4 else 1
+            if len(volume.shape) not in (3, 4) or channels != len(self.modalities):
+                wanted = f"{len(self.modalities)} modalities ({', '.join(self.modalities)})"
+                raise InputError(f"{image}: shape {volume.shape} does not fit dataset.json's {wanted}; correct one of them")
+            headers[case] = tuple(volume.shape[:3]), tuple(float(z) for z in volume.header.get_zooms()[:3])
+        return headers
+
+    @cached_property
+    def _axes(self) -> tuple[int, int, int]:
+        """NIfTI axes as (slices, rows, columns), one order for the whole task.
+
+        Slices are cut along the last axis, unless another one's median spacing is clearly (half as much again) the largest.
+        """
+        spacing = np.median([spacing for _, spacing in self._headers.values()], axis=0)
+        axis = int(spacing.argmax())
+        axis = axis if spacing[axis] > 1.5 * spacing[2] else 2
+        rows, columns = sorted({0, 1, 2} - {axis}, reverse=True)
+        return axis, rows, columns
+
+    def _image(self, source: Source) -> NDArray[np.float16]:
+        """(channels, slices, rows, columns) in [0, 1]; half precision, since a CT of the decathlon has up to 10^8 voxels."""
+        pixels = _pixels(_open(source.image), source.image).astype(np.float32)
+        if not np.isfinite(pixels).all():
+            raise InputError(f"{source.image}: holds values that are not finite; repair or copy it again")
+        channels = pixels[..., None] if pixels.ndim == 3 else pixels
+        scaled = []
+        for c, modality in enumerate(self.modalities):
+            channel = channels[..., c]
+            # MRI has no unit: each volume is scaled by its own percentiles.
+            window = np.percentile(channel, (0.5, 99.5))
+            if "CT" in modality.upper().replace("-", " ").split():
+                window = np.array(LUNG if "lung" in self.name.lower() else SOFT_TISSUE)
+            low, high = window
+            scaled.append(np.clip((channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float16).transpose(self._axes))
+        return np.stack(scaled)
+
+    def _mask(self, source: Source) -> Mask:
+        """Class indices, (slices, rows, columns)."""
+        image, mask = _open(source.image), _open(source.mask)
+        if image.shape[:3] != mask.shape:
+            raise InputError(f"{source.mask}: shape {mask.shape} differs from its image's {image.shape[:3]}; unpack both again")
+        if np.abs(image.affine - mask.affine).max() > 1e-3 * np.abs(image.affine).max():
+            raise InputError(
+                f"{source.mask}: lies elsewhere in space than its image (affines differ); unpack both again or align the headers"
+            )
+        return map_labels(_pixels(mask, source.mask), self.mapping, source.mask).transpose(self._axes)
+
+    @classmethod
+    def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
+        """12 x size invented MRI volumes of a hippocampus-like pair of touching ellipsoids, in the layout of Task04_Hippocampus."""
+        write_task(root, seed, 12 * size)
+
+
+def _stem(name: str) -> str:
+    return Path(name).name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _color(index: int) -> tuple[int, int, int]:
+    """Black for the background; past the seven foreground colours they repeat, darker."""
+    again, at = divmod(max(index - 1, 0), len(COLORS) - 1)
+    r, g, b = COLORS[min(index, at + 1)]
+    return r >> again, g >> again, b >> again
+
+
+def _open(path: Path) -> Any:
+    """A NIfTI file's header and affine; pixels are not read yet."""
+    try:
+        return nib.load(path)
+    except (OSError, EOFError, zlib.error, ValueError, ImageFileError) as error:
+        raise InputError(f"{path}: not a readable NIfTI file ({type(error).__name__}); unpack it again") from error
+
+
+def _pixels(volume: Any, path: Path) -> NDArray[Any]:
+    try:
+        return np.asarray(volume.dataobj)
+    except (OSError, EOFError, zlib.error, ValueError) as error:
+        raise InputError(f"{path}: pixels end early or are damaged ({type(error).__name__}); unpack it again") from error

@@ -1,0 +1,118 @@
+"""Predicting whole items: images, sliding windows, volumes slice by slice, always back on the item's own grid."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol as TypingProtocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffmatch.augment import normalised, resized
+from diffmatch.domain import Image, Item, Prediction, Protocol
+from diffmatch.methods.base import Method
+from diffmatch.settings import Data
+
+Predict = Callable[[Tensor, Sequence[str], tuple[int, int]], Tensor]
+"""(network-ready images (N, dates, channels, H, W), keys, offset) -> (N, C, H, W)."""
+
+
+class Back(TypingProtocol):
+    """Takes maps (N, K, h, w) of framed images back to the images' own grid (N, K, H, W)."""
+
+    def __call__(self, maps: Tensor, mode: str = "bilinear") -> Tensor: ...
+
+
+def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
+    """Images as the network was trained to see them, and the way back.
+
+    The same deterministic resize as in training; what is smaller than the crop is padded about its centre with zeros before
+    normalisation, as training crops are.
+
+    Args:
+        images: (N, dates, channels, H, W), nominally in [0, 1].
+
+    Returns:
+        The framed, normalised images and the way back, which interpolates only if a resize was made.
+    """
+    size = images.shape[-2:]
+    n = len(images)
+    if data.resize:
+        images = resized(images.flatten(0, 1), (data.resize, data.resize)).unflatten(0, (n, -1))
+    inner = images.shape[-2:]
+    spare = [max(0, data.crop - side) for side in inner]
+    top, left = spare[0] // 2, spare[1] // 2
+    images = F.pad(images, (left, spare[1] - left, top, spare[0] - top))
+
+    def back(maps: Tensor, mode: str = "bilinear") -> Tensor:
+        maps = maps[..., top : top + inner[0], left : left + inner[1]]
+        if tuple(inner) == tuple(size):
+            return maps
+        return F.interpolate(maps, size=size, mode=mode, align_corners=False if mode == "bilinear" else None)
+
+    return normalised(images, data), back
+
+
+def predict_images(predict: Predict, images: Tensor, keys: Sequence[str], data: Data, protocol: Protocol) -> Tensor:
+    """Probabilities (N, C, H, W) of images (N, dates, channels, H, W) under a protocol's `image` or `window` mode."""
+    ready, back = framed(images, data)
+    if protocol.mode == "window":
+        assert protocol.window and protocol.stride
+        return back(sliding(predict, ready, keys, protocol.window, protocol.stride))
+    return back(predict(ready, keys, (0, 0)))
+
+
+def sliding(predict: Predict, images: Tensor, keys: Sequence[str], window: int, stride: int) -> Tensor:
+    """Mean of the probabilities of all windows over a pixel. The last window of a row or column is shifted to end at the border."""
+    height, width = images.shape[-2:]
+    total: Tensor | None = None
+    hits = torch.zeros(1, 1, height, width, device=images.device)
+    for top in starts(height, window, stride):
+        for left in starts(width, window, stride):
+            part = predict(images[..., top : top + window, left : left + window], keys, (top, left))
+            if total is None:
+                total = part.new_zeros(*part.shape[:2], height, width)
+            total[..., top : top + window, left : left + window] += part
+            hits[..., top : top + window, left : left + window] += 1
+    assert total is not None
+    return total / hits
+
+
+def starts(length: int, window: int, stride: int) -> list[int]:
+    """First pixels of the windows along one axis."""
+    if length <= window:
+        return [0]
+    return [*range(0, length - window, stride), length - window]
+
+
+def predict_item(method: Method, item: Item, image: Image, data: Data, protocol: Protocol, batch: int, device: torch.device) -> Prediction:
+    """Probabilities of one test item on its own grid.
+
+    Args:
+        image: (dates, channels, H, W) or, for a volume, (dates, channels, Z, H, W).
+        batch: slices at once. The result does not depend on it beyond rounding; each slice has its own noise key.
+    """
+    pixels = torch.from_numpy(np.array(image))
+    volume = pixels.ndim == 5
+    slices = pixels.movedim(2, 0) if volume else pixels[None]
+    keys = [f"{item.id}/{z}" for z in range(len(slices))]
+    parts = []
+    for first in range(0, len(slices), batch):
+        chosen = slice(first, first + batch)
+        parts.append(predict_images(method.probabilities, slices[chosen].to(device), keys[chosen], data, protocol).cpu())
+    probabilities = torch.cat(parts)
+    return Prediction(item, (probabilities.movedim(0, 1) if volume else probabilities[0]).numpy())
+
+
+def batches(items: Sequence[tuple[Item, Image]], size: int) -> Iterator[list[tuple[Item, Image]]]:
+    """Consecutive items of equal image size, at most `size` together."""
+    group: list[tuple[Item, Image]] = []
+    for item, image in items:
+        if group and (len(group) == size or group[0][1].shape != image.shape):
+            yield group
+            group = []
+        group.append((item, image))
+    if group:
+        yield group

@@ -1,0 +1,359 @@
+"""From what the user asks for to a finished run folder: resolve, train, score, record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+
+from diffmatch import checkpoint, plugins
+from diffmatch.diffusion.sampler import seed_of
+from diffmatch.domain import Card, Domain, InputError, Protocol, write_atomically
+from diffmatch.evaluation import Part, evaluate, evaluate_pool, members
+from diffmatch.inference import framed
+from diffmatch.loading import Stream, default_workers, find_data, labelled_pixels, open_domain
+from diffmatch.methods.base import Method, Statistics, evaluating
+from diffmatch.metrics import summary
+from diffmatch.progress import Bar
+from diffmatch.runs import DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId, budget_folder, digest, environment
+from diffmatch.settings import Settings, resolve
+from diffmatch.splits import Split, make_split
+from diffmatch.training import Interrupted, Trainer, total_steps
+
+SELECTION = {"last": "last checkpoint", "val": "best on val"}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as asked for. `overrides` are dotted settings from a file and the command line."""
+
+    dataset: str
+    method: str
+    labels: str | None = None
+    seed: int = 0
+    preset: Literal["quick", "paper"] = "quick"
+    data: Path | None = None
+    out: Path = Path("runs")
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    devices: int = 1
+    workers: int | None = None
+    tensorboard: bool = False
+
+
+@dataclass
+class Plan:
+    """A job resolved against what is on disk. Nothing is written yet."""
+
+    job: Job
+    domain: Domain
+    fabricated: bool
+    fingerprint: str
+    settings: Settings
+    split: Split
+    pixels: np.ndarray[Any, np.dtype[np.int64]]
+    hash: str
+    folder: RunFolder
+
+    @property
+    def card(self) -> Card:
+        return self.domain.card
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled))
+
+    def build(self, settings: Settings | None = None) -> Method:
+        """The method with its initial weights: those of the extractor depend on the seed alone."""
+        torch.manual_seed(seed_of(self.job.seed, "weights"))
+        return plugins.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
+
+
+def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:
+    """Engine defaults < recipe < preset < overrides."""
+    layers = [domain.recipe.paper, domain.recipe.quick if preset == "quick" else {}, overrides]
+    return resolve(method.Settings, *layers)
+
+
+def plan(job: Job) -> Plan:
+    """Resolve a job.
+
+    Raises:
+        InputError: whatever of it cannot be done, in one line.
+    """
+    kind, method = plugins.domain(job.dataset), plugins.method(job.method)
+    settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
+    root, fabricated = find_data(kind, job.data)
+    domain, fingerprint = open_domain(kind, root)
+    settings = settings_of(domain, method, job.preset, job.overrides)
+    split = make_split(domain, job.labels or domain.card.budgets[0], settings.data.split_seed)
+    pixels = labelled_pixels(domain, split.labelled)
+    identity = {
+        "settings": settings.model_dump(mode="json"), "split": split.sha256, "data": fingerprint, "dataset": job.dataset, "method": job.method,
+        "card": domain.card.version, "recipe": domain.recipe.version,
+    }  # fmt: skip
+    name = digest(identity)[:8]
+    path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
+    return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
+
+
+def run(job: Job, console: Console) -> RunFolder:
+    """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last checkpoint."""
+    planned = plan(job)
+    announce(planned, console)
+    folder = planned.folder.create()
+    if folder.record_path.exists() and folder.record().status == "done":
+        console.print(f"already done: {folder.path}")
+        return folder
+    devices = fabric_for(job, planned.settings)
+    if job.devices > 1 and "LOCAL_RANK" not in os.environ:
+        devices.launch(_work, job)
+    else:
+        devices.launch()
+        _work(devices, job, planned)
+    return folder
+
+
+def fabric_for(job: Job, settings: Settings) -> Fabric:
+    """CPU, one GPU or several processes: spawned here, or whatever torchrun started."""
+    cuda = torch.cuda.is_available()
+    precision = {"auto": "16-mixed" if cuda else "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}[settings.train.precision]
+    if settings.train.batch % job.devices:
+        raise InputError(f"train.batch={settings.train.batch} cannot be divided among {job.devices} devices")
+    if cuda and job.devices > torch.cuda.device_count():
+        raise InputError(f"--devices {job.devices}: this machine has {torch.cuda.device_count()} GPUs")
+    several = job.devices > 1
+    strategy = "auto" if not several else "ddp" if "LOCAL_RANK" in os.environ else "ddp_spawn"
+    accelerator = "cuda" if cuda else "cpu"
+    return Fabric(accelerator=accelerator, devices=job.devices, strategy=strategy, precision=precision)  # type: ignore[arg-type]
+
+
+def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
+    """What every process does."""
+    if fabric.world_size > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
+    planned = planned or plan(job)
+    folder, settings, first = planned.folder, planned.settings, fabric.is_global_zero
+    method = planned.build()
+    steps = total_steps(settings.train, len(planned.split.unlabelled))
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
+    record = start_record(planned, method, fabric)
+    weights = method.sample_weights(planned.split.labelled, planned.pixels)
+    trainer = Trainer(
+        fabric=fabric, domain=planned.domain, split=planned.split, method=method, settings=settings, seed=job.seed, steps=steps,
+        folder=folder, labelled=Stream(planned.split.labelled, job.seed, 0, weights), pool=Stream(planned.split.unlabelled, job.seed, 1),
+        workers=default_workers() if job.workers is None else job.workers, pixels=planned.statistics.pixels,
+        writer=tensorboard_writer(folder.path) if job.tensorboard and first else None,
+    )  # fmt: skip
+    log = logger(folder.path) if first else logging.getLogger("diffmatch.silent")
+    if first:
+        folder.write(record)
+        log.info("start: %s, %d steps, settings %s", fabric.device, steps, settings.model_dump_json())
+    try:
+        seconds = trainer.run()
+        record.warnings = trainer.warnings
+        record.timing["train_seconds"] = round(seconds, 2)
+        record.timing["train_images_per_second"] = round(steps * settings.train.batch / max(seconds, 1e-9), 2)
+        score_run(planned, method, fabric, record, steps)
+        record.status = "done"
+    except (Interrupted, KeyboardInterrupt) as stop:
+        record.status, record.reason = "interrupted", str(stop) or "interrupted"
+        raise
+    except BaseException as error:
+        record.status, record.reason = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if first:
+            folder.write(record)
+            log.info("%s %s", record.status, record.reason or "")
+
+
+def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
+    job, split, card = planned.job, planned.split, planned.card
+    return RunRecord(
+        status="running", dataset=card.name, method=job.method, seed=job.seed, preset=job.preset, overrides=dict(job.overrides),
+        labels=Labels(
+            budget=split.budget, unit=card.label_unit, items=sorted(i.id for i in split.labelled),
+            pixels=dict(zip(card.names, planned.statistics.pixels, strict=True)),
+        ),
+        split=SplitId(
+            family=split.family, sha256=split.sha256,
+            counts={"labelled": len(split.labelled), "unlabelled": len(split.unlabelled), "val": len(split.val), "test": len(split.test)},
+        ),
+        data=DataId(root=str(planned.domain.root), fabricated=planned.fabricated, fingerprint=planned.fingerprint),
+        card=card.model_dump(mode="json"), settings=planned.settings.model_dump(mode="json"), hash=planned.hash,
+        parameters=parameter_counts(method), timing={}, environment=machine(fabric),
+    )  # fmt: skip
+
+
+def machine(fabric: Fabric) -> dict[str, Any]:
+    name = torch.cuda.get_device_name() if fabric.device.type == "cuda" else "cpu"
+    return environment(name, str(fabric._precision.precision), fabric.world_size)
+
+
+def parameter_counts(method: Method) -> dict[str, int]:
+    """Trainable parameters: all, and those of the extractor."""
+    trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
+    return {"total": sum(trainable.values()), "extractor": sum(n for name, n in trainable.items() if ".extractor." in name)}
+
+
+def score_run(planned: Plan, method: Method, fabric: Fabric, record: RunRecord, step: int) -> None:
+    """The evaluations that every run gets: the last checkpoint on test, val and the pool, and the pictures."""
+    seconds = 0.0
+    for part in ("test", "val", "unlabeled"):
+        found = score(planned, method, fabric, "last", step, part, planned.card.protocol())
+        if found is not None:
+            seconds += found.seconds
+            record.metrics[part] = found.metrics
+    record.timing["evaluate_seconds"] = round(seconds, 2)
+    if fabric.is_global_zero:
+        draw_samples(planned, method, fabric.device)
+
+
+def score(
+    planned: Plan, method: Method, fabric: Fabric, which: Literal["last", "val"], step: int, part: Part, protocol: Protocol
+) -> EvaluationRecord | None:
+    """One evaluation, written to the run folder by rank 0; None where the part has no items (or no masks)."""
+    items = members(planned.split, part, protocol)
+    if not items:
+        return None
+    began = time.monotonic()
+    place: dict[str, Any] = {"device": fabric.device, "rank": fabric.global_rank, "world": fabric.world_size}
+    with Bar(f"score {part}", len(items[fabric.global_rank :: fabric.world_size]), shown=fabric.is_global_zero) as bar:
+        if part == "unlabeled":
+            counts = evaluate_pool(method, planned.domain, items, bar=bar, **place)
+        else:
+            counts = evaluate(method, planned.domain, items, protocol, bar=bar, distances=part == "test", **place)
+    seconds = time.monotonic() - began
+    settings = method.settings
+    found = EvaluationRecord(
+        checkpoint=which, step=step, selection=SELECTION[which], split=part, protocol=protocol.name,
+        steps=settings.diffusion.pseudo_steps if part == "unlabeled" else settings.diffusion.steps,
+        draws=1 if part == "unlabeled" else settings.eval.draws, seconds=round(seconds, 3),
+        images_per_second=round(len(items) / max(seconds, 1e-9), 2), environment=machine(fabric),
+        metrics=summary(counts, planned.card, planned.statistics.pixels),
+    )  # fmt: skip
+    if fabric.is_global_zero:
+        planned.folder.write_evaluation(found, counts)
+    return found
+
+
+def evaluate_run(
+    folder: RunFolder, which: Literal["last", "val"], part: Part, *, steps: int | None, draws: int | None, protocol: str | None, data: Path | None
+) -> EvaluationRecord:
+    """Score a finished run's checkpoint again, differently: other sampler steps, draws, protocol or part.
+
+    Raises:
+        InputError: no such checkpoint, protocol or items.
+    """
+    record = folder.record()
+    planned = plan(job_of(folder, data))
+    changed = dict(record.overrides)
+    for key, value in {"diffusion.steps": steps, "eval.draws": draws}.items():
+        if value is not None:
+            changed[key] = value
+    if part == "unlabeled" and steps is not None:
+        changed["diffusion.pseudo_steps"] = steps
+    chosen = planned.card.protocol(protocol)
+    settings = settings_of(planned.domain, plugins.method(record.method), record.preset, changed)
+    content = checkpoint.load(folder.path / {"last": "last.ckpt", "val": "val_best.ckpt"}[which], record.split.sha256)
+    method = planned.build(settings)
+    method.load_state_dict(content["method"])
+    fabric = fabric_for(planned.job, settings)
+    fabric.launch()
+    method.to(fabric.device)
+    planned.folder = folder
+    found = score(planned, method, fabric, which, content["step"], part, chosen)
+    if found is None:
+        raise InputError(f"{folder.path}: {record.dataset} has no items with masks in '{part}'")
+    return found
+
+
+def job_of(folder: RunFolder, data: Path | None = None) -> Job:
+    """The job that a run folder was made by.
+
+    Raises:
+        InputError: the run's data are not there any more.
+    """
+    record = folder.record()
+    root = data or Path(record.data.root)
+    if not root.is_dir() and not record.data.fabricated:
+        raise InputError(f"{root}: the run's data are not there any more; say where they are with --data")
+    out = folder.path.parents[3] if len(folder.path.parts) > 4 else folder.path.parent
+    return Job(
+        dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
+        data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,
+    )  # fmt: skip
+
+
+def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
+    """A few test items with the label map after every sampling step, as the report shows them; of a volume its fullest slice."""
+    items = members(planned.split, "test", planned.card.protocol())
+    wanted = min(planned.settings.eval.samples, len(items))
+    for i, item in enumerate(items[n * len(items) // wanted] for n in range(wanted)):
+        sample = planned.domain.read(item)
+        assert sample.mask is not None
+        image, truth, title = torch.from_numpy(np.array(sample.image)), np.asarray(sample.mask), item.id
+        if truth.ndim == 3:
+            z = int(max(range(len(truth)), key=lambda k: (len(np.unique(truth[k])), int((truth[k] > 0).sum()))))
+            image, truth, title = image[:, :, z], truth[z], f"{item.id}, slice {z}"
+        ready, back = framed(image[None].to(device), planned.settings.data)
+        with evaluating(method), torch.no_grad():
+            maps = method.trajectory(ready, [item.id])
+        steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
+        pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()
+        shown = {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0]) if len(pixels) == 1 else pixels[..., :3]
+        content = {"image": shown, "truth": truth, "steps": steps, "title": np.array(title)}
+        write_atomically(
+            planned.folder.path / "samples" / f"{i:02d}.npz", lambda handle, content=content: np.savez_compressed(handle, **content)
+        )
+
+
+def announce(planned: Plan, console: Console) -> None:
+    """What will be done, before it is done. Fabricated data are told first of all."""
+    job, split, card = planned.job, planned.split, planned.card
+    if planned.fabricated:
+        console.print(f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {card.title} in {planned.domain.root}")
+    s = planned.settings
+    console.print(
+        f"[bold]{job.method}[/] on [bold]{card.title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, preset {job.preset}: "
+        f"{len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled, {len(split.val)} val, {len(split.test)} test; "
+        f"split {split.family} {split.sha256[:8]}",
+        highlight=False,
+    )
+    tree = "  ".join(f"{key}={value}" for key, value in s.flat().items())
+    console.print(f"[dim]{tree}[/]", highlight=False)
+
+
+def logger(folder: Path) -> logging.Logger:
+    log = logging.getLogger(f"diffmatch.run.{folder}")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not log.handlers:
+        handler = logging.FileHandler(folder / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+    return log
+
+
+def tensorboard_writer(folder: Path) -> Any:
+    """TensorBoard's writer on the run folder.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("--tensorboard needs the package tensorboard: pip install 'diffmatch-bench[tensorboard]'") from error
+    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+

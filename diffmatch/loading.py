@@ -1,0 +1,198 @@
+"""Opening data, and the labelled and unlabelled streams. Draw n is the same whatever the workers, the ranks or the time of resuming."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from diffmatch import augment
+from diffmatch.domain import Cache, Domain, InputError, Item
+from diffmatch.methods.base import Batch, Views
+from diffmatch.settings import Data
+
+
+def cache_root() -> Path:
+    """$DIFFMATCH_CACHE, else ~/.cache/diffmatch: decoded arrays and fabricated data."""
+    return Path(os.environ.get("DIFFMATCH_CACHE") or Path.home() / ".cache" / "diffmatch")
+
+
+def find_data(domain: type[Domain], given: Path | None) -> tuple[Path, bool]:
+    """The data root and whether it is fabricated: `given`, else $DIFFMATCH_DATA/<name>, else made by the plugin.
+
+    Raises:
+        InputError: `given` does not exist or is empty; it is never replaced by something else.
+    """
+    name = domain.card.name
+    if given is not None:
+        if not given.is_dir():
+            raise InputError(f"--data {given}: no such folder. {domain.card.source}")
+        if not any(given.iterdir()):
+            raise InputError(f"--data {given}: the folder is empty. {domain.card.source}")
+        return given, False
+    if (base := os.environ.get("DIFFMATCH_DATA")) and (Path(base) / name).is_dir():
+        return Path(base) / name, False
+    root = cache_root() / "fabricated" / f"{name}-{domain.card.version}-{hashlib.sha256(fabricator_source(domain)).hexdigest()[:8]}"
+    if not root.exists():
+        root.parent.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{name}-"))
+        try:
+            domain.fabricate(making)
+            making.rename(root)
+        except OSError:
+            if not root.exists():  # otherwise another process was faster
+                raise
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
+    return root, True
+
+
+def fabricator_source(domain: type[Domain]) -> bytes:
+    """The plugin's source text: fabricated data of an older plugin are not taken for this one's."""
+    module = __import__(domain.__module__)
+    folder = Path(module.__file__ or "").parent
+    return b"".join(path.read_bytes() for path in sorted(folder.glob("diffmatch_*.py")))
+
+
+def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:
+    """The domain on its root with its cache, and the data's fingerprint: sha256 of relative names and sizes."""
+    opened = domain(root)
+    rows = sorted(f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in opened.files())
+    fingerprint = hashlib.sha256("\n".join(rows).encode()).hexdigest()
+    opened.prepare(Cache(cache_root() / "decoded" / f"{opened.card.name}-{opened.card.version}-{fingerprint[:16]}"))
+    return opened, fingerprint
+
+
+def labelled_pixels(domain: Domain, items: Sequence[Item]) -> NDArray[np.int64]:
+    """Pixels per class of each labelled item, (items, C), read once before training: bad masks surface here."""
+    classes = len(domain.card.classes)
+    rows = []
+    for item in items:
+        mask = domain.read(item, mask=True).mask
+        if mask is None:
+            raise InputError(f"{item.id} is in the labelled set but has no mask")
+        rows.append(np.bincount(mask.ravel(), minlength=256)[:classes])
+    return np.stack(rows)
+
+
+class Stream:
+    """An endless order of items: a new permutation per pass, or weighted draws. `item(n)` needs no history."""
+
+    def __init__(self, items: Sequence[Item], seed: int, name: int, weights: NDArray[np.float64] | None = None) -> None:
+        self.items, self.seed, self.name = items, seed, name
+        self.cumulative = None if weights is None else np.cumsum(weights / weights.sum())
+        self._pass: tuple[int, NDArray[np.int64]] | None = None
+
+    def rng(self, n: int) -> np.random.Generator:
+        """The generator of draw n, for its views."""
+        return np.random.default_rng([self.seed, self.name, 1, n])
+
+    def item(self, n: int) -> Item:
+        if self.cumulative is not None:
+            u = np.random.default_rng([self.seed, self.name, 2, n]).random()
+            return self.items[min(int(np.searchsorted(self.cumulative, u, "right")), len(self.items) - 1)]
+        turn, place = divmod(n, len(self.items))
+        if self._pass is None or self._pass[0] != turn:
+            self._pass = turn, np.random.default_rng([self.seed, self.name, 0, turn]).permutation(len(self.items))
+        return self.items[self._pass[1][place]]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One labelled and, where asked for, one unlabelled sample, as tensors ready to stack."""
+
+    tensors: dict[str, Tensor]
+    key: str
+    pool_key: str
+
+
+class Draws(Dataset[Draw]):
+    """Draw n of both streams. An unlabelled item's mask is never opened here."""
+
+    def __init__(self, domain: Domain, labelled: Stream, pool: Stream, data: Data, views: Views) -> None:
+        self.domain, self.labelled, self.pool, self.data, self.views = domain, labelled, pool, data, views
+
+    def __getitem__(self, n: int) -> Draw:
+        item, rng = self.labelled.item(n), self.labelled.rng(n)
+        sample = self.domain.read(item, mask=True)
+        assert sample.mask is not None
+        view = augment.weak(tensor(sample.image), tensor(sample.mask), self.data, rng)
+        assert view.mask is not None
+        tensors = {"images": augment.normalised(view.image, self.data), "masks": view.mask}
+        if not self.views.unlabelled:
+            return Draw(tensors, f"{item.id}#{n}", "")
+        other, rng = self.pool.item(n), self.pool.rng(n)
+        view = augment.weak(tensor(self.domain.read(other, mask=False).image), None, self.data, rng)
+        tensors |= {
+            "weak": augment.normalised(view.image, self.data),
+            "inside": view.inside,
+            "boxes": augment.cutmix_box(self.data.crop, self.data.cutmix, rng),
+        }
+        for i in range(self.views.strong):
+            tensors[f"strong{i}"] = augment.normalised(augment.strong(view.image, self.data, rng), self.data)
+        return Draw(tensors, f"{item.id}#{n}", f"{other.id}#{n}")
+
+
+def tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor of a possibly memory-mapped, read-only array."""
+    return torch.from_numpy(np.array(array))
+
+
+class RankSteps(Sampler[list[int]]):
+    """The draws of one rank, step by step: step k of a global batch B has draws k B .. k B + B - 1, rank r the r-th part of them."""
+
+    def __init__(self, start: int, steps: int, batch: int, rank: int, world: int) -> None:
+        if batch % world:
+            raise InputError(f"train.batch={batch} cannot be divided among {world} devices")
+        self.start, self.steps, self.batch, self.rank, self.share = start, steps, batch, rank, batch // world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.steps):
+            first = step * self.batch + self.rank * self.share
+            yield list(range(first, first + self.share))
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.start)
+
+
+def collate(draws: list[Draw]) -> Batch:
+    stacked = {name: torch.stack([d.tensors[name] for d in draws]) for name in draws[0].tensors}
+    strong = tuple(stacked.pop(name) for name in sorted(stacked) if name.startswith("strong"))
+    keys, pool_keys = [d.key for d in draws], [d.pool_key for d in draws]
+    return Batch(**stacked, strong=strong, keys=keys, pool_keys=pool_keys if strong or "weak" in stacked else None)
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """All tensors of the batch on the device."""
+    moved = {
+        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for name, value in vars(batch).items()
+    }  # fmt: skip
+    moved["strong"] = tuple(view.to(device, non_blocking=True) for view in batch.strong)
+    return Batch(**moved)
+
+
+def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> DataLoader[Batch]:  # type: ignore[type-var]
+    return DataLoader(
+        draws, batch_sampler=steps, num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_one_thread,
+    )  # type: ignore[return-value]  # fmt: skip
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def default_workers() -> int:
+    """min(4, usable cores), 0 on two cores and fewer: there the step itself needs them."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return 0 if cores <= 2 else min(4, cores)

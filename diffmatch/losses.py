@@ -1,0 +1,80 @@
+"""Losses over masks with void and acceptance. All take float32 scores at image size; none is NaN on an all-void crop."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffmatch.domain import VOID
+
+OHEM_PROBABILITY, OHEM_KEPT = 0.7, 200_000
+"""Pixels whose true class has at least this probability are left out, unless fewer than the kept number remain (UniMatch, Cityscapes)."""
+
+
+def masked_mean(values: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
+    """sum(values * weight) / max(number valid, 1), over everything.
+
+    Args:
+        values, weight: (N, H, W); weight is 0 where a pixel carries no loss, for void or for want of confidence.
+        valid: (N, H, W) bool, the pixels that count in the denominator: an unconfident pixel counts, padding and void do not.
+    """
+    return (values * weight).sum() / valid.sum().clamp(min=1)
+
+
+def per_pixel_ce(scores: Tensor, target: Tensor) -> Tensor:
+    """(N, H, W) cross-entropy, 0 at void."""
+    return F.cross_entropy(scores, target.long(), ignore_index=VOID, reduction="none")
+
+
+def one_hot(target: Tensor, classes: int) -> Tensor:
+    """(N, C, H, W) float32, all zero at void."""
+    index = torch.where(target == VOID, classes, target.long())
+    return F.one_hot(index, classes + 1)[..., :classes].movedim(-1, 1).float()
+
+
+def per_pixel_squared(probabilities: Tensor, target: Tensor) -> Tensor:
+    """(N, H, W) squared error to the one-hot mask, summed over classes (Eq. 4-6), 0 at void."""
+    error = (probabilities - one_hot(target, probabilities.shape[1])).square().sum(1)
+    return error * (target != VOID)
+
+
+def dice_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """1 - soft Dice, mean over classes, pooled over the batch; only pixels with weight count (UniMatch's on ACDC, squared denominators)."""
+    w = (weight * (target != VOID))[:, None]
+    p = scores.softmax(1) * w
+    y = one_hot(target, scores.shape[1]) * w
+    overlap, size = (p * y).sum((0, 2, 3)), (p.square() + y).sum((0, 2, 3))
+    return (1 - (2 * overlap + 1e-5) / (size + 1e-5)).mean()
+
+
+def ohem(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy over hard pixels only (online hard example mining); works without data-dependent shapes."""
+    valid = target != VOID
+    loss = per_pixel_ce(scores, target)
+    probability = torch.where(valid, (-loss.detach()).exp(), 2.0).flatten()
+    kept = min(OHEM_KEPT, probability.numel())
+    threshold = probability.kthvalue(kept).values.clamp(min=OHEM_PROBABILITY)
+    hard = (probability <= threshold.clamp(max=1)).view_as(valid) & valid
+    return masked_mean(loss, hard.float(), hard)
+
+
+def supervised_loss(kind: str, scores: Tensor, target: Tensor) -> Tensor:
+    """The labelled loss of the discriminative methods: `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`."""
+    if kind == "ohem":
+        return ohem(scores, target)
+    valid = target != VOID
+    ce = masked_mean(per_pixel_ce(scores, target), valid.float(), valid)
+    return (ce + dice_loss(scores, target, valid.float())) / 2 if kind == "ce_dice" else ce
+
+
+def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> Tensor:
+    """The unlabelled loss of the discriminative methods: Dice for `ce_dice`, cross-entropy otherwise. Nothing accepted: exactly 0.
+
+    Args:
+        target: (N, H, W) pseudo-labels, void where there is no image.
+        accepted: (N, H, W) bool, confident pixels.
+    """
+    if kind == "ce_dice":
+        return dice_loss(scores, target, accepted.float()) * accepted.any()
+    return masked_mean(per_pixel_ce(scores, target), accepted.float(), target != VOID)

@@ -1,0 +1,210 @@
+"""The method interface: what a method must answer, and nothing about data, schedule or scoring.
+
+A method is one file with one class. It is found through the entry-point group ``diffmatch.methods``; its state is its state_dict.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from diffmatch.domain import VOID, Card, Item
+from diffmatch.settings import Section, Settings
+
+
+class Views(NamedTuple):
+    """What a method needs of each unlabelled image besides its weak view. `unlabelled` False: the pool is not even read."""
+
+    unlabelled: bool = True
+    strong: int = 1
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is known of the training set before the first step: labelled pixels per class and the number of items."""
+
+    pixels: tuple[int, ...]
+    labelled: int
+    unlabelled: int
+
+
+@dataclass
+class Batch:
+    """One rank's share of a step, on the device.
+
+    Attributes:
+        images: (B, dates, channels, H, W), labelled, weakly augmented, normalised.
+        masks: (B, H, W) uint8, 255 where there is nothing to learn.
+        keys, pool_keys: names of these draws, unique over the run: noise and messages go by them.
+        weak: (U, dates, channels, H, W) or None where the method asked for no unlabelled images.
+        strong: as many strong views of the same crops as asked for.
+        inside: (U, H, W) bool, false in padding.
+        boxes: (U, H, W) bool, CutMix: where True, a strong view takes the next image's pixels (none: all False).
+    """
+
+    images: Tensor
+    masks: Tensor
+    keys: list[str]
+    weak: Tensor | None = None
+    strong: tuple[Tensor, ...] = ()
+    inside: Tensor | None = None
+    boxes: Tensor | None = None
+    pool_keys: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The step that is being taken, of how many."""
+
+    step: int
+    steps: int
+
+    @property
+    def share(self) -> float:
+        return self.step / max(self.steps, 1)
+
+
+@dataclass
+class Losses:
+    """What a step returns: the terms, whose sum is descended, and pseudo-label pixels per class, given and trained on.
+
+    `times` are the diffusion times drawn, (N,), for the message when a loss is not finite.
+    """
+
+    terms: dict[str, Tensor]
+    given: Tensor | None = None
+    accepted: Tensor | None = None
+    times: Tensor | None = None
+
+    @property
+    def total(self) -> Tensor:
+        return torch.stack(list(self.terms.values())).sum()
+
+
+class PseudoLabels(NamedTuple):
+    """Labels (N, H, W) uint8, the mask of accepted pixels, and the probabilities (N, C, H, W) that they come from."""
+
+    labels: Tensor
+    accepted: Tensor
+    probabilities: Tensor
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods.
+
+    Attributes:
+        Settings: the model behind `method.*`.
+        views: what it needs of the unlabelled pool.
+        title, citation: for tables.
+    """
+
+    Settings: ClassVar[type[Section]] = Section
+    views: ClassVar[Views] = Views()
+    title: ClassVar[str]
+    citation: ClassVar[str]
+
+    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+        super().__init__()
+        self.card, self.settings, self.statistics = card, settings, statistics
+
+    @classmethod
+    def build(cls, card: Card, settings: Settings, statistics: Statistics) -> Self:
+        return cls(card, settings, statistics)
+
+    @abstractmethod
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        """One step's losses. Random numbers come from torch's global generator, which the loop seeds for every step."""
+
+    @abstractmethod
+    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        """Prediction for images (N, dates, channels, H, W): (N, C, H, W) float32. Called in eval mode without gradient.
+
+        Args:
+            keys: one per image (a scene's windows share its key).
+            offset: of a window's first pixel in its scene.
+        """
+
+    def trajectory(self, images: Tensor, keys: Sequence[str]) -> Tensor:
+        """Label maps after each sampling step, (S, N, H, W) uint8; one step where there is no sampler."""
+        return self.probabilities(images, keys).argmax(1).to(torch.uint8)[None]
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+        """What the teacher would teach on these images: the prediction, all of it accepted, unless the method says otherwise."""
+        with evaluating(self):
+            probabilities = self.probabilities(images, keys)
+        labels = probabilities.argmax(1).to(torch.uint8)
+        return PseudoLabels(labels, torch.ones_like(labels, dtype=torch.bool), probabilities)
+
+    def after_step(self) -> None:
+        """Called after each optimiser step (EMA teachers live here)."""
+
+    def sample_weights(self, items: Sequence[Item], pixels: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Draw weights of the labelled items given their pixels per class (items, C); None draws them evenly."""
+        return None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """`params` and `lr_scale`: the encoder at the base rate, all else at `train.head_lr_scale` times it."""
+        encoder, rest = [], []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (encoder if ".encoder." in name else rest).append(parameter)
+        groups = [{"params": encoder, "lr_scale": 1.0}, {"params": rest, "lr_scale": self.settings.train.head_lr_scale}]
+        return [group for group in groups if group["params"]]
+
+
+class evaluating(AbstractContextManager[None]):  # noqa: N801 - reads as a verb
+    """Eval mode inside, the modules' own modes back afterwards."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.modes = [(m, m.training) for m in module.modules()]
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.module.eval()
+
+    def __exit__(self, *error: object) -> None:
+        for module, mode in self.modes:
+            module.training = mode
+
+
+def confident(probabilities: Tensor, threshold: float) -> PseudoLabels:
+    """Hard labels of probabilities (N, C, H, W), accepted where the maximum reaches the threshold (FixMatch, Eq. 4)."""
+    confidence, labels = probabilities.max(1)
+    return PseudoLabels(labels.to(torch.uint8), confidence >= threshold, probabilities)
+
+
+def pixels_per_class(labels: Tensor, where: Tensor, classes: int) -> Tensor:
+    """Pixels of each class among `where`, (C,) int64, without leaving the device."""
+    index = torch.where(where & (labels != VOID), labels.long(), classes)
+    return torch.zeros(classes + 1, dtype=torch.int64, device=labels.device).scatter_add_(
+        0, index.flatten(), torch.ones_like(index.flatten())
+    )[:classes]  # fmt: skip
+
+
+def cutmix(x: Tensor, boxes: Tensor) -> Tensor:
+    """The next image's content inside the boxes (Yun et al. 2019): images, labels, confidence and padding go through the same call.
+
+    Args:
+        x: (U, H, W) or (U, dates, channels, H, W).
+        boxes: (U, H, W) bool.
+    """
+    return torch.where(boxes.view(len(x), *[1] * (x.ndim - 3), *boxes.shape[1:]), x.roll(-1, 0), x)
+
+
+def mixed_targets(pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Pseudo-labels and acceptance as a CutMixed strong view sees them: void where there is only padding.
+
+    Returns:
+        target (U, H, W) uint8 and accepted (U, H, W) bool.
+    """
+    labels = torch.where(inside, pseudo.labels, VOID)
+    return cutmix(labels, boxes), cutmix(pseudo.accepted & inside, boxes)

@@ -1,0 +1,115 @@
+"""DiffMatch: a conditional diffusion model over masks inside weak-to-strong training, with the debiased adjustment."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from diffmatch.debias import ClassPrior, denoising_loss, posthoc
+from diffmatch.domain import VOID, Card
+from diffmatch.methods.base import (
+    Batch,
+    Losses,
+    Method,
+    Progress,
+    PseudoLabels,
+    Statistics,
+    confident,
+    cutmix,
+    evaluating,
+    mixed_targets,
+    pixels_per_class,
+)
+from diffmatch.methods.ema import follow, teacher_of
+from diffmatch.networks.segmenter import DenoiserNetwork
+from diffmatch.settings import Section, Settings
+
+
+class DiffMatchSettings(Section):
+    """`ema` 0 means that the student is its own teacher, as in the paper (section 3.1)."""
+
+    threshold: float = Field(default=0.95, ge=0, le=1, description="the paper names none; UniMatch's is used, 0 accepts all")
+    ema: float = Field(default=0.0, ge=0, lt=1)
+
+
+class DiffMatch(Method):
+    """L = L_sup + L_unsup, both ||f(y_t, g(x), t) - y_0||^2 with adjustment (Eq. 10 and 11, Algorithms 1-3).
+
+    Labelled: y_0 is the truth. Unlabelled: y_0 is the reverse process on the weak view, and f denoises it given the strong view.
+    Scoring and pseudo-labels use the natural scores; `posthoc` alone changes the sampler.
+    """
+
+    Settings = DiffMatchSettings
+    title = "DiffMatch"
+    citation = "Towards Unbiased Learning in Semi-Supervised Semantic Segmentation, under review"
+
+    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+        super().__init__(card, settings, statistics)
+        self.network = DenoiserNetwork(card, settings)
+        self.prior = ClassPrior(statistics.pixels, settings.diffusion.prior_momentum)
+        self.teacher = teacher_of(self.network) if settings.method.ema > 0 else None
+
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        diffusion, labelled = self.settings.diffusion, len(batch.images)
+        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)
+        target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
+        given = pixels_per_class(pseudo.labels, batch.inside, len(self.card.classes))
+        self.prior.update(given)
+
+        images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
+        y_0 = torch.cat([batch.masks, target])
+        perturbed = torch.arange(len(images), device=images.device) >= labelled
+        t = torch.rand(len(images), device=images.device)
+        condition = self.network.condition(images, perturbed)
+        y_t = self.network.noisy(y_0, t, condition.shape[-2:])
+        scores = self.network.scores(y_t, condition, t, images.shape[-2:])
+
+        kwargs = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
+        terms = {
+            "sup": denoising_loss(
+                scores[:labelled], batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled, **kwargs
+            ),
+            "unsup": denoising_loss(scores[labelled:], target, accepted, t[labelled:], self.prior.unlabelled, **kwargs),
+        }  # fmt: skip
+        used = pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, len(self.card.classes))
+        return Losses(terms, given=given, accepted=used, times=t)
+
+    def after_step(self) -> None:
+        if self.teacher is not None:
+            follow(self.teacher, self.network, self.settings.method.ema)
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+        teacher = self.network if self.teacher is None else self.teacher
+        with evaluating(teacher):
+            probabilities = teacher.sample(
+                teacher.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.pseudo_steps, adjust=self._adjust()
+            )
+        return confident(probabilities, self.settings.method.threshold)
+
+    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        return self._sample(images, keys, offset)
+
+    def trajectory(self, images: Tensor, keys: Sequence[str]) -> Tensor:
+        maps: list[Tensor] = []
+        self._sample(images, keys, on_step=lambda k, p: maps.append(p.argmax(1).to(torch.uint8)))
+        return torch.stack(maps)
+
+    def _sample(
+        self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0), on_step: Callable[[int, Tensor], None] | None = None
+    ) -> Tensor:
+        network, stride = self.network, self.network.extractor.stride
+        return network.sample(
+            network.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.steps, draws=self.settings.eval.draws,
+            offset=(offset[0] // stride, offset[1] // stride), adjust=self._adjust(), on_step=on_step,
+        )  # fmt: skip
+
+    def _adjust(self) -> Callable[[Tensor], Tensor] | None:
+        diffusion = self.settings.diffusion
+        if diffusion.adjustment != "posthoc" or diffusion.tau == 0:
+            return None
+        return posthoc(self.prior.labelled, diffusion.tau)

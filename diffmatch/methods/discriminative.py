@@ -1,0 +1,28 @@
+"""DiffMatch's network without diffusion: "Dis. Baseline" of the paper's Table 5."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.networks.segmenter import DenoiserNetwork
+
+
+class Discriminative(FixMatch):
+    """FixMatch's losses on g and f with y_t = 0 and t = 1: the same z, the same deformable layers, the same weak-to-strong training.
+
+    What it differs in from DiffMatch is what the diffusion adds; what it differs in from FixMatch are 3.9 M parameters (R50, D = 256).
+    """
+
+    title = "Dis. Baseline"
+    citation = "DiffMatch, Table 5"
+
+    def build_network(self) -> nn.Module:
+        return DenoiserNetwork(self.card, self.settings, diffusion=False)
+
+    def scores(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
+        network = self.network
+        assert isinstance(network, DenoiserNetwork)
+        t = torch.ones(len(images), device=images.device)
+        return network.scores(None, network.condition(images, perturbed), t, images.shape[-2:])

@@ -1,0 +1,30 @@
+"""The exponential moving average of a network, buffers included."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def teacher_of(network: M) -> M:
+    """A frozen copy in eval mode. It stays in eval mode whatever the method's mode is."""
+    teacher = copy.deepcopy(network).requires_grad_(False)
+    teacher.eval()
+    teacher.train = lambda mode=True: teacher  # type: ignore[method-assign,assignment,misc]
+    return teacher
+
+
+@torch.no_grad()
+def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student for parameters and float buffers; integer buffers are copied."""
+    pairs = zip(teacher.state_dict().values(), student.state_dict().values(), strict=True)
+    for old, new in pairs:
+        if old.is_floating_point():
+            old.lerp_(new, 1 - momentum)
+        else:
+            old.copy_(new)

@@ -1,0 +1,232 @@
+"""Counts of a scored split and the metrics made from them. Integers and sums, never pixels; numpy only, so that reports need no torch.
+
+Policy (one for all): a class that is absent in truth and prediction is NaN and left out of means, `n_valid` says how many remained;
+present in only one of the two scores 0, and its surface distances are NaN.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffmatch.domain import Card, write_atomically
+
+BINS = 15
+CONFIDENCE_UNIT = 1 << 20
+"""Confidences are summed as integers of this unit, so that sums do not depend on the order of ranks or batches."""
+
+SURFACE = ("hd95_voxel", "asd_voxel", "hd95_mm", "asd_mm")
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+COUNT, CORRECT, CONFIDENCE = 0, 1, 2
+"""Rows of a reliability array."""
+
+
+@dataclass
+class Counts:
+    """Everything that is kept of a scored split with C classes.
+
+    Attributes:
+        confusion: (C, C), rows truth, columns prediction, void left out.
+        cases: case id -> (3, C) true positives, false positives, false negatives.
+        surface: case id -> (4, C) distances named by `SURFACE`, NaN where undefined.
+        top: (3, BINS) count, correct, confidence sum (in 1 / CONFIDENCE_UNIT) of the predicted class.
+        per_class: (3, C, BINS) the same for each class's probability against "the truth is this class".
+        foreground: (3, BINS) as `top`, without pixels that are background in truth and prediction.
+        accepted: (C, C) as `confusion`, only pixels whose pseudo-label would have been trained on (the unlabelled pool; zero elsewhere).
+    """
+
+    classes: int
+    confusion: Ints = field(init=False)
+    top: Ints = field(init=False)
+    per_class: Ints = field(init=False)
+    foreground: Ints = field(init=False)
+    accepted: Ints = field(init=False)
+    cases: dict[str, Ints] = field(default_factory=dict)
+    surface: dict[str, Floats] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        c = self.classes
+        self.confusion = np.zeros((c, c), np.int64)
+        self.accepted = np.zeros((c, c), np.int64)
+        self.top = np.zeros((3, BINS), np.int64)
+        self.foreground = np.zeros((3, BINS), np.int64)
+        self.per_class = np.zeros((3, c, BINS), np.int64)
+
+    def merge(self, other: Counts) -> Counts:
+        """Add another rank's or batch's counts in place; the same case in both adds up (a case's slices may be spread)."""
+        for name in ("confusion", "accepted", "top", "per_class", "foreground"):
+            getattr(self, name).__iadd__(getattr(other, name))
+        for case, rows in other.cases.items():
+            self.cases[case] = self.cases[case] + rows if case in self.cases else rows
+        self.surface.update(other.surface)
+        return self
+
+    def save(self, path: Any) -> None:
+        """Write as .npz, cases in sorted order, atomically."""
+        names = sorted(self.cases)
+        arrays: dict[str, NDArray[Any]] = {
+            "confusion": self.confusion,
+            "accepted": self.accepted,
+            "reliability_top": self.top,
+            "reliability_class": self.per_class,
+            "reliability_foreground": self.foreground,
+            "case_ids": np.array(names, dtype=np.str_),
+            "case_counts": np.stack([self.cases[n] for n in names]) if names else np.zeros((0, 3, self.classes), np.int64),
+        }
+        if self.surface:
+            arrays["surface_ids"] = np.array(sorted(self.surface), dtype=np.str_)
+            arrays["surface"] = np.stack([self.surface[n] for n in sorted(self.surface)])
+
+        def write(handle: BinaryIO) -> None:
+            np.savez_compressed(handle, **arrays)  # type: ignore[arg-type]
+
+        write_atomically(path, write)
+
+    @classmethod
+    def load(cls, path: Any) -> Counts:
+        """Read what `save` wrote."""
+        with np.load(path, allow_pickle=False) as data:
+            counts = cls(len(data["confusion"]))
+            counts.confusion, counts.accepted = data["confusion"], data["accepted"]
+            counts.top, counts.per_class = data["reliability_top"], data["reliability_class"]
+            counts.foreground = data["reliability_foreground"]
+            counts.cases = dict(zip(data["case_ids"].tolist(), data["case_counts"], strict=True))
+            if "surface" in data:
+                counts.surface = dict(zip(data["surface_ids"].tolist(), data["surface"], strict=True))
+        return counts
+
+
+def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
+    """Elementwise quotient as float64, NaN where the denominator is 0."""
+    numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+
+
+def iou(confusion: Ints) -> Floats:
+    """TP / (TP + FP + FN) per class over the whole split, (C,), NaN for a class in neither truth nor prediction."""
+    tp = np.diag(confusion)
+    return ratio(tp, confusion.sum(0) + confusion.sum(1) - tp)
+
+
+def dice(rows: Ints) -> Floats:
+    """2 TP / (2 TP + FP + FN): (..., 3, C) counts -> (..., C), NaN where a class is in neither truth nor prediction."""
+    tp, fp, fn = rows[..., 0, :], rows[..., 1, :], rows[..., 2, :]
+    return ratio(2 * tp, 2 * tp + fp + fn)
+
+
+def case_dice(counts: Counts) -> Floats:
+    """Dice per case and class, (cases in sorted order, C)."""
+    names = sorted(counts.cases)
+    return dice(np.stack([counts.cases[n] for n in names])) if names else np.zeros((0, counts.classes))
+
+
+def mean(values: NDArray[Any], axis: int | None = None) -> Any:
+    """Mean over what is not NaN; NaN, without a warning, where nothing is left."""
+    valid = ~np.isnan(values)
+    return ratio(np.where(valid, values, 0).sum(axis), valid.sum(axis))
+
+
+def calibration_error(reliability: Ints) -> Floats:
+    """Expected calibration error with equal-width bins: (3, ..., BINS) -> (...), NaN where no pixel fell in any bin.
+
+    Guo et al. 2017, Eq. 3. Confidence exactly 1 falls in the last bin.
+    """
+    count = reliability[COUNT].astype(np.float64)
+    gap = np.abs(reliability[CORRECT] - reliability[CONFIDENCE] / CONFIDENCE_UNIT)
+    return ratio(gap.sum(-1), count.sum(-1))
+
+
+def majority(counts: Counts, klass: int) -> Counts:
+    """The counts of the baseline that answers `klass` everywhere, from another prediction's truth margins; no calibration, no distances."""
+    truth = counts.confusion.sum(1)
+    baseline = Counts(counts.classes)
+    baseline.confusion[:, klass] = truth
+    for case, rows in counts.cases.items():
+        present = rows[0] + rows[2]
+        row = np.zeros_like(rows)
+        row[2] = present
+        row[:, klass] = present[klass], present.sum() - present[klass], 0
+        baseline.cases[case] = row
+    return baseline
+
+
+def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float]) -> dict[str, Any]:
+    """The record's numbers of one evaluation. A number that cannot be computed is absent, never 0.
+
+    Args:
+        counts: of the whole split.
+        card: gives the metric, the classes of the mean and the head/tail rule.
+        labelled_pixels: per class in the labelled set, (C,): ranks head and tail.
+
+    Returns:
+        ``primary`` {name, value, n_valid}, ``per_class`` {class: {metric: value, ...}}, ``head``, ``tail`` {classes, value}, ``ece`` and the rest.
+    """
+    per_volume = card.metric == "mean_dice"
+    class_iou, class_dice = iou(counts.confusion), mean(case_dice(counts), 0)
+    n_cases = (~np.isnan(case_dice(counts))).sum(0)
+    main = class_dice if per_volume else class_iou
+    truth, predicted = counts.confusion.sum(1), counts.confusion.sum(0)
+    ece_class = calibration_error(counts.per_class)
+    surface = np.stack([counts.surface[n] for n in sorted(counts.surface)]) if counts.surface else None
+    distances = mean(surface, 0) if surface is not None else None
+    head, tail = card.ranked(labelled_pixels)
+
+    def group(members: Iterable[int]) -> dict[str, Any]:
+        chosen = list(members)
+        return known({"classes": [card.names[c] for c in chosen], "value": mean(main[chosen])})
+
+    per_class: dict[str, dict[str, Any]] = {}
+    for c, name in enumerate(card.names):
+        row: dict[str, Any] = {"iou": class_iou[c]}
+        if per_volume:
+            row |= {"dice": class_dice[c], "n_valid": int(n_cases[c])}
+        if distances is not None and surface is not None and c in card.foreground:
+            row |= {key: distances[i, c] for i, key in enumerate(SURFACE)}
+            row["n_distances"] = int((~np.isnan(surface[:, 0, c])).sum())
+        row |= {
+            "recall": float(ratio(np.diag(counts.confusion), truth)[c]),
+            "precision": float(ratio(np.diag(counts.confusion), predicted)[c]),
+            "ece": ece_class[c],
+            "truth_pixels": int(truth[c]),
+            "predicted_pixels": int(predicted[c]),
+            "labelled_pixels": int(labelled_pixels[c]),
+        }
+        per_class[name] = known(row)
+
+    foreground_ece = calibration_error(counts.foreground)
+    top_ece = calibration_error(counts.top)
+    result: dict[str, Any] = {
+        "primary": known(
+            {"name": card.metric, "value": mean(main[card.scored]), "n_valid": int((~np.isnan(main[card.scored])).sum())}
+        ),
+        "per_class": per_class,
+        "head": group(head),
+        "tail": group(tail),
+        "ece": foreground_ece if card.foreground_calibration else top_ece,
+        "ece_top": top_ece,
+        "ece_foreground": foreground_ece,
+        "ece_classwise": mean(ece_class),
+        "accuracy": float(ratio(np.diag(counts.confusion).sum(), counts.confusion.sum())),
+        "mean_iou": mean(class_iou),
+        "cases": len(counts.cases),
+        "pixels": int(counts.confusion.sum()),
+    }
+    if card.metric == "changed_iou":
+        result["f1"] = float(ratio(2 * counts.confusion[1, 1], truth[1] + predicted[1]))
+    if counts.accepted.any():
+        accepted = counts.accepted.sum(0)
+        result["acceptance"] = {n: known({"share": float(ratio(accepted[c], predicted[c]))}) for c, n in enumerate(card.names)}
+    return known(result)
+
+
+def known(values: dict[str, Any]) -> dict[str, Any]:
+    """Without the entries that are NaN, numpy scalars as Python numbers."""
+    plain = {k: v.item() if isinstance(v, np.generic | np.ndarray) and np.ndim(v) == 0 else v for k, v in values.items()}
+    return {k: v for k, v in plain.items() if not (isinstance(v, float) and np.isnan(v))}

@@ -1,0 +1,85 @@
+"""The mask denoiser f(y_t, z, t): L layers of deformable attention with one time conditioning shared by all."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffmatch.diffusion.schedule import log_snr
+from diffmatch.networks.attention import DeformableAttention
+
+
+class TimeConditioning(nn.Module):
+    """log-SNR -> scale and shift of attention and FFN, (N, 4, D): 17 learned-frequency features, an MLP 17 -> 4D -> 4D, shared by all layers.
+
+    A projection per layer instead would miss the paper's parameter counts by up to 13 % (Table 7).
+    """
+
+    FREQUENCIES = 8
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+        self.frequencies = nn.Parameter(torch.randn(self.FREQUENCIES))
+        self.mlp = nn.Sequential(nn.Linear(2 * self.FREQUENCIES + 1, 4 * dim), nn.GELU(), nn.Linear(4 * dim, 4 * dim))
+        last = self.mlp[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+
+    def forward(self, t: Tensor) -> Tensor:
+        snr = log_snr(t)[:, None]
+        phase = snr * self.frequencies * (2 * math.pi)
+        out: Tensor = self.mlp(torch.cat([snr, phase.sin(), phase.cos()], 1))
+        return out.view(-1, 4, self.dim)
+
+
+class DenoiserLayer(nn.Module):
+    """Attention and FFN, each with residual, norm and the time's scale and shift."""
+
+    def __init__(self, dim: int, heads: int, points: int) -> None:
+        super().__init__()
+        self.attention = DeformableAttention(dim, heads, points)
+        self.norm1 = nn.LayerNorm(dim)
+        self.ffn = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), nn.Linear(4 * dim, dim))
+        self.norm2 = nn.LayerNorm(dim)
+
+    def forward(self, x: Tensor, height: int, width: int, time: Tensor) -> Tensor:
+        scale1, shift1, scale2, shift2 = time.unsqueeze(2).unbind(1)
+        x = self.norm1(x + self.attention(x, height, width)) * (1 + scale1) + shift1
+        return self.norm2(x + self.ffn(x)) * (1 + scale2) + shift2  # type: ignore[no-any-return]
+
+
+class Denoiser(nn.Module):
+    """f(y_t, z, t) -> class scores at z's resolution.
+
+    Args:
+        classes: C.
+        mask_channels: of y_t, the codec's.
+        dim: D, of z and inside.
+        layers: L (Table 7), heads, points: of the attention.
+    """
+
+    def __init__(self, classes: int, mask_channels: int, dim: int, layers: int, heads: int, points: int) -> None:
+        super().__init__()
+        self.mask_channels = mask_channels
+        self.fuse = nn.Conv2d(mask_channels + dim, dim, 1)
+        self.time = TimeConditioning(dim)
+        self.layers = nn.ModuleList(DenoiserLayer(dim, heads, points) for _ in range(layers))
+        self.classifier = nn.Conv2d(dim, classes, 1)
+
+    def condition(self, z: Tensor) -> Tensor:
+        """The z half of the linear 1x1 fusion, with its bias: once per image, not once per step. (N, D, h, w) -> (N, D, h, w)."""
+        return F.conv2d(z, self.fuse.weight[:, self.mask_channels :], self.fuse.bias)
+
+    def forward(self, y_t: Tensor | None, condition: Tensor, t: Tensor) -> Tensor:
+        """Scores (N, C, h, w) from y_t (N, mask_channels, h, w) or None for 0, `condition(z)` and t (N,) in [0, 1]."""
+        x = condition if y_t is None else condition + F.conv2d(y_t, self.fuse.weight[:, : self.mask_channels])
+        height, width = x.shape[2:]
+        x = x.flatten(2).transpose(1, 2)
+        time = self.time(t)
+        for layer in self.layers:
+            x = layer(x, height, width, time)
+        return self.classifier(x.transpose(1, 2).unflatten(2, (height, width)))  # type: ignore[no-any-return]

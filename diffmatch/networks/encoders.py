@@ -1,0 +1,114 @@
+"""Encoders: smp/timm by name, or the plain U-Net encoder of the medical field; weights from nowhere, a file or a hub."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from segmentation_models_pytorch.encoders import get_encoder
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from diffmatch.domain import InputError
+
+ALIASES = {"resnet50": "resnet50s", "resnet101": "resnet101s"}
+"""The field's ResNets have a three-convolution stem of width 64 (UniMatch, U2PL): 40.48 M with DeepLabv3+ at 21 classes."""
+
+
+class PlainEncoder(nn.Module):
+    """Two 3x3 convolutions per level and max pooling between levels (Ronneberger et al. 2015, with batch norm).
+
+    `plain16` has widths 16, 32, 64, 128, 256: the 2D U-Net that SSL4MIS and UniMatch use on ACDC.
+    """
+
+    LEVELS = 5
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.out_channels = [width << level for level in range(self.LEVELS)]
+        self.strides = [1 << level for level in range(self.LEVELS)]
+        widths = [channels, *self.out_channels]
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(inplace=True),
+                nn.Conv2d(b, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(inplace=True),
+            )
+            for a, b in zip(widths, widths[1:], strict=False)
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        features: list[Tensor] = []
+        for level in self.levels:
+            x = level(nn.functional.max_pool2d(x, 2) if features else x)
+            features.append(x)
+        return features
+
+
+def build_encoder(name: str, channels: int, weights: str, output_stride: int) -> tuple[nn.Module, list[int], list[int]]:
+    """An encoder, the channels of its feature maps and their strides, finest first.
+
+    Args:
+        name: `plain<width>`, or any encoder of timm.
+        channels: of the input image.
+        weights: `none`, `hub` (timm downloads), or the path of a state dict.
+        output_stride: 16 or 32; the last stage is dilated for 16. Plain encoders have 16 by construction.
+
+    Raises:
+        InputError: unknown name, or weights that do not fit.
+    """
+    if name.startswith("plain") and name[5:].isdigit() and int(name[5:]):
+        if weights != "none":
+            raise InputError(f"network.weights={weights}: no pretrained weights exist for the encoder '{name}'; use network.weights=none")
+        plain = PlainEncoder(channels, int(name[5:]))
+        return plain, plain.out_channels, plain.strides
+    timm_name = ALIASES.get(name, name)
+    if not timm.is_model(timm_name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:4]
+        raise InputError(f"network.encoder={name}: unknown; near: {', '.join(near) or 'resnet50, xception65, plain16'}")
+    try:
+        encoder = get_encoder(
+            f"tu-{timm_name}", in_channels=channels, depth=5, weights="imagenet" if weights == "hub" else None,
+            output_stride=output_stride,
+        )  # fmt: skip
+    except Exception as error:
+        why = str(error).splitlines()[0]
+        raise InputError(f"network.encoder={name}: cannot be built with weights={weights} ({why})") from error
+    if weights not in ("none", "hub"):
+        load_weights(encoder.model, timm_name, Path(weights), channels)
+    found = list(encoder.out_channels)
+    strides = [1, *encoder.model.feature_info.reduction()]
+    return encoder, found, strides
+
+
+def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int) -> None:
+    """A state dict file into a timm feature extractor: by name where names agree, else by order and shape of the whole model.
+
+    Raises:
+        InputError: unreadable (or not plain tensors), or neither names nor order and shapes match.
+    """
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise InputError(f"{path}: not a readable file of plain tensors (network.weights): {str(error).splitlines()[0]}") from error
+    state = state.get("state_dict", state) if isinstance(state, Mapping) else state
+    if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise InputError(f"{path}: not a state dict of tensors (network.weights)")
+    whole = timm.create_model(timm_name, pretrained=False).state_dict()
+    tensors = {k.removeprefix("module."): v for k, v in state.items()}
+    if not set(features.state_dict()) <= set(tensors):
+        if [tuple(v.shape) for v in tensors.values()] != [tuple(v.shape) for v in whole.values()]:
+            raise InputError(f"{path}: neither names nor shapes are those of '{timm_name}' ({len(tensors)} against {len(whole)} tensors)")
+        tensors = dict(zip(whole, tensors.values(), strict=True))
+    wanted = features.state_dict()
+    chosen = {}
+    for name, target in wanted.items():
+        tensor = tensors[name]
+        if tensor.shape != target.shape and tensor.ndim == 4 and tensor.shape[1] != channels:
+            tensor = adapt_input_conv(channels, tensor)
+        if tensor.shape != target.shape:
+            raise InputError(f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, '{timm_name}' needs {tuple(target.shape)}")
+        chosen[name] = tensor
+    features.load_state_dict(chosen)

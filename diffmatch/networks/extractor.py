@@ -1,0 +1,123 @@
+"""The feature extractor g(x) -> z: an encoder and a decoder without its classifier."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
+from torch import Tensor, nn
+from torchvision.models.segmentation.deeplabv3 import ASPP
+
+from diffmatch.domain import InputError
+from diffmatch.networks.encoders import build_encoder
+
+
+class UNetDecoder(nn.Module):
+    """smp's U-Net decoder, stopped at the mask stride, its last block D channels wide."""
+
+    def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
+        super().__init__()
+        if stride not in strides:
+            raise InputError(f"network.stride={stride}: this encoder has maps at strides {', '.join(map(str, strides))}")
+        self.first = strides.index(stride)
+        used = channels[self.first :]
+        widths = [*used[-2:0:-1], dim]
+        self.blocks = UnetDecoder(encoder_channels=[0, *used], decoder_channels=widths, n_blocks=len(widths))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        used = features[self.first :]
+        return self.blocks([used[0], *used])  # type: ignore[no-any-return]
+
+
+class DeepLabDecoder(nn.Module):
+    """DeepLabv3+ with standard convolutions, dilations 6/12/18 at output stride 16, low-level features at stride 4."""
+
+    LOW_CHANNELS = 48
+
+    def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
+        super().__init__()
+        if stride != 4 or 4 not in strides:
+            raise InputError(f"network.stride={stride}: deeplabv3plus gives z at stride 4; use network.decoder=unet for finer masks")
+        self.low = strides.index(4)
+        aspp = ASPP(channels[-1], [6, 12, 18], dim)
+        aspp.project = aspp.project[:3]  # torchvision adds dropout here, the field's networks have none
+        aspp.convs[-1] = PooledBranch(channels[-1], dim)
+        self.aspp = aspp
+        self.reduce = conv_bn_relu(channels[self.low], self.LOW_CHANNELS, 1)
+        self.fuse = nn.Sequential(conv_bn_relu(dim + self.LOW_CHANNELS, dim, 3), conv_bn_relu(dim, dim, 3))
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        low = features[self.low]
+        high = F.interpolate(self.aspp(features[-1]), size=low.shape[2:], mode="bilinear", align_corners=False)
+        return self.fuse(torch.cat([high, self.reduce(low)], 1))  # type: ignore[no-any-return]
+
+
+class PooledBranch(nn.Module):
+    """ASPP's image pooling. One image has one value per channel, of which no batch statistics exist: it uses the running ones."""
+
+    def __init__(self, channels: int, dim: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, dim, 1, bias=False)
+        self.norm = nn.BatchNorm2d(dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = self.conv(x.mean((2, 3), keepdim=True))
+        norm = self.norm
+        if self.training and len(x) == 1:
+            pooled = F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        else:
+            pooled = norm(pooled)
+        return F.relu(pooled).expand(-1, -1, *x.shape[2:])
+
+
+def conv_bn_relu(a: int, b: int, kernel: int) -> nn.Sequential:
+    return nn.Sequential(nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+
+
+DECODERS = {"unet": UNetDecoder, "deeplabv3plus": DeepLabDecoder}
+
+
+class Extractor(nn.Module):
+    """g(x) -> z.
+
+    Args:
+        decoder, encoder, weights, stride: the settings `network.*`.
+        channels: of the image.
+        dim: D, channels of z.
+
+    Attributes:
+        stride: pixels of the image per position of z.
+        multiple: image sides are padded to a multiple of this before they enter (1: any size).
+        feature_dropout: share of feature channels dropped in a strong view (UniMatch's feature perturbation; 0.5 there).
+    """
+
+    def __init__(
+        self, *, decoder: str, encoder: str, channels: int, dim: int, stride: int, weights: str = "none", feature_dropout: float = 0.5
+    ) -> None:
+        super().__init__()
+        output_stride = 16 if decoder == "deeplabv3plus" else 32
+        self.encoder, widths, strides = build_encoder(encoder, channels, weights, output_stride)
+        self.decoder = DECODERS[decoder](widths, strides, dim, stride)
+        self.dim, self.stride, self.multiple = dim, stride, 1
+        self.feature_dropout = feature_dropout
+
+    def forward(self, x: Tensor, perturbed: Tensor | None = None) -> Tensor:
+        """(N, dates, channels, H, W) -> z (N, D, h, w) with h = ceil(H / stride).
+
+        Two dates share the encoder and meet as the absolute difference of their features.
+
+        Args:
+            perturbed: (N,) bool, which images lose feature channels; None for none.
+        """
+        dates = x.shape[1]
+        features = list(self.encoder(x.flatten(0, 1)))
+        if dates == 2:
+            features = [(f[0::2] - f[1::2]).abs() for f in features]
+        if perturbed is not None and self.feature_dropout > 0:
+            features = [self._drop(f, perturbed) for f in features]
+        return self.decoder(features)  # type: ignore[no-any-return]
+
+    def _drop(self, feature: Tensor, perturbed: Tensor) -> Tensor:
+        keep = torch.rand(feature.shape[:2], device=feature.device) >= self.feature_dropout
+        scale = keep.to(feature.dtype) / (1 - self.feature_dropout)
+        return feature * torch.where(perturbed[:, None], scale, torch.ones_like(scale))[:, :, None, None]

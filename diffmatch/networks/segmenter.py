@@ -1,0 +1,106 @@
+"""The two networks that methods train: a plain classifier on z, and z with the mask denoiser."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffmatch.diffusion.codec import Codec, build_codec
+from diffmatch.diffusion.sampler import batch_noise, ddim
+from diffmatch.diffusion.schedule import add_noise
+from diffmatch.domain import Card
+from diffmatch.networks.denoiser import Denoiser
+from diffmatch.networks.extractor import Extractor
+from diffmatch.settings import Settings
+
+
+def upsample(scores: Tensor, size: Sequence[int]) -> Tensor:
+    """Class scores to the image's size, bilinear, float32: losses and probabilities never see half precision."""
+    return F.interpolate(scores.float(), size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def build_extractor(card: Card, settings: Settings) -> Extractor:
+    net = settings.network
+    return Extractor(
+        decoder=net.decoder, encoder=net.encoder, weights=net.weights, channels=card.channels, dim=net.dim, stride=net.stride,
+        feature_dropout=net.feature_dropout,
+    )  # fmt: skip
+
+
+class ClassifierNetwork(nn.Module):
+    """z -> 1x1 classifier: the network of every discriminative method (UniMatch's, 40.5 M in Table 5)."""
+
+    def __init__(self, card: Card, settings: Settings) -> None:
+        super().__init__()
+        self.extractor = build_extractor(card, settings)
+        self.classifier = nn.Conv2d(settings.network.dim, len(card.classes), 1)
+
+    def forward(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
+        """(N, dates, channels, H, W) -> scores (N, C, H, W), float32."""
+        return upsample(self.classifier(self.extractor(images, perturbed)), images.shape[-2:])
+
+
+class DenoiserNetwork(nn.Module):
+    """g and f together, with the codec (none for the discriminative twin, whose y_t is always 0 and t always 1).
+
+    The extractor runs once per image (`condition`), the denoiser once per step (`scores`).
+    """
+
+    codec: Codec | None
+
+    def __init__(self, card: Card, settings: Settings, diffusion: bool = True) -> None:
+        super().__init__()
+        net, classes = settings.network, len(card.classes)
+        self.extractor = build_extractor(card, settings)
+        codec = build_codec(settings.diffusion.codec, classes, settings.diffusion.scale, net.dim)
+        self.codec = codec if diffusion else None
+        self.denoiser = Denoiser(classes, codec.channels, net.dim, net.layers, net.heads, net.points)
+
+    def condition(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
+        """What the denoiser needs of the images (N, dates, channels, H, W): (N, D, h, w)."""
+        return self.denoiser.condition(self.extractor(images, perturbed))
+
+    def scores(self, y_t: Tensor | None, condition: Tensor, t: Tensor, size: Sequence[int]) -> Tensor:
+        """f at the image's size, (N, C, H, W) float32; y_t None stands for 0."""
+        return upsample(self.denoiser(y_t, condition, t), size)
+
+    def noisy(self, masks: Tensor, t: Tensor, grid: Sequence[int]) -> Tensor:
+        """y_t of image-sized masks (N, H, W): nearest to the grid (h, w), encoded, noised (Eq. 3)."""
+        assert self.codec is not None
+        small = F.interpolate(masks[:, None].float(), size=tuple(grid), mode="nearest-exact")[:, 0]
+        y_0 = self.codec(small).float()
+        return add_noise(y_0, torch.randn_like(y_0), t)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        condition: Tensor,
+        keys: Sequence[str],
+        size: Sequence[int],
+        *,
+        steps: int,
+        draws: int = 1,
+        offset: tuple[int, int] = (0, 0),
+        adjust: Callable[[Tensor], Tensor] | None = None,
+        on_step: Callable[[int, Tensor], Any] | None = None,
+    ) -> Tensor:
+        """The reverse process: probabilities (N, C, H, W), averaged over draws.
+
+        Args:
+            keys: one per image; they fix the noise.
+            offset: of a window in its scene's grid.
+            on_step: called with step number and the probabilities of that step.
+        """
+        assert self.codec is not None
+        noise = batch_noise(keys, draws, (self.codec.channels, *condition.shape[-2:]), condition.device, offset)
+        repeated = condition.repeat(draws, 1, 1, 1) if draws > 1 else condition
+
+        def probabilities(scores: Tensor) -> Tensor:
+            return upsample(scores.flatten(0, 1), size).softmax(1).unflatten(0, (draws, -1)).mean(0)
+
+        report = None if on_step is None else (lambda k, scores: on_step(k, probabilities(scores)))
+        return probabilities(ddim(lambda y, t: self.denoiser(y, repeated, t), self.codec, noise, steps, adjust, report))

@@ -1,0 +1,90 @@
+"""Domains and methods found through entry points: strict about names, and one broken plugin does not take the others down."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from diffmatch.domain import API, Domain, InputError
+
+if TYPE_CHECKING:
+    from diffmatch.methods.base import Method
+
+DOMAINS, METHODS = "diffmatch.domains", "diffmatch.methods"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One entry point: what it loads to, or why it does not."""
+
+    name: str
+    distribution: str
+    loaded: Any
+    error: str | None
+
+
+def plugins(group: str) -> dict[str, Plugin]:
+    """All plugins of a group by name, loaded; import errors are kept as text.
+
+    Raises:
+        InputError: two distributions claim one name.
+    """
+    found: dict[str, Plugin] = {}
+    for point in sorted(entry_points(group=group), key=lambda p: p.name):
+        distribution = point.dist.name if point.dist else "?"
+        if point.name in found and found[point.name].distribution != distribution:
+            raise InputError(f"two plugins are called '{point.name}': {found[point.name].distribution} and {distribution}; uninstall one")
+        found[point.name] = Plugin(point.name, distribution, *_load(group, point))
+    return found
+
+
+def _load(group: str, point: EntryPoint) -> tuple[Any, str | None]:
+    try:
+        loaded = point.load()
+        if group == DOMAINS:
+            if not (isinstance(loaded, type) and issubclass(loaded, Domain)):
+                return None, f"{point.value} is not a subclass of diffmatch.domain.Domain"
+            if loaded.card.api != API:
+                return None, f"written for plugin interface {loaded.card.api}, this is {API}"
+            if loaded.card.name != point.name:
+                return None, f"its card is called '{loaded.card.name}', its entry point '{point.name}'"
+        return loaded, None
+    except Exception as error:  # a stranger's code may fail in any way; the others go on
+        return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+
+
+@cache
+def _found(group: str, name: str) -> Any:
+    points = [p for p in entry_points(group=group) if p.name == name]
+    kind = "dataset" if group == DOMAINS else "method"
+    if not points:
+        names = sorted({p.name for p in entry_points(group=group)})
+        near = difflib.get_close_matches(name, names, 1, 0.5)
+        raise InputError(f"unknown {kind} '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; installed: {', '.join(names)}"))
+    loaded, error = _load(group, points[0])
+    if error:
+        raise InputError(f"the {kind} plugin '{name}' ({points[0].value}) is broken: {error}")
+    return loaded
+
+
+def domain(name: str) -> type[Domain]:
+    """The installed domain of that name.
+
+    Raises:
+        InputError: unknown (with the near name) or broken.
+    """
+    found: type[Domain] = _found(DOMAINS, name)
+    return found
+
+
+def method(name: str) -> type[Method]:
+    """The installed method of that name.
+
+    Raises:
+        InputError: unknown (with the near name) or broken.
+    """
+    found: type[Method] = _found(METHODS, name)
+    return found

@@ -1,0 +1,118 @@
+"""Label budgets and splits: who is labelled, who is not, who is scored; identity by hash, never by fraction alone."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from diffmatch.domain import Card, Domain, InputError, Item
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is labelled: a count of units (`3`), a fraction rounded up (`1/16`), or a percentage rounded down (`5%`)."""
+
+    text: str
+
+    def count(self, total: int) -> int:
+        """Units out of `total`.
+
+        Raises:
+            InputError: not a budget, or not between 1 and total - 1 (all of it for `1/1` and `100%` too is refused: nothing is left to learn from).
+        """
+        if re.fullmatch(r"\d+", self.text):
+            n = int(self.text)
+        elif match := re.fullmatch(r"(\d+)/(\d+)", self.text):
+            n = math.ceil(total * int(match[1]) / int(match[2])) if int(match[2]) else 0
+        elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%", self.text):
+            n = math.floor(total * float(match[1]) / 100)
+        else:
+            raise InputError(f"labels '{self.text}': write a count (3), a fraction (1/16) or a percentage (5%)")
+        if not 1 <= n < total:
+            raise InputError(f"labels '{self.text}' asks for {n} of {total}: at least 1 must be labelled and 1 left unlabelled")
+        return n
+
+
+@dataclass(frozen=True)
+class Split:
+    """The members of a run. `sha256` identifies it: of the four sorted id lists, so that any difference in members shows."""
+
+    family: str
+    budget: str
+    labelled: tuple[Item, ...]
+    unlabelled: tuple[Item, ...]
+    val: tuple[Item, ...]
+    test: tuple[Item, ...]
+
+    @property
+    def sha256(self) -> str:
+        lists = (self.labelled, self.unlabelled, self.val, self.test)
+        return hashlib.sha256("\n\n".join("\n".join(sorted(i.id for i in items)) for items in lists).encode()).hexdigest()
+
+
+def make_split(domain: Domain, budget: str, seed: int) -> Split:
+    """The split of an opened domain at a label budget: the community's members where they are published, else a seeded draw.
+
+    Args:
+        seed: of the draw (`data.split_seed`); published budgets do not depend on it.
+
+    Raises:
+        InputError: an impossible budget (with those that are published), an empty split, or an id or case in two places.
+    """
+    card = domain.card
+    train, val, test = domain.index("train"), domain.index("val"), domain.index("test")
+    if not train or not test:
+        raise InputError(f"{domain.root}: {card.name} finds {len(train)} training and {len(test)} test items; both are needed")
+    by_case = card.label_unit == "cases"
+    published = domain.published(budget)
+    if published is not None:
+        family, chosen = published.family, set(published.ids)
+    else:
+        units = sorted({i.case if by_case else i.id for i in train if i.masked})
+        try:
+            count = Budget(budget).count(len({i.case if by_case else i.id for i in train}))
+        except InputError as error:
+            raise InputError(f"{error}; {card.name} publishes {', '.join(card.budgets)} {card.label_unit}") from error
+        if count > len(units):
+            raise InputError(f"labels '{budget}' asks for {count} {card.label_unit}, only {len(units)} have masks")
+        order = np.random.default_rng([seed, 0x5EED]).permutation(len(units))
+        family, chosen = f"seeded-{seed}", {units[i] for i in order[:count]}
+    labelled = tuple(i for i in train if (i.case if by_case else i.id) in chosen)
+    members = {id(i) for i in labelled}
+    unlabelled = tuple(i for i in train if id(i) not in members)
+    found = {i.case if by_case else i.id for i in labelled}
+    if missing := sorted(chosen - found):
+        raise InputError(f"{domain.root}: labels '{budget}' needs {card.label_unit} that are not there: {', '.join(missing[:5])}")
+    if not unlabelled:
+        raise InputError(f"labels '{budget}' leaves nothing unlabelled in {domain.root}")
+    split = Split(family, budget, labelled, unlabelled, tuple(val), tuple(test))
+    check_disjoint(split, card)
+    return split
+
+
+def check_disjoint(split: Split, card: Card) -> None:
+    """No id twice; and where the unit is cases, no case in two parts.
+
+    Raises:
+        InputError: naming the first offender and both places.
+    """
+    parts = {"labelled": split.labelled, "unlabelled": split.unlabelled, "val": split.val, "test": split.test}
+    _no_overlap({part: [i.id for i in items] for part, items in parts.items()}, "id")
+    for part, items in parts.items():
+        if len({i.id for i in items}) != len(items):
+            raise InputError(f"{card.name}: an id occurs twice in {part}")
+    if card.label_unit == "cases":
+        _no_overlap({part: {i.case for i in items} for part, items in parts.items()}, "case")
+
+
+def _no_overlap(parts: dict[str, Iterable[str]], what: str) -> None:
+    seen: dict[str, str] = {}
+    for part, names in parts.items():
+        for name in names:
+            if seen.setdefault(name, part) != part:
+                raise InputError(f"{what} '{name}' is both in {seen[name]} and in {part}; the split lists overlap")

@@ -1,0 +1,96 @@
+"""Sample images and label maps as PNG data URIs (palette PNGs for labels: a few kB each)."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffmatch.domain import VOID, Card
+from diffmatch_reports.load import Sample
+from diffmatch_reports.wording import share
+
+MAX_SIDE, SMALL_SIDE = 384, 128
+VOID_COLOR = (150, 150, 150)
+WRONG_COLOR = (213, 94, 0)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One picture: caption, what it shows in words, and the label map to lay over the photograph (none for the photograph itself)."""
+
+    caption: str
+    alt: str
+    overlay: str | None
+    image: int = 0
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A sample: its photographs (one per date) and the tiles beside them."""
+
+    title: str
+    images: list[str]
+    tiles: list[Tile]
+    ratio: str
+
+
+def strip(sample: Sample, card: Card) -> Strip:
+    """Photograph, truth, the label map after each sampling step, and where the last one is wrong."""
+    valid = sample.truth != VOID
+    dates = len(sample.image)
+    tiles = [Tile(f"date {d + 1}" if dates > 1 else "image", f"{sample.title}, the input image", None, d) for d in range(dates)]
+    tiles.append(Tile("truth", f"Truth. {_shares(sample.truth, valid, card)}", _labels(sample.truth, card), dates - 1))
+    for number, labels in enumerate(sample.steps, 1):
+        wrong = float((labels != sample.truth)[valid].mean()) if valid.any() else None
+        name = f"step {number} of {len(sample.steps)}" if len(sample.steps) > 1 else "prediction"
+        error = f"{share(wrong)} % wrong" if wrong is not None else "no truth"
+        tiles.append(Tile(f"{name}: {error}", f"Predicted, {name}. {_shares(labels, valid, card)}", _labels(labels, card), dates - 1))
+    errors = ((sample.steps[-1] != sample.truth) & valid).astype(np.uint8)
+    tiles.append(
+        Tile("errors", "Where the last step differs from the truth", _palette_png(errors, [(0, 0, 0), WRONG_COLOR], clear=0), dates - 1)
+    )
+    height, width = sample.truth.shape
+    return Strip(sample.title, [_photo(image) for image in sample.image], tiles, f"{width} / {height}")
+
+
+def _shares(labels: NDArray[np.uint8], valid: NDArray[np.bool_], card: Card) -> str:
+    counts = np.bincount(labels[valid], minlength=len(card.classes))[: len(card.classes)]
+    named = [f"{name} {share(count / max(counts.sum(), 1))} %" for name, count in zip(card.names, counts, strict=True) if count]
+    return ", ".join(named) + "."
+
+
+def _labels(labels: NDArray[np.uint8], card: Card) -> str:
+    classes = [c.color for c in card.classes]
+    return _palette_png(np.where(labels < len(classes), labels, len(classes)).astype(np.uint8), [*classes, VOID_COLOR])
+
+
+def _palette_png(indices: NDArray[np.uint8], colors: list[tuple[int, int, int]], clear: int | None = None) -> str:
+    picture = Image.fromarray(indices)
+    picture.putpalette([channel for color in colors for channel in color])
+    return _uri(_fit(picture, Image.Resampling.NEAREST), transparency=clear)
+
+
+def _photo(image: NDArray[np.uint8]) -> str:
+    return _uri(_fit(Image.fromarray(image), Image.Resampling.LANCZOS))
+
+
+def _fit(picture: Image.Image, how: Image.Resampling) -> Image.Image:
+    scale = MAX_SIDE / max(picture.size)
+    return picture if scale >= 1 else picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
+
+
+def _uri(picture: Image.Image, transparency: int | None = None) -> str:
+    """PNG; large photographs in colour, where a PNG would be ten times the size, as JPEG."""
+    buffer = io.BytesIO()
+    if picture.mode == "RGB" and max(picture.size) > SMALL_SIDE:
+        picture.save(buffer, "JPEG", quality=88)
+        kind = "jpeg"
+    else:
+        picture.save(buffer, "PNG", optimize=True, **({} if transparency is None else {"transparency": transparency}))
+        kind = "png"
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

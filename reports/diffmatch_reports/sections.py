@@ -1,0 +1,279 @@
+"""A run view cut into what the template prints: rows, matrices, charts, lists."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from markupsafe import Markup
+
+from diffmatch.metrics import ratio
+from diffmatch_reports import charts, wording
+from diffmatch_reports.load import RunView, Score
+from diffmatch_reports.wording import METRICS, SPLITS, class_metric, duration, ece_scope, flatten, plural
+
+DENSE = 25
+DISTANCES = {"hd95_mm": "HD95 mm", "asd_mm": "ASD mm", "hd95_voxel": "HD95 voxel", "asd_voxel": "ASD voxel"}
+
+
+@dataclass(frozen=True)
+class Column:
+    """`kind` says how its numbers are printed: share, percent, decimal, int."""
+
+    key: str
+    heading: str
+    kind: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Rows are (name, colour, mark, {column key: value}); `groups` are the means below them."""
+
+    columns: list[Column]
+    rows: list[tuple[str, tuple[int, int, int], str, dict[str, float]]]
+    groups: list[tuple[str, dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A headline number, and what answering the majority class would have scored."""
+
+    label: str
+    value: float | None
+    baseline: float | None
+    hint: str
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Row-normalised confusion: per truth class its pixels and the share that each class was predicted on (empty where it is absent)."""
+
+    names: list[str]
+    rows: list[tuple[str, int, list[float | None]]]
+    dense: bool
+    gist: str
+
+
+def basis(run: RunView, split: str) -> str:
+    """What the headline numbers of a split rest on, and whether they may be taken for results."""
+    score = run.scores.get(split)
+    what = wording.basis(score.record) if score else f"{SPLITS[split]}, last checkpoint, evaluation file missing"
+    return what + wording.stamp(run.record)
+
+
+def tiles(run: RunView, split: str = "test") -> list[Tile]:
+    """The headline numbers: primary, head, tail, ECE, accuracy."""
+    metrics = run.metrics(split)
+    if not metrics:
+        return []
+    baseline = run.scores[split].baseline if split in run.scores else {}
+    head, tail = run.ranks()
+    primary = metrics.get("primary", {})
+    over = f"over {plural(primary['n_valid'], 'classes')}" if "n_valid" in primary else ""
+
+    def value(source: dict[str, Any], group: str) -> float | None:
+        found: float | None = source.get(group, {}).get("value")
+        return found
+
+    found = [Tile(METRICS[run.card.metric], value(metrics, "primary"), value(baseline, "primary"), over.replace("1 classe", "1 class"))]
+    found += [
+        Tile(label, value(metrics, key), value(baseline, key), ", ".join(names))
+        for label, key, names in (("Head", "head", head), ("Tail", "tail", tail))
+    ]
+    found.append(Tile("ECE", metrics.get("ece"), None, f"{ece_scope(run.card)}, lower is better"))
+    found.append(Tile("Pixel accuracy", metrics.get("accuracy"), baseline.get("accuracy"), "all pixels"))
+    return found
+
+
+def class_table(run: RunView, split: str) -> ClassTable | None:
+    """The numbers of a split by class."""
+    metrics = run.metrics(split)
+    if not metrics.get("per_class"):
+        return None
+    per_class = metrics["per_class"]
+    baseline = run.scores[split].baseline if split in run.scores else {}
+    key, name = class_metric(run.card)
+    head, tail = run.ranks()
+    totals = {k: sum(row.get(k, 0) for row in per_class.values()) for k in ("labelled_pixels", "truth_pixels", "predicted_pixels")}
+
+    columns = [
+        Column("labelled_pixels", "Labelled share", "share", "of the labelled training pixels"),
+        Column("truth_pixels", "Truth share", "share", "of this split's pixels"),
+        Column("predicted_pixels", "Predicted share", "share", "of this split's pixels"),
+        Column(key, f"{name} %", "percent"),
+        Column("majority", f"{name} % of majority", "percent", f"answers {run.majority_class} everywhere"),
+        *([Column("iou", "IoU %", "percent")] if key != "iou" else []),
+        Column("precision", "Precision %", "percent"),
+        Column("recall", "Recall %", "percent"),
+        Column("ece", "ECE %", "percent", "of this class's probability"),
+        *(Column(k, heading, "decimal") for k, heading in DISTANCES.items()),
+        Column("n_valid", "n", "int", f"cases in which {name} is defined"),
+        Column("n_distances", "n of distances", "int", "cases in which truth and prediction both have the class"),
+        Column("accepted", "Accepted %", "percent", "of the pixels predicted as this class"),
+    ]
+    rows = []
+    for info in run.card.classes:
+        values = dict(per_class.get(info.name, {}))
+        values |= {k: values[k] / total for k, total in totals.items() if total and k in values}
+        values["majority"] = baseline.get("per_class", {}).get(info.name, {}).get(key)
+        values["accepted"] = metrics.get("acceptance", {}).get(info.name, {}).get("share")
+        mark = "head" if info.name in head else "tail" if info.name in tail else ""
+        rows.append((info.name, info.color, mark, {k: v for k, v in values.items() if v is not None}))
+    used = {k for *_, values in rows for k in values}
+    if "hd95_mm" in used:
+        used -= {"hd95_voxel", "asd_voxel"}
+    groups = []
+    for label, group in (("Head", "head"), ("Tail", "tail"), (METRICS[run.card.metric], "primary")):
+        pair = {key: metrics.get(group, {}).get("value"), "majority": baseline.get(group, {}).get("value")}
+        groups.append((label, {k: v for k, v in pair.items() if v is not None}))
+    return ClassTable([column for column in columns if column.key in used], rows, groups)
+
+
+def matrix(score: Score, names: list[str]) -> Matrix:
+    """The paper's Figure 5."""
+    confusion = score.counts.confusion
+    truth = confusion.sum(1)
+    shares = ratio(confusion, np.broadcast_to(truth[:, None], confusion.shape))
+    rows: list[tuple[str, int, list[float | None]]] = [
+        (name, int(truth[c]), [None if np.isnan(v) else float(v) for v in shares[c]]) for c, name in enumerate(names)
+    ]
+    wrong = shares * (1 - np.eye(len(names)))
+    gist = ""
+    if np.isfinite(wrong).any():
+        t, p = np.unravel_index(int(np.nanargmax(wrong)), wrong.shape)
+        gist = f"The most frequent confusion: {100 * wrong[t, p]:.0f} % of {names[t]} is predicted as {names[p]}."
+    return Matrix(names, rows, len(names) > DENSE, gist)
+
+
+def reliability(run: RunView, split: str) -> list[tuple[str, Markup]]:
+    """Captions and diagrams of a split: all pixels, then the foreground."""
+    if split not in run.scores:
+        return []
+    counts = run.scores[split].counts
+    kinds = [("all pixels", counts.top)] + ([("foreground pixels", counts.foreground)] if run.card.background else [])
+    return [
+        (f"{SPLITS[split].capitalize()}, {name}", charts.reliability(bins, f"{SPLITS[split]}, {name}"))
+        for name, bins in kinds
+        if bins[0].any()
+    ]
+
+
+def distribution(run: RunView) -> Markup | None:
+    """Truth, predictions and accepted pseudo-labels of the unlabelled pool by class."""
+    if "unlabeled" not in run.scores:
+        return None
+    counts = run.scores["unlabeled"].counts
+    chosen = [run.card.names.index(n) for n in (run.spotlight() if len(run.card.names) > DENSE else run.card.names)]
+    found = {"truth": counts.confusion.sum(1)[chosen], "predicted": counts.confusion.sum(0)[chosen]}
+    if counts.accepted.any():
+        found["accepted"] = counts.accepted.sum(0)[chosen]
+    return charts.distribution([run.card.names[c] for c in chosen], found, "unlabelled pool")
+
+
+def training(run: RunView) -> list[tuple[str, Markup]]:
+    """Loss, learning rate and throughput."""
+    found: list[tuple[str, Markup]] = []
+    terms = sorted({n for n in run.curves.get("name", []) if n.startswith("loss/")}, key=lambda n: (n != "loss/total", n))
+    losses = {name.removeprefix("loss/"): _plain(run.series(name)) for name in terms}
+    if losses:
+        found.append(("Losses", charts.lines(losses, "loss", "Losses")))
+    for name, caption, unit in (("lr", "Learning rate", "learning rate"), ("images_per_second", "Throughput", "images per second")):
+        frame = run.series(name)
+        if not frame.empty:
+            found.append((caption, charts.lines({unit: _plain(frame)}, unit, caption)))
+    return found
+
+
+def pseudo_labels(run: RunView) -> list[tuple[str, str, Markup]]:
+    """Name, head/tail mark and chart of each class in the spotlight; empty where no pseudo-labels were logged."""
+    count, trained = run.series("pseudo/count"), run.series("pseudo/accepted")
+    predicted, truth, correct = (run.series(f"audit/{name}") for name in ("predicted", "truth", "correct"))
+    if trained.empty:
+        count_of, trained = predicted, run.series("audit/accepted")
+    else:
+        count_of = count
+    head, tail = run.ranks()
+    found = []
+    for name in run.spotlight():
+        shares = {"truth": _share(truth, name), "pseudo-labels": _share(predicted, name), "training views": _share(count, name)}
+        rates = {"accepted": _rate(trained, count_of, name), "correct": _rate(correct, predicted, name)}
+        chart = charts.pseudo_labels(_filled(shares), _filled(rates), name)
+        if chart is not None:
+            found.append((name, "head" if name in head else "tail" if name in tail else "", chart))
+    return found
+
+
+def settings(run: RunView) -> list[tuple[str, str, bool]]:
+    """Dotted key, value, and whether the user overrode it."""
+    overridden = flatten(run.record.overrides)
+    tree = flatten(run.record.settings)
+    return [
+        (key, str(value), key in overridden)
+        for key, value in sorted((tree | {k: v for k, v in overridden.items() if k not in tree}).items())
+    ]
+
+
+def provenance(run: RunView) -> list[tuple[str, str]]:
+    """Where the numbers come from, as term and description."""
+    record, env = run.record, dict(run.record.environment)
+    git = env.pop("git", None)
+    command = env.pop("command", None)
+    packages = env.pop("packages", {})
+    items = {
+        "Command": shlex.join(map(str, command)) if command else "",
+        "Commit": f"{git['commit']}{', with uncommitted changes' if git.get('dirty') else ''}" if git else "",
+        "Run hash": record.hash,
+        "Split": f"{record.split.family}, sha256 {record.split.sha256}",
+        "Items": ", ".join(f"{n} {name}" for name, n in record.split.counts.items()),
+        "Labelled items": _listing(record.labels.items),
+        "Data": f"{record.data.root}{' (invented)' if record.data.fabricated else ''}",
+        "Data fingerprint": record.data.fingerprint,
+        "Licence of the data": run.card.licence,
+        "Citation": run.card.citation,
+        "Parameters": ", ".join(f"{name} {n:,}" for name, n in record.parameters.items()),
+        "Timing": ", ".join(_timing(name, value) for name, value in record.timing.items()),
+        "Packages": ", ".join(f"{name} {v}" for name, v in packages.items()),
+    } | {str(key).replace("_", " ").capitalize(): str(value) for key, value in env.items() if value is not None}
+    return [(term, text) for term, text in items.items() if text]
+
+
+def _timing(name: str, value: float) -> str:
+    """`train_seconds` as a duration, anything else (a rate) as a number."""
+    stem = name.removesuffix("_seconds")
+    return f"{stem.replace('_', ' ')} {duration(value) if stem != name else f'{value:.3g}'}"
+
+
+def _listing(items: list[str], most: int = 20) -> str:
+    return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def _plain(frame: pd.DataFrame) -> pd.Series[float]:
+    return frame.iloc[:, 0].dropna()
+
+
+def _share(frame: pd.DataFrame, name: str) -> pd.Series[float]:
+    """This class's part of all classes' pixels at each step."""
+    return _rate(frame, pd.DataFrame({name: frame.sum(axis=1)}), name)
+
+
+def _rate(part: pd.DataFrame, whole: pd.DataFrame, name: str) -> pd.Series[float]:
+    if name not in part or name not in whole:
+        return pd.Series(dtype=float)
+    return (part[name] / whole[name].where(whole[name] > 0)).dropna()
+
+
+def _filled(curves: dict[str, pd.Series[float]]) -> dict[str, pd.Series[float]]:
+    return {name: curve for name, curve in curves.items() if len(curve)}
+
+
+def evaluations(run: RunView) -> Iterable[tuple[str, dict[str, Any], Any]]:
+    """Record, its numbers, in the order in which they are listed."""
+    return (
+        (e.name, {g: e.metrics.get(g, {}).get("value") for g in ("primary", "head", "tail")} | {"ece": e.metrics.get("ece")}, e)
+        for e in run.evaluations
+    )
