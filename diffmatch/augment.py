@@ -25,7 +25,7 @@ CUTMIX_AREA, CUTMIX_ASPECT = (0.02, 0.4), (0.3, 1 / 0.3)
 
 @dataclass(frozen=True)
 class WeakView:
-    """image (dates, channels, crop, crop), mask (crop, crop) uint8 or None, inside (crop, crop) bool: false where the crop leaves the image."""
+    """image (dates, channels, crop, crop), mask (crop, crop) uint8 or None, inside (crop, crop) bool: false off the image."""
 
     image: Tensor
     mask: Tensor | None

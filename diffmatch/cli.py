@@ -76,9 +76,8 @@ def resume(run: Annotated[Path, typer.Argument(help="a run folder")], data: Data
 
 def finish(run: Path) -> None:
     """The table, and the page."""
-    from diffmatch_reports import run_table, write_report
-
     from diffmatch.runs import RunFolder
+    from diffmatch_reports import run_table, write_report
 
     console.print(run_table(RunFolder(run)))
     console.print(f"page: {write_report([RunFolder(run)], run / 'report')}", soft_wrap=True)
@@ -101,7 +100,9 @@ def evaluate(
     found = evaluate_run(RunFolder(run), checkpoint, split, steps=steps, draws=draws, protocol=protocol, data=data)
     primary, value = found.metrics["primary"], found.metrics["primary"].get("value")
     shown = "not computed" if value is None else f"{value:.4f}"
-    console.print(f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, {found.steps} steps x {found.draws} draws)")
+    console.print(
+        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, {found.steps} steps x {found.draws} draws)"
+    )
     for name, row in found.metrics["per_class"].items():
         console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row))
     console.print(f"written: {run / 'evaluations' / found.name}.json", soft_wrap=True)
@@ -113,9 +114,8 @@ def report(
     out: Annotated[Path, typer.Option("--out")] = Path("report"),
 ) -> None:
     """One offline page of one run or many."""
-    from diffmatch_reports import leaderboard, write_report
-
     from diffmatch.runs import find_runs
+    from diffmatch_reports import leaderboard, write_report
 
     found = [folder for root in runs for folder in find_runs(root)]
     if not found:
@@ -158,10 +158,10 @@ def describe(name: Annotated[str, typer.Argument(help="a dataset or a method")])
     """A dataset's card and recipe, or a method's settings."""
     from diffmatch import plugins
 
-    if name in {p.name for p in plugins.entry_points(group=plugins.METHODS)}:
+    if name in plugins.names(plugins.METHODS):
         method = plugins.method(name)
         console.print(f"[bold]{method.title}[/] ({method.citation})\n{method.__doc__}", markup=True)
-        for field, info in method.Settings.model_fields.items():
+        for field, info in method.Options.model_fields.items():
             console.print(f"  method.{field} = {info.default}  {info.description or ''}")
         return
     domain = plugins.domain(name)
@@ -216,9 +216,9 @@ def invoke(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", 130)
     except Exception as error:
-        if type(error).__name__ == "Interrupted":
+        if type(error).__name__ == "StoppedError":
             return _tell(f"{error}; the same command, or `diffmatch resume`, goes on from there", 130)
-        if type(error).__name__ == "Diverged":
+        if type(error).__name__ == "DivergenceError":
             return _tell(str(error), 1)
         if hasattr(error, "format_message"):  # click's usage errors
             return _tell(error.format_message())

@@ -12,7 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,8 +73,8 @@ class Protocol(Frozen):
 
     Attributes:
         splits: the splits whose items are scored together (UniMatch's ACDC figures pool val and test).
-        mode: `image` (whole), `window` (sliding, side `window`, stride `stride`, windows shifted at the border) or `volume` (slice by slice,
-            stacked and scored on the volume's own grid).
+        mode: `image` (whole), `window` (sliding, side `window`, stride `stride`, windows shifted at the border) or `volume` (slice by
+            slice, stacked and scored on the volume's own grid).
     """
 
     name: str
@@ -92,7 +92,7 @@ class Protocol(Frozen):
 
 
 class Card(Frozen):
-    """What is fixed about a dataset. `protocols[0]` is the default; `foreground` are all classes but index 0 unless `background` is false."""
+    """What is fixed about a dataset. `protocols[0]` is the default; class 0 is background unless `background` is false."""
 
     api: int = API
     version: int = Field(description="of the reading recipe: a change that alters pixels raises it, and with it the run hash")
@@ -108,7 +108,9 @@ class Card(Frozen):
     protocols: tuple[Protocol, ...] = Field(min_length=1)
     metric: Literal["mean_dice", "mean_iou", "changed_iou"]
     head_tail: HeadTail
-    foreground_calibration: bool = Field(default=False, description="the headline ECE leaves out pixels that are background in truth and prediction")
+    foreground_calibration: bool = Field(
+        default=False, description="the headline ECE leaves out pixels that are background in truth and prediction"
+    )
     licence: str
     citation: str
     source: str = Field(description="where the data come from and into which folders they go")
@@ -255,8 +257,8 @@ def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
             write(handle)
             handle.flush()
             os.fsync(handle.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        Path(name).chmod(0o644)
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -274,7 +276,7 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
         InputError: a value that is not in the map; the message names file, value and pixel count.
     """
     values, inverse, counts = np.unique(raw, return_inverse=True, return_counts=True)
-    table = np.zeros(len(values), np.uint8)
+    table: Mask = np.zeros(len(values), np.uint8)
     for i, value in enumerate(values):
         if float(value) != int(value) or int(value) not in mapping:
             raise InputError(
@@ -282,7 +284,8 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
                 f"({', '.join(map(str, sorted(mapping)))}); fix the mask or the class map"
             )
         table[i] = mapping[int(value)]
-    return table[inverse].reshape(raw.shape)
+    mapped: Mask = table[inverse].reshape(raw.shape)
+    return mapped
 
 
 class Domain(ABC):
@@ -292,8 +295,8 @@ class Domain(ABC):
     `__init__` looks at the layout only and raises `InputError` with what is missing and how to get it.
     """
 
-    card: ClassVar[Card] | Card
-    recipe: ClassVar[Recipe] | Recipe
+    card: Card
+    recipe: Recipe
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol as TypingProtocol
 
 import numpy as np
@@ -40,7 +40,7 @@ def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
     size = images.shape[-2:]
     n = len(images)
     if data.resize:
-        images = resized(images.flatten(0, 1), (data.resize, data.resize)).unflatten(0, (n, -1))
+        images = resized(images.flatten(0, 1), (data.resize, data.resize)).view(n, -1, *images.shape[2:-2], data.resize, data.resize)
     inner = images.shape[-2:]
     spare = [max(0, data.crop - side) for side in inner]
     top, left = spare[0] // 2, spare[1] // 2
@@ -106,7 +106,7 @@ def predict_item(method: Method, item: Item, image: Image, data: Data, protocol:
     return Prediction(item, (probabilities.movedim(0, 1) if volume else probabilities[0]).numpy())
 
 
-def batches(items: Sequence[tuple[Item, Image]], size: int) -> Iterator[list[tuple[Item, Image]]]:
+def batches(items: Iterable[tuple[Item, Image]], size: int) -> Iterator[list[tuple[Item, Image]]]:
     """Consecutive items of equal image size, at most `size` together."""
     group: list[tuple[Item, Image]] = []
     for item, image in items:

@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,7 +28,7 @@ from diffmatch.progress import Bar
 from diffmatch.runs import DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId, budget_folder, digest, environment
 from diffmatch.settings import Settings, resolve
 from diffmatch.splits import Split, make_split
-from diffmatch.training import Interrupted, Trainer, total_steps
+from diffmatch.training import StoppedError, Trainer, total_steps
 
 SELECTION = {"last": "last checkpoint", "val": "best on val"}
 
@@ -80,7 +81,7 @@ class Plan:
 def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:
     """Engine defaults < recipe < preset < overrides."""
     layers = [domain.recipe.paper, domain.recipe.quick if preset == "quick" else {}, overrides]
-    return resolve(method.Settings, *layers)
+    return resolve(method.Options, *layers)
 
 
 def plan(job: Job) -> Plan:
@@ -115,7 +116,7 @@ def run(job: Job, console: Console) -> RunFolder:
         return folder
     devices = fabric_for(job, planned.settings)
     if job.devices > 1 and "LOCAL_RANK" not in os.environ:
-        devices.launch(_work, job)
+        devices.launch(_work, job)  # type: ignore[arg-type]  # launch passes the arguments on
     else:
         devices.launch()
         _work(devices, job, planned)
@@ -125,7 +126,9 @@ def run(job: Job, console: Console) -> RunFolder:
 def fabric_for(job: Job, settings: Settings) -> Fabric:
     """CPU, one GPU or several processes: spawned here, or whatever torchrun started."""
     cuda = torch.cuda.is_available()
-    precision = {"auto": "16-mixed" if cuda else "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}[settings.train.precision]
+    precision = {"auto": "16-mixed" if cuda else "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}[
+        settings.train.precision
+    ]
     if settings.train.batch % job.devices:
         raise InputError(f"train.batch={settings.train.batch} cannot be divided among {job.devices} devices")
     if cuda and job.devices > torch.cuda.device_count():
@@ -145,7 +148,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
     method = planned.build()
     steps = total_steps(settings.train, len(planned.split.unlabelled))
     if fabric.world_size > 1 and fabric.device.type == "cuda":
-        method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     record = start_record(planned, method, fabric)
     weights = method.sample_weights(planned.split.labelled, planned.pixels)
     trainer = Trainer(
@@ -165,7 +168,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
         record.timing["train_images_per_second"] = round(steps * settings.train.batch / max(seconds, 1e-9), 2)
         score_run(planned, method, fabric, record, steps)
         record.status = "done"
-    except (Interrupted, KeyboardInterrupt) as stop:
+    except (StoppedError, KeyboardInterrupt) as stop:
         record.status, record.reason = "interrupted", str(stop) or "interrupted"
         raise
     except BaseException as error:
@@ -248,7 +251,14 @@ def score(
 
 
 def evaluate_run(
-    folder: RunFolder, which: Literal["last", "val"], part: Part, *, steps: int | None, draws: int | None, protocol: str | None, data: Path | None
+    folder: RunFolder,
+    which: Literal["last", "val"],
+    part: Part,
+    *,
+    steps: int | None,
+    draws: int | None,
+    protocol: str | None,
+    data: Path | None,
 ) -> EvaluationRecord:
     """Score a finished run's checkpoint again, differently: other sampler steps, draws, protocol or part.
 
@@ -257,12 +267,8 @@ def evaluate_run(
     """
     record = folder.record()
     planned = plan(job_of(folder, data))
-    changed = dict(record.overrides)
-    for key, value in {"diffusion.steps": steps, "eval.draws": draws}.items():
-        if value is not None:
-            changed[key] = value
-    if part == "unlabeled" and steps is not None:
-        changed["diffusion.pseudo_steps"] = steps
+    asked = {"diffusion.pseudo_steps" if part == "unlabeled" else "diffusion.steps": steps, "eval.draws": draws}
+    changed = {**record.overrides, **{key: value for key, value in asked.items() if value is not None}}
     chosen = planned.card.protocol(protocol)
     settings = settings_of(planned.domain, plugins.method(record.method), record.preset, changed)
     content = checkpoint.load(folder.path / {"last": "last.ckpt", "val": "val_best.ckpt"}[which], record.split.sha256)
@@ -311,18 +317,20 @@ def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
             maps = method.trajectory(ready, [item.id])
         steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
         pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()
-        shown = {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0]) if len(pixels) == 1 else pixels[..., :3]
-        content = {"image": shown, "truth": truth, "steps": steps, "title": np.array(title)}
-        write_atomically(
-            planned.folder.path / "samples" / f"{i:02d}.npz", lambda handle, content=content: np.savez_compressed(handle, **content)
+        shown = (
+            {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0]) if len(pixels) == 1 else pixels[..., :3]
         )
+        content: dict[str, Any] = {"image": shown, "truth": truth, "steps": steps, "title": np.array(title)}
+        write_atomically(planned.folder.path / "samples" / f"{i:02d}.npz", partial(np.savez_compressed, **content))
 
 
 def announce(planned: Plan, console: Console) -> None:
     """What will be done, before it is done. Fabricated data are told first of all."""
     job, split, card = planned.job, planned.split, planned.card
     if planned.fabricated:
-        console.print(f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {card.title} in {planned.domain.root}")
+        console.print(
+            f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {card.title} in {planned.domain.root}"
+        )
     s = planned.settings
     console.print(
         f"[bold]{job.method}[/] on [bold]{card.title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, preset {job.preset}: "
@@ -355,5 +363,4 @@ def tensorboard_writer(folder: Path) -> Any:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise InputError("--tensorboard needs the package tensorboard: pip install 'diffmatch-bench[tensorboard]'") from error
-    return SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
-
+    return SummaryWriter(str(folder))

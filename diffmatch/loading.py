@@ -6,8 +6,8 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +105,7 @@ class Stream:
         turn, place = divmod(n, len(self.items))
         if self._pass is None or self._pass[0] != turn:
             self._pass = turn, np.random.default_rng([self.seed, self.name, 0, turn]).permutation(len(self.items))
-        return self.items[self._pass[1][place]]
+        return self.items[int(self._pass[1][place])]
 
 
 @dataclass(frozen=True)
@@ -175,17 +175,15 @@ def collate(draws: list[Draw]) -> Batch:
 
 def move(batch: Batch, device: torch.device) -> Batch:
     """All tensors of the batch on the device."""
-    moved = {
-        name: value.to(device, non_blocking=True) if isinstance(value, Tensor) else value for name, value in vars(batch).items()
-    }  # fmt: skip
-    moved["strong"] = tuple(view.to(device, non_blocking=True) for view in batch.strong)
-    return Batch(**moved)
+    moved = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **moved, strong=tuple(view.to(device, non_blocking=True) for view in batch.strong))
 
 
-def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> DataLoader[Batch]:  # type: ignore[type-var]
-    return DataLoader(
+def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> Iterable[Batch]:
+    batches: Iterable[Batch] = DataLoader(
         draws, batch_sampler=steps, num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_one_thread,
-    )  # type: ignore[return-value]  # fmt: skip
+    )  # fmt: skip
+    return batches
 
 
 def _one_thread(_: int) -> None:

@@ -106,7 +106,8 @@ class Counts:
 def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     """Elementwise quotient as float64, NaN where the denominator is 0."""
     numerator, denominator = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
-    return np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    quotient: Floats = np.divide(numerator, denominator, out=np.full(numerator.shape, np.nan), where=denominator > 0)
+    return quotient
 
 
 def iou(confusion: Ints) -> Floats:
@@ -166,7 +167,7 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float]) -> dic
         labelled_pixels: per class in the labelled set, (C,): ranks head and tail.
 
     Returns:
-        ``primary`` {name, value, n_valid}, ``per_class`` {class: {metric: value, ...}}, ``head``, ``tail`` {classes, value}, ``ece`` and the rest.
+        ``primary`` {name, value, n_valid}, ``per_class`` {class: {metric: value}}, ``head``, ``tail`` {classes, value}, ``ece`` ...
     """
     per_volume = card.metric == "mean_dice"
     class_iou, class_dice = iou(counts.confusion), mean(case_dice(counts), 0)
@@ -203,9 +204,7 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float]) -> dic
     foreground_ece = calibration_error(counts.foreground)
     top_ece = calibration_error(counts.top)
     result: dict[str, Any] = {
-        "primary": known(
-            {"name": card.metric, "value": mean(main[card.scored]), "n_valid": int((~np.isnan(main[card.scored])).sum())}
-        ),
+        "primary": known({"name": card.metric, "value": mean(main[card.scored]), "n_valid": int((~np.isnan(main[card.scored])).sum())}),
         "per_class": per_class,
         "head": group(head),
         "tail": group(tail),

@@ -26,6 +26,11 @@ class Plugin:
     error: str | None
 
 
+def names(group: str) -> list[str]:
+    """Names of a group's plugins; nothing is loaded."""
+    return sorted({point.name for point in entry_points(group=group)})
+
+
 def plugins(group: str) -> dict[str, Plugin]:
     """All plugins of a group by name, loaded; import errors are kept as text.
 
@@ -61,9 +66,9 @@ def _found(group: str, name: str) -> Any:
     points = [p for p in entry_points(group=group) if p.name == name]
     kind = "dataset" if group == DOMAINS else "method"
     if not points:
-        names = sorted({p.name for p in entry_points(group=group)})
-        near = difflib.get_close_matches(name, names, 1, 0.5)
-        raise InputError(f"unknown {kind} '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; installed: {', '.join(names)}"))
+        known = names(group)
+        near = difflib.get_close_matches(name, known, 1, 0.5)
+        raise InputError(f"unknown {kind} '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; installed: {', '.join(known)}"))
     loaded, error = _load(group, points[0])
     if error:
         raise InputError(f"the {kind} plugin '{name}' ({points[0].value}) is broken: {error}")

@@ -47,7 +47,7 @@ class Bar:
     def advance(self, note: str = "") -> None:
         self.done += 1
         if self._progress:
-            self._progress.update(self._task, completed=self.done, **({"note": note} if note else {}))
+            self._progress.update(self._task, completed=self.done, note=note)
         elif self.shown and (self.done == self.total or time.monotonic() - self.last > PLAIN_SECONDS):
             self.last = time.monotonic()
             rate = (self.done - self.first) / max(self.last - self.began, 1e-9)

@@ -162,10 +162,8 @@ class RunFolder:
 
     def evaluations(self) -> list[tuple[EvaluationRecord, Counts]]:
         """All evaluations, sorted by name."""
-        found = []
-        for path in sorted((self.path / "evaluations").glob("*.json")):
-            found.append((EvaluationRecord.model_validate_json(path.read_bytes()), Counts.load(path.with_suffix(".npz"))))
-        return found
+        paths = sorted((self.path / "evaluations").glob("*.json"))
+        return [(EvaluationRecord.model_validate_json(p.read_bytes()), Counts.load(p.with_suffix(".npz"))) for p in paths]
 
     def evaluation(self, split: str, checkpoint: str = "last") -> tuple[EvaluationRecord, Counts] | None:
         """The headline evaluation of a split: the one whose numbers stand in run.json."""

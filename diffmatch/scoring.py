@@ -67,7 +67,9 @@ def _bincount(index: Tensor, length: int) -> NDArray[np.int64]:
     return torch.bincount(index, minlength=length).cpu().numpy()
 
 
-def surface_distances(predicted: Mask, truth: Mask, classes: Sequence[int], total: int, spacing: Sequence[float] | None) -> NDArray[np.float64]:
+def surface_distances(
+    predicted: Mask, truth: Mask, classes: Sequence[int], total: int, spacing: Sequence[float] | None
+) -> NDArray[np.float64]:
     """HD95 and average symmetric surface distance per class of one volume, rows named by `metrics.SURFACE`, (4, total).
 
     NaN where truth or prediction has no voxel of the class, in millimetres also where the spacing is unknown; the classes that are not

@@ -23,7 +23,7 @@ class Budget:
         """Units out of `total`.
 
         Raises:
-            InputError: not a budget, or not between 1 and total - 1 (all of it for `1/1` and `100%` too is refused: nothing is left to learn from).
+            InputError: not a budget, or not between 1 and total - 1.
         """
         if re.fullmatch(r"\d+", self.text):
             n = int(self.text)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -17,11 +16,11 @@ from torch import Tensor
 
 from diffmatch import checkpoint
 from diffmatch.diffusion.sampler import seed_of
-from diffmatch.domain import Domain, Protocol, write_atomically
+from diffmatch.domain import Domain, write_atomically
 from diffmatch.evaluation import evaluate, evaluate_pool, members
 from diffmatch.loading import Draws, RankSteps, Stream, loader, move
 from diffmatch.methods.base import Batch, Losses, Method, Progress
-from diffmatch.metrics import Counts, summary
+from diffmatch.metrics import summary
 from diffmatch.progress import Bar
 from diffmatch.runs import Curves, RunFolder
 from diffmatch.settings import Settings, Train
@@ -31,11 +30,11 @@ LOG_ROWS = 50
 """Rows of curves.csv that a whole training leaves, per series."""
 
 
-class Diverged(Exception):
+class DivergenceError(Exception):
     """The loss is not finite: the message says at which step, on which items and at which diffusion times."""
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """The user or the system asked to stop; a checkpoint of the last whole step is on disk."""
 
 
@@ -152,7 +151,7 @@ class Trainer:
         """Train from the checkpoint, or from step 0, to the end. Returns the seconds it took, interruptions left out.
 
         Raises:
-            Diverged, Interrupted.
+            DivergenceError, StoppedError.
         """
         fabric, train, rank = self.fabric, self.settings.train, self.fabric.global_rank
         self.resume()
@@ -193,13 +192,13 @@ class Trainer:
                     self.save(done, self.elapsed + time.monotonic() - began)
                     saved = time.monotonic()
                 if halted and done < self.steps:
-                    raise Interrupted(f"stopped after step {done} of {self.steps}")
+                    raise StoppedError(f"stopped after step {done} of {self.steps}")
         return self.elapsed + time.monotonic() - began
 
     def set_rate(self, step: int) -> float:
         """lr (1 - step / steps)^poly, times each group's scale."""
         train = self.settings.train
-        lr = train.lr * (1 - step / self.steps) ** train.poly
+        lr: float = train.lr * (1 - step / self.steps) ** train.poly
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         return lr
@@ -224,7 +223,7 @@ class Trainer:
         terms = ", ".join(f"{name}={float(value):g}" for name, value in losses.terms.items())
         times = "" if losses.times is None else f"; t = {', '.join(f'{float(t):.4f}' for t in losses.times)}"
         items = ", ".join(batch.keys + (batch.pool_keys or []))
-        raise Diverged(f"loss not finite at step {step} ({terms}) on {items}{times}; the batch is in {path.name}")
+        raise DivergenceError(f"loss not finite at step {step} ({terms}) on {items}{times}; the batch is in {path.name}")
 
     def agreed(self, asked: bool) -> bool:
         """Whether any rank was asked to stop: all of them stop after the same step."""
@@ -240,7 +239,10 @@ class Trainer:
         if not self.method.views.unlabelled:
             return
         pool = members(self.split, "unlabeled", self.domain.card.protocol())
-        chosen = [pool[i * len(pool) // min(len(pool), self.settings.train.audit_items)] for i in range(min(len(pool), self.settings.train.audit_items))]
+        chosen = [
+            pool[i * len(pool) // min(len(pool), self.settings.train.audit_items)]
+            for i in range(min(len(pool), self.settings.train.audit_items))
+        ]
         if not chosen:
             return
         fabric = self.fabric

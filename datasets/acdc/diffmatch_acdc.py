@@ -21,7 +21,6 @@ from typing import Any
 import h5py
 import nibabel as nib
 import numpy as np
-from diffmatch_acdc_phantom import write_patient
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
@@ -40,6 +39,7 @@ from diffmatch.domain import (
     SplitName,
     map_labels,
 )
+from diffmatch_acdc_phantom import write_patient
 
 LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
 

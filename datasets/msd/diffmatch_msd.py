@@ -19,7 +19,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from diffmatch_msd_phantom import write_task
 from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
@@ -37,6 +36,7 @@ from diffmatch.domain import (
     SplitName,
     map_labels,
 )
+from diffmatch_msd_phantom import write_task
 
 # Okabe and Ito's colours, told apart by colour-blind readers; background is black.
 COLORS = ((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))

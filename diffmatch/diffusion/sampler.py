@@ -86,7 +86,7 @@ def ddim(
         if adjust is not None:
             scores = adjust(scores)
         if on_step is not None:
-            on_step(k, scores.unflatten(0, (draws, batch)))
+            on_step(k, scores.view(draws, batch, *scores.shape[1:]))
         if k + 1 == len(pairs):
             break
         y_0 = codec(scores.argmax(1)).float()
@@ -94,4 +94,4 @@ def ddim(
         cos_next, sin_next = coefficients(torch.tensor(nxt))
         eps = (y - float(cos_now) * y_0) / float(sin_now)
         y = float(cos_next) * y_0 + float(sin_next) * eps
-    return scores.unflatten(0, (draws, batch))
+    return scores.view(draws, batch, *scores.shape[1:])

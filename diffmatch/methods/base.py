@@ -101,12 +101,12 @@ class Method(nn.Module, ABC):
     """Base of all methods.
 
     Attributes:
-        Settings: the model behind `method.*`.
+        Options: the model behind `method.*`.
         views: what it needs of the unlabelled pool.
         title, citation: for tables.
     """
 
-    Settings: ClassVar[type[Section]] = Section
+    Options: ClassVar[type[Section]] = Section
     views: ClassVar[Views] = Views()
     title: ClassVar[str]
     citation: ClassVar[str]
@@ -153,7 +153,8 @@ class Method(nn.Module, ABC):
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """`params` and `lr_scale`: the encoder at the base rate, all else at `train.head_lr_scale` times it."""
-        encoder, rest = [], []
+        encoder: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
         for name, parameter in self.named_parameters():
             if parameter.requires_grad:
                 (encoder if ".encoder." in name else rest).append(parameter)

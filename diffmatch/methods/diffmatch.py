@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from pydantic import Field
@@ -28,7 +29,7 @@ from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.settings import Section, Settings
 
 
-class DiffMatchSettings(Section):
+class DiffMatchOptions(Section):
     """`ema` 0 means that the student is its own teacher, as in the paper (section 3.1)."""
 
     threshold: float = Field(default=0.95, ge=0, le=1, description="the paper names none; UniMatch's is used, 0 accepts all")
@@ -42,7 +43,7 @@ class DiffMatch(Method):
     Scoring and pseudo-labels use the natural scores; `posthoc` alone changes the sampler.
     """
 
-    Settings = DiffMatchSettings
+    Options = DiffMatchOptions
     title = "DiffMatch"
     citation = "Towards Unbiased Learning in Semi-Supervised Semantic Segmentation, under review"
 
@@ -68,7 +69,7 @@ class DiffMatch(Method):
         y_t = self.network.noisy(y_0, t, condition.shape[-2:])
         scores = self.network.scores(y_t, condition, t, images.shape[-2:])
 
-        kwargs = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
+        kwargs: dict[str, Any] = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
         terms = {
             "sup": denoising_loss(
                 scores[:labelled], batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled, **kwargs

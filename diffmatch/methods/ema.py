@@ -15,7 +15,7 @@ def teacher_of(network: M) -> M:
     """A frozen copy in eval mode. It stays in eval mode whatever the method's mode is."""
     teacher = copy.deepcopy(network).requires_grad_(False)
     teacher.eval()
-    teacher.train = lambda mode=True: teacher  # type: ignore[method-assign,assignment,misc]
+    teacher.train = lambda mode=True: teacher  # type: ignore[method-assign]
     return teacher
 
 

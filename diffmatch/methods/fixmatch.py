@@ -27,7 +27,7 @@ from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 
 
-class FixMatchSettings(Section):
+class FixMatchOptions(Section):
     """Sohn et al. 2020 use 0.95; so does UniMatch on PASCAL, COCO, WHU-CD and ACDC (0 on Cityscapes)."""
 
     threshold: float = Field(default=0.95, ge=0, le=1)
@@ -40,7 +40,7 @@ class FixMatch(Method):
     paper: the mean is over pixels, and a medical recipe's Dice takes the place of cross-entropy.
     """
 
-    Settings = FixMatchSettings
+    Options = FixMatchOptions
     title = "FixMatch"
     citation = "Sohn et al., NeurIPS 2020"
 

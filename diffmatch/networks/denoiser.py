@@ -13,7 +13,7 @@ from diffmatch.networks.attention import DeformableAttention
 
 
 class TimeConditioning(nn.Module):
-    """log-SNR -> scale and shift of attention and FFN, (N, 4, D): 17 learned-frequency features, an MLP 17 -> 4D -> 4D, shared by all layers.
+    """log-SNR -> scale and shift of attention and FFN, (N, 4, D): 17 learned features, an MLP 17 -> 4D -> 4D, shared by all layers.
 
     A projection per layer instead would miss the paper's parameter counts by up to 13 % (Table 7).
     """
@@ -24,8 +24,8 @@ class TimeConditioning(nn.Module):
         super().__init__()
         self.dim = dim
         self.frequencies = nn.Parameter(torch.randn(self.FREQUENCIES))
-        self.mlp = nn.Sequential(nn.Linear(2 * self.FREQUENCIES + 1, 4 * dim), nn.GELU(), nn.Linear(4 * dim, 4 * dim))
-        last = self.mlp[-1]
+        last = nn.Linear(4 * dim, 4 * dim)
+        self.mlp = nn.Sequential(nn.Linear(2 * self.FREQUENCIES + 1, 4 * dim), nn.GELU(), last)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
 
@@ -82,4 +82,4 @@ class Denoiser(nn.Module):
         time = self.time(t)
         for layer in self.layers:
             x = layer(x, height, width, time)
-        return self.classifier(x.transpose(1, 2).unflatten(2, (height, width)))  # type: ignore[no-any-return]
+        return self.classifier(x.transpose(1, 2).reshape(len(x), -1, height, width))  # type: ignore[no-any-return]

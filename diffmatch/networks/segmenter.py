@@ -100,7 +100,8 @@ class DenoiserNetwork(nn.Module):
         repeated = condition.repeat(draws, 1, 1, 1) if draws > 1 else condition
 
         def probabilities(scores: Tensor) -> Tensor:
-            return upsample(scores.flatten(0, 1), size).softmax(1).unflatten(0, (draws, -1)).mean(0)
+            maps = upsample(scores.flatten(0, 1), size).softmax(1)
+            return maps.view(draws, -1, *maps.shape[1:]).mean(0)
 
         report = None if on_step is None else (lambda k, scores: on_step(k, probabilities(scores)))
         return probabilities(ddim(lambda y, t: self.denoiser(y, repeated, t), self.codec, noise, steps, adjust, report))

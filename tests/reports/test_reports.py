@@ -10,17 +10,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import diffmatch_reports
 import numpy as np
 import pytest
-from diffmatch_reports import charts, sections, wording
-from diffmatch_reports.board import boards
-from diffmatch_reports.load import load_run
 from rich.console import Console, RenderableType
 
+import diffmatch_reports
 from diffmatch.domain import Card, ClassInfo, InputError, TopBottom
 from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts, majority, summary
 from diffmatch.runs import EvaluationRecord, RunFolder, RunRecord
+from diffmatch_reports import charts, sections, wording
+from diffmatch_reports.board import boards
+from diffmatch_reports.load import load_run
 
 Make = Callable[..., RunFolder]
 VOID = {"meta", "link", "br", "img", "input", "hr"}

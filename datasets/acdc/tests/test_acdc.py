@@ -13,13 +13,13 @@ import h5py
 import nibabel as nib
 import numpy as np
 import pytest
-from diffmatch_acdc import ACDC, BUDGETS, TEST, VAL, _split
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from diffmatch.domain import Cache, Domain, InputError, Item
+from diffmatch_acdc import ACDC, BUDGETS, TEST, VAL, _split
 
 SPLITS = Path(__file__).parents[3].parent / "shared" / "splits"
 needs_lists = pytest.mark.skipif(not SPLITS.is_dir(), reason=f"the community's split lists are not at {SPLITS}")

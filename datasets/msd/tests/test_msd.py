@@ -11,10 +11,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from diffmatch_msd import MSD
 from numpy.typing import NDArray
 
 from diffmatch.domain import Cache, Domain, InputError, Item
+from diffmatch_msd import MSD
 
 SHARED = Path(__file__).parents[3].parent / "shared"
 REAL = SHARED / "data" / "Task04_Hippocampus"
