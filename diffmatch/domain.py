@@ -217,7 +217,7 @@ class Prediction:
 
     @property
     def labels(self) -> Mask:
-        return self.probabilities.argmax(0).astype(np.uint8)
+        return self.probabilities.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,7 +284,7 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
                 f"({', '.join(map(str, sorted(mapping)))}); fix the mask or the class map"
             )
         table[i] = mapping[int(value)]
-    mapped: Mask = table[inverse].reshape(raw.shape)
+    mapped: Mask = np.take(table, inverse).reshape(raw.shape)
     return mapped
 
 

@@ -98,7 +98,8 @@ def plan(job: Job) -> Plan:
     split = make_split(domain, job.labels or domain.card.budgets[0], settings.data.split_seed)
     pixels = labelled_pixels(domain, split.labelled)
     identity = {
-        "settings": settings.model_dump(mode="json"), "split": split.sha256, "data": fingerprint, "dataset": job.dataset, "method": job.method,
+        "settings": settings.model_dump(mode="json"), "split": split.sha256, "data": fingerprint,
+        "dataset": job.dataset, "method": job.method,
         "card": domain.card.version, "recipe": domain.recipe.version,
     }  # fmt: skip
     name = digest(identity)[:8]

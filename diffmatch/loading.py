@@ -175,7 +175,7 @@ def collate(draws: list[Draw]) -> Batch:
 
 def move(batch: Batch, device: torch.device) -> Batch:
     """All tensors of the batch on the device."""
-    moved = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)}
     return replace(batch, **moved, strong=tuple(view.to(device, non_blocking=True) for view in batch.strong))
 
 
