@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt $(PLUGINS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
 	@PATH="$(CURDIR)/$(BIN):$$PATH" UV_LINK_MODE=copy uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
-		--editable '.[dev]' $(foreach p,$(PLUGINS),--editable $(dir $(p)))
+		--editable '.[dev,tensorboard]' $(foreach p,$(PLUGINS),--editable $(dir $(p)))
 	@touch $@
 
 bench: $(READY)  ## train, score and report one run: DATASET=acdc LABELS=3 [METHOD=] [SEED=] [PRESET=quick|paper] [DATA=dir] [OUT=runs] [ARGS=]

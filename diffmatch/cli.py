@@ -63,15 +63,15 @@ def resume(run: Annotated[Path, typer.Argument(help="a run folder")], data: Data
     """Take up an interrupted run where its last checkpoint stands."""
     from dataclasses import replace
 
-    from diffmatch.jobs import job_of
+    from diffmatch.jobs import job_of, plan
     from diffmatch.jobs import run as start
     from diffmatch.runs import RunFolder
 
     job: Job = replace(job_of(RunFolder(run), data), devices=devices)
-    folder = start(job, console)
+    folder = plan(job).folder
     if folder.path.resolve() != run.resolve():
         raise InputError(f"{run}: settings, data or versions have changed since; the run that they make is {folder.path}")
-    finish(folder.path)
+    finish(start(job, console).path)
 
 
 def finish(run: Path) -> None:
@@ -221,7 +221,7 @@ def invoke(arguments: list[str]) -> int:
         if type(error).__name__ == "DivergenceError":
             return _tell(str(error), 1)
         if hasattr(error, "format_message"):  # click's usage errors
-            return _tell(error.format_message())
+            return _tell(error.format_message() or "name a command")
         if "InputError: " in str(error):  # raised in a spawned process, whose traceback is the message
             return _tell(str(error).rsplit("InputError: ", 1)[1].strip())
         traceback.print_exc()

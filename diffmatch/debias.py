@@ -25,6 +25,14 @@ def smoothed(pixels: Tensor) -> Tensor:
     return (p / p.sum()).float()
 
 
+def over_ranks(values: Tensor) -> Tensor:
+    """The sum over all processes; with one process, the values themselves."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        values = values.clone()
+        torch.distributed.all_reduce(values)
+    return values
+
+
 class ClassPrior(nn.Module):
     """p(y^l) from the labelled ground truth, and p(y^u): starts there and follows hard pseudo-labels by EMA, within [p_l / 2, 2 p_l].
 
@@ -53,10 +61,7 @@ class ClassPrior(nn.Module):
     @torch.no_grad()
     def update(self, counts: Tensor) -> None:
         """Follow hard pseudo-label counts (C,) of all ranks; an empty batch changes nothing."""
-        counts = counts.double()
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            counts = counts.clone()
-            torch.distributed.all_reduce(counts)
+        counts = over_ranks(counts.double())
         total = counts.sum()
         share = torch.where(total > 0, counts / total.clamp(min=1), self.ema.double()).float()
         self.ema.lerp_(share, 1 - self.momentum)

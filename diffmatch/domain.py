@@ -86,8 +86,8 @@ class Protocol(Frozen):
 
     @model_validator(mode="after")
     def _window_has_a_side(self) -> Protocol:
-        if self.mode == "window" and not (self.window and self.stride):
-            raise ValueError(f"protocol {self.name}: mode 'window' needs window and stride")
+        if self.mode == "window" and not (self.window and self.stride and 0 < self.stride <= self.window):
+            raise ValueError(f"protocol {self.name}: mode 'window' needs window and stride, and no gap between windows")
         return self
 
 
@@ -278,7 +278,7 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
     values, inverse, counts = np.unique(raw, return_inverse=True, return_counts=True)
     table: Mask = np.zeros(len(values), np.uint8)
     for i, value in enumerate(values):
-        if float(value) != int(value) or int(value) not in mapping:
+        if not float(value).is_integer() or int(value) not in mapping:
             raise InputError(
                 f"{where}: label value {value:g} on {counts[i]} pixels is not in the map "
                 f"({', '.join(map(str, sorted(mapping)))}); fix the mask or the class map"

@@ -33,6 +33,11 @@ def members(split: Split, part: Part, protocol: Protocol) -> list[Item]:
     return [item for name in protocol.splits for item in {"train": (), "val": split.val, "test": split.test}[name]]
 
 
+def shares(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
+    """The items in runs of `size`, dealt to ranks as they are: with whom an item is batched, and so its rounding, is the same for any world."""
+    return [items[first : first + size] for first in range(0, len(items), size)]
+
+
 @torch.no_grad()
 def evaluate(
     method: Method, domain: Domain, items: Sequence[Item], protocol: Protocol, *, bar: Bar, distances: bool,
@@ -68,13 +73,14 @@ def evaluate_pool(
     counts = Counts(len(card.classes))
     masks: dict[str, Mask] = {}
 
-    def read() -> Iterator[tuple[Item, Image]]:
-        for item in bar.track(items[rank::world]):
+    def read(chunk: Sequence[Item]) -> Iterator[tuple[Item, Image]]:
+        for item in bar.track(chunk):
             sample = domain.read(item, mask=True)
             masks[item.id] = known_mask(item, sample.mask)
             yield item, sample.image
 
-    for group in batches(read(), settings.eval.batch):
+    chunks = shares(items, settings.eval.batch)[rank::world]
+    for group in (group for chunk in chunks for group in batches(read(chunk), settings.eval.batch)):
         images = torch.stack([torch.from_numpy(image.copy()) for _, image in group]).to(device)
         probabilities, accepted = pool_labels(method, images, [item.id for item, _ in group], settings.data)
         for i, (item, _) in enumerate(group):

@@ -19,7 +19,7 @@ from rich.console import Console
 from diffmatch import checkpoint, plugins
 from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import Card, Domain, InputError, Protocol, write_atomically
-from diffmatch.evaluation import Part, evaluate, evaluate_pool, members
+from diffmatch.evaluation import Part, evaluate, evaluate_pool, members, shares
 from diffmatch.inference import framed
 from diffmatch.loading import Stream, default_workers, find_data, labelled_pixels, open_domain
 from diffmatch.methods.base import Method, Statistics, evaluating
@@ -117,7 +117,7 @@ def run(job: Job, console: Console) -> RunFolder:
         return folder
     devices = fabric_for(job, planned.settings)
     if job.devices > 1 and "LOCAL_RANK" not in os.environ:
-        devices.launch(_work, job)  # type: ignore[arg-type]  # launch passes the arguments on
+        devices.launch(partial(_work, job=job))  # bound, because launch looks into its arguments and refuses frozen dataclasses
     else:
         devices.launch()
         _work(devices, job, planned)
@@ -232,7 +232,8 @@ def score(
         return None
     began = time.monotonic()
     place: dict[str, Any] = {"device": fabric.device, "rank": fabric.global_rank, "world": fabric.world_size}
-    with Bar(f"score {part}", len(items[fabric.global_rank :: fabric.world_size]), shown=fabric.is_global_zero) as bar:
+    own = shares(items, method.settings.eval.batch if part == "unlabeled" else 1)[fabric.global_rank :: fabric.world_size]
+    with Bar(f"score {part}", sum(map(len, own)), shown=fabric.is_global_zero) as bar:
         if part == "unlabeled":
             counts = evaluate_pool(method, planned.domain, items, bar=bar, **place)
         else:
@@ -264,15 +265,17 @@ def evaluate_run(
     """Score a finished run's checkpoint again, differently: other sampler steps, draws, protocol or part.
 
     Raises:
-        InputError: no such checkpoint, protocol or items.
+        InputError: no such checkpoint, protocol or items, or data that are not the run's.
     """
     record = folder.record()
     planned = plan(job_of(folder, data))
+    if planned.fingerprint != record.data.fingerprint:
+        raise InputError(f"{planned.domain.root}: not the files that {folder.path} was trained on (names or sizes differ)")
     asked = {"diffusion.pseudo_steps" if part == "unlabeled" else "diffusion.steps": steps, "eval.draws": draws}
     changed = {**record.overrides, **{key: value for key, value in asked.items() if value is not None}}
     chosen = planned.card.protocol(protocol)
     settings = settings_of(planned.domain, plugins.method(record.method), record.preset, changed)
-    content = checkpoint.load(folder.path / {"last": "last.ckpt", "val": "val_best.ckpt"}[which], record.split.sha256)
+    content = checkpoint.load(folder.path / {"last": "last.ckpt", "val": "val_best.ckpt"}[which], planned.split.sha256)
     method = planned.build(settings)
     method.load_state_dict(content["method"])
     fabric = fabric_for(planned.job, settings)
@@ -295,7 +298,8 @@ def job_of(folder: RunFolder, data: Path | None = None) -> Job:
     root = data or Path(record.data.root)
     if not root.is_dir() and not record.data.fabricated:
         raise InputError(f"{root}: the run's data are not there any more; say where they are with --data")
-    out = folder.path.parents[3] if len(folder.path.parts) > 4 else folder.path.parent
+    path = folder.path.resolve()
+    out = path.parents[3] if len(path.parts) > 4 else path.parent
     return Job(
         dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
         data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,

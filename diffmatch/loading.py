@@ -94,13 +94,13 @@ class Stream:
         self.cumulative = None if weights is None else np.cumsum(weights / weights.sum())
         self._pass: tuple[int, NDArray[np.int64]] | None = None
 
-    def rng(self, n: int) -> np.random.Generator:
-        """The generator of draw n, for its views."""
-        return np.random.default_rng([self.seed, self.name, 1, n])
+    def rng(self, n: int, purpose: int = 1) -> np.random.Generator:
+        """The generator of draw n, for its views (purpose 1) or its CutMix box (3): the views are the same with and without a box."""
+        return np.random.default_rng([self.seed, self.name, purpose, n])
 
     def item(self, n: int) -> Item:
         if self.cumulative is not None:
-            u = np.random.default_rng([self.seed, self.name, 2, n]).random()
+            u = self.rng(n, 2).random()
             return self.items[min(int(np.searchsorted(self.cumulative, u, "right")), len(self.items) - 1)]
         turn, place = divmod(n, len(self.items))
         if self._pass is None or self._pass[0] != turn:
@@ -133,14 +133,15 @@ class Draws(Dataset[Draw]):
         if not self.views.unlabelled:
             return Draw(tensors, f"{item.id}#{n}", "")
         other, rng = self.pool.item(n), self.pool.rng(n)
+        cutmix = self.views.cutmix if self.data.cutmix is None else self.data.cutmix
         view = augment.weak(tensor(self.domain.read(other, mask=False).image), None, self.data, rng)
         tensors |= {
             "weak": augment.normalised(view.image, self.data),
             "inside": view.inside,
-            "boxes": augment.cutmix_box(self.data.crop, self.data.cutmix, rng),
+            "boxes": augment.cutmix_box(self.data.crop, cutmix, self.pool.rng(n, 3)),
         }
         for i in range(self.views.strong):
-            tensors[f"strong{i}"] = augment.normalised(augment.strong(view.image, self.data, rng), self.data)
+            tensors[f"strong{i}"] = augment.normalised(augment.strong(view.image, self.data, rng, self.views.photometry), self.data)
         return Draw(tensors, f"{item.id}#{n}", f"{other.id}#{n}")
 
 

@@ -39,6 +39,11 @@ def per_pixel_squared(probabilities: Tensor, target: Tensor) -> Tensor:
     return error * (target != VOID)
 
 
+def entropy(probabilities: Tensor) -> Tensor:
+    """(N, H, W) in nats, of (N, C, H, W)."""
+    return -(probabilities * probabilities.clamp(min=1e-10).log()).sum(1)
+
+
 def dice_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """1 - soft Dice, mean over classes, pooled over the batch; only pixels with weight count (UniMatch's on ACDC, squared denominators)."""
     w = (weight * (target != VOID))[:, None]

@@ -37,13 +37,21 @@ def plugins(group: str) -> dict[str, Plugin]:
     Raises:
         InputError: two distributions claim one name.
     """
-    found: dict[str, Plugin] = {}
+    return {name: Plugin(name, _distribution(point), *_load(group, point)) for name, point in _points(group).items()}
+
+
+def _points(group: str, only: str | None = None) -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
     for point in sorted(entry_points(group=group), key=lambda p: p.name):
-        distribution = point.dist.name if point.dist else "?"
-        if point.name in found and found[point.name].distribution != distribution:
-            raise InputError(f"two plugins are called '{point.name}': {found[point.name].distribution} and {distribution}; uninstall one")
-        found[point.name] = Plugin(point.name, distribution, *_load(group, point))
+        if only in (None, point.name):
+            other = _distribution(found.setdefault(point.name, point))
+            if other != _distribution(point):
+                raise InputError(f"two plugins are called '{point.name}': {other} and {_distribution(point)}; uninstall one")
     return found
+
+
+def _distribution(point: EntryPoint) -> str:
+    return point.dist.name if point.dist else "?"
 
 
 def _load(group: str, point: EntryPoint) -> tuple[Any, str | None]:
@@ -56,6 +64,13 @@ def _load(group: str, point: EntryPoint) -> tuple[Any, str | None]:
                 return None, f"written for plugin interface {loaded.card.api}, this is {API}"
             if loaded.card.name != point.name:
                 return None, f"its card is called '{loaded.card.name}', its entry point '{point.name}'"
+        else:
+            from diffmatch.methods.base import Method  # late: brings torch
+
+            if not (isinstance(loaded, type) and issubclass(loaded, Method)):
+                return None, f"{point.value} is not a subclass of diffmatch.methods.base.Method"
+            if not (hasattr(loaded, "title") and hasattr(loaded, "citation")):
+                return None, f"{point.value} has no title or no citation"
         return loaded, None
     except Exception as error:  # a stranger's code may fail in any way; the others go on
         return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
@@ -63,15 +78,15 @@ def _load(group: str, point: EntryPoint) -> tuple[Any, str | None]:
 
 @cache
 def _found(group: str, name: str) -> Any:
-    points = [p for p in entry_points(group=group) if p.name == name]
+    points = _points(group, name)
     kind = "dataset" if group == DOMAINS else "method"
     if not points:
         known = names(group)
         near = difflib.get_close_matches(name, known, 1, 0.5)
         raise InputError(f"unknown {kind} '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; installed: {', '.join(known)}"))
-    loaded, error = _load(group, points[0])
+    loaded, error = _load(group, points[name])
     if error:
-        raise InputError(f"the {kind} plugin '{name}' ({points[0].value}) is broken: {error}")
+        raise InputError(f"the {kind} plugin '{name}' ({points[name].value}) is broken: {error}")
     return loaded
 
 

@@ -145,7 +145,7 @@ class RunFolder:
         """
         try:
             return RunRecord.model_validate_json(self.record_path.read_bytes())
-        except FileNotFoundError as error:
+        except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{self.path}: no run.json here; give a folder under runs/") from error
         except ValidationError as error:
             first = error.errors()[0]

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 import torch.distributed
-from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -84,6 +83,8 @@ def surface_distances(
         a, b = predicted == c, truth == c
         if not a.any() or not b.any():
             continue
+        from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance  # takes seconds to import
+
         # Only the box around both surfaces matters; a margin of one voxel keeps their borders.
         where = np.argwhere(a | b)
         box = tuple(slice(max(lo - 1, 0), hi + 2) for lo, hi in zip(where.min(0), where.max(0), strict=True))

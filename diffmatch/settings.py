@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from diffmatch.domain import InputError
 
@@ -32,7 +32,9 @@ class Train(Section):
     weight_decay: float = Field(default=1e-4, ge=0)
     poly: float = Field(default=0.9, ge=0, description="lr (1 - step/steps)^poly")
     loss: Literal["ce", "ce_dice", "ohem"] = Field(default="ce", description="of the discriminative methods")
-    precision: Literal["auto", "32", "16", "bf16"] = Field(default="auto", description="auto: 16 on CUDA, 32 on CPU")
+    precision: Annotated[Literal["auto", "32", "16", "bf16"], BeforeValidator(str)] = Field(
+        default="auto", description="auto: 16 on CUDA, 32 on CPU"
+    )
     audits: int = Field(default=10, ge=0, description="times that pseudo-labels are held against the hidden truth")
     audit_items: int = Field(default=16, ge=1, description="of the unlabelled pool, the same ones each time")
     validations: int = Field(default=4, ge=0, description="times that val is scored for val_best.ckpt")
@@ -80,7 +82,7 @@ class Data(Section):
     jitter_p: Share = Field(default=0.8, ge=0, le=1)
     grayscale_p: Share = Field(default=0.2, ge=0, le=1)
     blur_p: Share = Field(default=0.5, ge=0, le=1)
-    cutmix: Share = Field(default=0.0, ge=0, le=1, description="probability per unlabelled image")
+    cutmix: Share | None = Field(default=None, ge=0, le=1, description="probability per unlabelled image; unset: the method's own")
     split_seed: int = Field(default=0, ge=0, description="of budgets that are drawn, not published")
 
 
@@ -110,7 +112,7 @@ class Settings(Section):
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
     return flat
 
 
@@ -158,8 +160,9 @@ def parse_assignments(assignments: list[str]) -> dict[str, Any]:
             raise InputError(f"--set {assignment}: write it as key=value, for example --set train.steps=50")
         try:
             parsed = yaml.safe_load(value)
-            # YAML 1.1 reads 1e-3 as text
-            layer[key.strip()] = float(parsed) if isinstance(parsed, str) and is_number(parsed) else parsed
+            # YAML 1.1 reads 1e-3 as text; what stands in quotes is meant as text
+            unquoted = isinstance(parsed, str) and parsed == value.strip()
+            layer[key.strip()] = float(parsed) if unquoted and is_number(parsed) else parsed
         except yaml.YAMLError as error:
             raise InputError(f"--set {assignment}: the value is not readable as YAML") from error
     return layer

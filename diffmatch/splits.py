@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class Budget:
         elif match := re.fullmatch(r"(\d+)/(\d+)", self.text):
             n = math.ceil(total * int(match[1]) / int(match[2])) if int(match[2]) else 0
         elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%", self.text):
-            n = math.floor(total * float(match[1]) / 100)
+            n = math.floor(total * Fraction(match[1]) / 100)
         else:
             raise InputError(f"labels '{self.text}': write a count (3), a fraction (1/16) or a percentage (5%)")
         if not 1 <= n < total:

@@ -11,6 +11,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+import torch.distributed
 from lightning_fabric import Fabric
 from torch import Tensor
 
@@ -183,6 +184,8 @@ class Trainer:
                         self.tensorboard(rows)
                     self.meters = Meters()
                 bar.advance(f"loss {total:.4f}  {(done - self.start) * train.batch / (time.monotonic() - began):.1f} img/s")
+                if done in audits or done in validations or done == self.steps:
+                    self.share_buffers()
                 if done in audits:
                     self.audit(done, curves)
                 if done in validations:
@@ -206,7 +209,8 @@ class Trainer:
     def take(self, step: int, batch: Batch) -> tuple[Losses, float]:
         """One step. The global generator is seeded by (seed, step, rank): nothing of it needs to survive a restart."""
         torch.manual_seed(seed_of(self.seed, "step", step, self.fabric.global_rank))
-        losses: Losses = self.module.losses(batch, Progress(step, self.steps))
+        with self.fabric.autocast():  # on one device Fabric calls the method itself, outside its precision's context
+            losses: Losses = self.module.losses(batch, Progress(step, self.steps))
         loss = losses.total
         total = float(loss.detach())
         if not torch.isfinite(loss.detach()):
@@ -220,10 +224,16 @@ class Trainer:
     def report_divergence(self, step: int, batch: Batch, losses: Losses) -> None:
         path = self.folder.path / f"nonfinite_batch_{self.fabric.global_rank}.pt"
         write_atomically(path, lambda handle: torch.save(vars(batch), handle))
-        terms = ", ".join(f"{name}={float(value):g}" for name, value in losses.terms.items())
+        terms = ", ".join(f"{name}={float(value.detach()):g}" for name, value in losses.terms.items())
         times = "" if losses.times is None else f"; t = {', '.join(f'{float(t):.4f}' for t in losses.times)}"
         items = ", ".join(batch.keys + (batch.pool_keys or []))
         raise DivergenceError(f"loss not finite at step {step} ({terms}) on {items}{times}; the batch is in {path.name}")
+
+    def share_buffers(self) -> None:
+        """Rank 0's buffers on all ranks, as DDP does before a step: what ranks score together is the checkpoint, not statistics of their own."""
+        if self.fabric.world_size > 1:
+            for buffer in self.method.buffers():
+                torch.distributed.broadcast(buffer, 0)
 
     def agreed(self, asked: bool) -> bool:
         """Whether any rank was asked to stop: all of them stop after the same step."""

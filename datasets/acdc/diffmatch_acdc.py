@@ -134,9 +134,11 @@ class ACDC(Domain):
             "network.encoder": "plain8",
             "network.dim": 32,
             "data.resize": 96,
-            "data.crop": 96,
-            "train.batch": 6,
-            "train.steps": 400,
+            "data.crop": 64,
+            "train.optimizer": "adamw",
+            "train.lr": 0.001,
+            "train.batch": 4,
+            "train.steps": 600,
         },
     )
 

@@ -100,7 +100,7 @@ class MSD(Domain):
             "data.resize": None,
             "data.crop": 256,
             "data.scale": (1.0, 1.0),
-            "data.flip": "rot90",
+            "data.flip": "horizontal",
             "data.rotate": 20.0,
             "data.mean": (0.0,),
             "data.std": (1.0,),
@@ -113,8 +113,10 @@ class MSD(Domain):
             "network.encoder": "plain8",
             "network.dim": 32,
             "data.crop": 64,
-            "train.batch": 6,
-            "train.steps": 400,
+            "train.optimizer": "adamw",
+            "train.lr": 0.001,
+            "train.batch": 4,
+            "train.steps": 1000,
         },
     )
 

@@ -5,11 +5,12 @@ A method is one file with one class. It is found through the entry-point group `
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -21,10 +22,19 @@ from diffmatch.settings import Section, Settings
 
 
 class Views(NamedTuple):
-    """What a method needs of each unlabelled image besides its weak view. `unlabelled` False: the pool is not even read."""
+    """What a method needs of each unlabelled image besides its weak view.
+
+    Attributes:
+        unlabelled: False: the pool is not even read.
+        strong: number of strong views.
+        cutmix: probability of a CutMix box where `data.cutmix` does not say.
+        photometry: of the strong views; `random_intensity` is AugSeg's.
+    """
 
     unlabelled: bool = True
     strong: int = 1
+    cutmix: float = 0.0
+    photometry: Literal["standard", "random_intensity"] = "standard"
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,9 @@ class Batch:
     pool_keys: list[str] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass
 class Progress:
-    """The step that is being taken, of how many."""
+    """The step that is being taken, of how many. Not frozen: Fabric rebuilds what it hands to a wrapped module field by field."""
 
     step: int
     steps: int
@@ -70,6 +80,10 @@ class Progress:
     @property
     def share(self) -> float:
         return self.step / max(self.steps, 1)
+
+    def ramp(self, length: float = 1.0) -> float:
+        """exp(-5 (1 - r)^2), where r goes from 0 to 1 over the first `length` of the training (Laine & Aila 2017)."""
+        return math.exp(-5 * (1 - min(self.share / length, 1.0)) ** 2)
 
 
 @dataclass
@@ -83,6 +97,13 @@ class Losses:
     given: Tensor | None = None
     accepted: Tensor | None = None
     times: Tensor | None = None
+
+    @classmethod
+    def of(cls, terms: dict[str, Tensor], pseudo: PseudoLabels, inside: Tensor) -> Self:
+        """The terms, with the pseudo-labels inside the images counted."""
+        classes = pseudo.probabilities.shape[1]
+        given = pixels_per_class(pseudo.labels, inside, classes)
+        return cls(terms, given, pixels_per_class(pseudo.labels, pseudo.accepted & inside, classes))
 
     @property
     def total(self) -> Tensor:

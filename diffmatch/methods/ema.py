@@ -19,6 +19,11 @@ def teacher_of(network: M) -> M:
     return teacher
 
 
+def warmed(momentum: float, step: int) -> float:
+    """min(1 - 1 / (step + 1), momentum): the plain mean of all students so far, until the momentum takes over."""
+    return min(1 - 1 / (step + 1), momentum)
+
+
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student for parameters and float buffers; integer buffers are copied."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from pydantic import Field
@@ -40,7 +41,7 @@ class FixMatch(Method):
     paper: the mean is over pixels, and a medical recipe's Dice takes the place of cross-entropy.
     """
 
-    Options = FixMatchOptions
+    Options: ClassVar[type[Section]] = FixMatchOptions
     title = "FixMatch"
     citation = "Sohn et al., NeurIPS 2020"
 

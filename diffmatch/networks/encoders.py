@@ -43,7 +43,7 @@ class PlainEncoder(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         features: list[Tensor] = []
         for level in self.levels:
-            x = level(nn.functional.max_pool2d(x, 2) if features else x)
+            x = level(nn.functional.max_pool2d(x, 2, ceil_mode=True) if features else x)
             features.append(x)
         return features
 
@@ -75,13 +75,13 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
             output_stride=output_stride,
         )  # fmt: skip
     except Exception as error:
-        why = str(error).splitlines()[0]
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise InputError(f"network.encoder={name}: cannot be built with weights={weights} ({why})") from error
     if weights not in ("none", "hub"):
         load_weights(encoder.model, timm_name, Path(weights), channels)
-    found = list(encoder.out_channels)
-    strides = [1, *encoder.model.feature_info.reduction()]
-    return encoder, found, strides
+    found, strides = list(encoder.out_channels), list(encoder.model.feature_info.reduction())
+    # smp puts the image (stride 1) before timm's maps, and a map without channels at stride 2 where timm begins at 4.
+    return encoder, found, [*(1, 2)[: len(found) - len(strides)], *strides]
 
 
 def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int) -> None:
@@ -93,23 +93,30 @@ def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int)
     try:
         state: Any = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(f"{path}: not a readable file of plain tensors (network.weights): {str(error).splitlines()[0]}") from error
+        why = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"{path}: not a readable file of plain tensors (network.weights): {why}") from error
     state = state.get("state_dict", state) if isinstance(state, Mapping) else state
     if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{path}: not a state dict of tensors (network.weights)")
     whole = timm.create_model(timm_name, pretrained=False).state_dict()
-    tensors = {k.removeprefix("module."): v for k, v in state.items()}
-    if not set(features.state_dict()) <= set(tensors):
+    wanted = features.state_dict()
+    tensors = {_flat(str(k).removeprefix("module.")): v for k, v in state.items()}
+    if not {_flat(name) for name in wanted} <= set(tensors):
         if [tuple(v.shape) for v in tensors.values()] != [tuple(v.shape) for v in whole.values()]:
             raise InputError(f"{path}: neither names nor shapes are those of '{timm_name}' ({len(tensors)} against {len(whole)} tensors)")
-        tensors = dict(zip(whole, tensors.values(), strict=True))
-    wanted = features.state_dict()
+        tensors = {_flat(name): tensor for name, tensor in zip(whole, tensors.values(), strict=True)}
     chosen = {}
     for name, target in wanted.items():
-        tensor = tensors[name]
+        if (tensor := tensors.get(_flat(name))) is None:
+            raise InputError(f"{path}: no tensor '{name}', which '{timm_name}' needs (network.weights)")
         if tensor.shape != target.shape and tensor.ndim == 4 and tensor.shape[1] != channels:
             tensor = adapt_input_conv(channels, tensor)
         if tensor.shape != target.shape:
             raise InputError(f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, '{timm_name}' needs {tuple(target.shape)}")
         chosen[name] = tensor
     features.load_state_dict(chosen)
+
+
+def _flat(name: str) -> str:
+    """timm's feature extractors call `blocks.0` of the whole model `blocks_0`, some of them."""
+    return name.replace(".", "_")

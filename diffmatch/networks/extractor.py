@@ -21,7 +21,7 @@ class UNetDecoder(nn.Module):
             raise InputError(f"network.stride={stride}: this encoder has maps at strides {', '.join(map(str, strides))}")
         self.first = strides.index(stride)
         used = channels[self.first :]
-        widths = [*used[-2:0:-1], dim]
+        widths = [*(width or dim for width in used[-2:0:-1]), dim]
         self.blocks = UnetDecoder(encoder_channels=[0, *used], decoder_channels=widths, n_blocks=len(widths))
 
     def forward(self, features: list[Tensor]) -> Tensor:

@@ -1,0 +1,93 @@
+"""Cross pseudo supervision: two networks that began differently teach each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from diffmatch.domain import Card
+from diffmatch.losses import pseudo_loss, supervised_loss
+from diffmatch.methods.base import (
+    Batch,
+    Losses,
+    Method,
+    Progress,
+    PseudoLabels,
+    Statistics,
+    Views,
+    confident,
+    cutmix,
+    evaluating,
+    mixed_targets,
+    pixels_per_class,
+)
+from diffmatch.networks.segmenter import ClassifierNetwork
+from diffmatch.settings import Section, Settings
+
+
+class CPSOptions(Section):
+    """lambda: 1.5 on PASCAL, 6 on Cityscapes."""
+
+    weight: float = Field(default=1.5, ge=0, description="lambda, of the cross supervision")
+
+
+class CPS(Method):
+    """L = L_sup(f1) + L_sup(f2) + lambda [l(f1(x), y2) + l(f2(x), y1)], y_k = argmax f_k(x) without gradient (Chen et al. 2021, section 3).
+
+    With `data.cutmix` x is the mixed image and y_k the mixed labels of its parts. Settings of the paper: lambda as in the options,
+    DeepLabv3+, SGD 0.9, poly 0.9, lr 2.5e-3 (PASCAL), CutMix in its best figures. The first network predicts, as in the authors' code.
+
+    Differs from the paper: labels come from eval mode; cross supervision is on unlabelled images only (the paper's have the labelled
+    ones too, its code with CutMix has not); medical recipes use Dice. No strong view: what the networks differ in is the perturbation.
+    What is audited is what the first network is taught: the labels of the second.
+    """
+
+    Options: ClassVar[type[Section]] = CPSOptions
+    views = Views(strong=0)
+    title = "CPS"
+    citation = "Chen et al., CVPR 2021"
+
+    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+        super().__init__(card, settings, statistics)
+        self.network = ClassifierNetwork(card, settings)
+        self.second = self.build_second()
+
+    def build_second(self) -> nn.Module:
+        """The other network; it draws its initial weights after the first and so has different ones."""
+        return ClassifierNetwork(self.card, self.settings)
+
+    def weight(self, progress: Progress) -> float:
+        weight: float = self.settings.method.weight
+        return weight
+
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        # Both label before either learns: a forward pass in training mode moves BatchNorm's statistics.
+        by_first, by_second = self.labels_of(self.network, batch.weak), self.pseudo_labels(batch.weak, batch.pool_keys)
+        images = torch.cat([batch.images, cutmix(batch.weak, batch.boxes)])
+        kind, labelled = self.settings.train.loss, len(batch.images)
+        supervised, crossed = [], []
+        for network, pseudo in ((self.network, by_second), (self.second, by_first)):
+            scores = network(images)
+            supervised.append(supervised_loss(kind, scores[:labelled], batch.masks))
+            crossed.append(pseudo_loss(kind, scores[labelled:], *mixed_targets(pseudo, batch.inside, batch.boxes)))
+        given = pixels_per_class(by_second.labels, batch.inside, len(self.card.classes))
+        terms = {"sup": torch.stack(supervised).sum(), "unsup": self.weight(progress) * torch.stack(crossed).sum()}
+        return Losses(terms, given=given, accepted=given)
+
+    @torch.no_grad()
+    def labels_of(self, network: nn.Module, images: Tensor) -> PseudoLabels:
+        """A network's hard labels, all of them accepted."""
+        with evaluating(network):
+            return confident(network(images).softmax(1), 0.0)
+
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+        return self.labels_of(self.second, images)
+
+    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        scores: Tensor = self.network(images)
+        return scores.softmax(1)

@@ -1,0 +1,93 @@
+"""CReST: FixMatch in generations; each adds the last one's pseudo-labels to the labelled set, those of rare classes more often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from diffmatch.debias import smoothed
+from diffmatch.diffusion.sampler import seed_of
+from diffmatch.domain import VOID, Card
+from diffmatch.losses import pseudo_loss, supervised_loss
+from diffmatch.methods.base import Batch, Losses, Progress, PseudoLabels, Statistics, confident, cutmix, mixed_targets
+from diffmatch.methods.ema import teacher_of
+from diffmatch.methods.fixmatch import FixMatch, FixMatchOptions
+from diffmatch.settings import Settings
+
+
+class CReSTOptions(FixMatchOptions):
+    """`threshold` is FixMatch's, inside a generation."""
+
+    generations: int = Field(default=5, ge=1, description="G, equal parts of the training")
+    alpha: float = Field(default=1 / 3, ge=0, description="0 keeps every pseudo-label, 1 as few of a head class as a tail class has labels")
+
+
+class CReST(FixMatch):
+    """L = L_sup(labelled) + L_sup(kept) + L_FixMatch; `kept` are pixels that the network of the last generation's end has labelled.
+
+    A pixel labelled with the l-th most frequent class is kept with probability mu_l = (N_{C+1-l} / N_1)^alpha, N_1 >= ... >= N_C the
+    labelled pixels per class (Wei et al. 2021, section 3.3, "class-rebalancing"): all of the rarest, few of the most frequent.
+    Settings of the paper: alpha 1/3, 6 to 15 generations of 64 epochs each, FixMatch or MixMatch inside, threshold 0.95.
+
+    Differs from the paper: pixels are drawn, not images, and anew in each step (by the item's key); the network goes on training where
+    the paper begins each generation anew; kept labels are a term of their own, on the weak view. This is CReST, not CReST+: no alignment
+    of distributions. What is audited is the generation's teacher with its draw; before the first generation has ended nothing is accepted.
+    """
+
+    Options = CReSTOptions
+    title = "CReST"
+    citation = "Wei et al., CVPR 2021"
+    rates: Tensor
+    generation: Tensor
+
+    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+        super().__init__(card, settings, statistics)
+        self.teacher = teacher_of(self.network)
+        self.register_buffer("rates", keep_rates(torch.tensor(statistics.pixels), settings.method.alpha))
+        self.register_buffer("generation", torch.tensor(0))
+
+    def advance(self, progress: Progress) -> None:
+        """At the first step of a generation the network as it stands becomes the teacher. The step alone decides, resumed or not."""
+        generations, steps = self.settings.method.generations, max(progress.steps, 1)
+        now, before = (step * generations // steps for step in (progress.step, progress.step - 1))
+        if now > max(before, 0):
+            self.teacher.load_state_dict(self.network.state_dict())
+            self.generation.fill_(now)
+
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        self.advance(progress)
+        kind, labelled = self.settings.train.loss, len(batch.images)
+        kept = self.pseudo_labels(batch.weak, batch.pool_keys)
+        grown = torch.where(kept.accepted & batch.inside, kept.labels, VOID)
+        own = super().pseudo_labels(batch.weak, batch.pool_keys)
+        target, accepted = mixed_targets(own, batch.inside, batch.boxes)
+        images = torch.cat([batch.images, batch.weak, cutmix(batch.strong[0], batch.boxes)])
+        perturbed = torch.arange(len(images), device=images.device) >= labelled + len(batch.weak)
+        first, weak, strong = self.scores(images, perturbed).split_with_sizes([labelled, len(batch.weak), len(batch.weak)])
+        terms = {
+            "sup": supervised_loss(kind, first, batch.masks),
+            "kept": supervised_loss(kind, weak, grown),
+            "unsup": pseudo_loss(kind, strong, target, accepted),
+        }
+        return Losses.of(terms, kept, batch.inside)
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+        pseudo = confident(self.teacher(images).softmax(1), 0.0)
+        lots = torch.stack([lot(key, images.shape[-2:]) for key in keys]).to(images.device)
+        return pseudo._replace(accepted=(lots < self.rates[pseudo.labels.long()]) & (self.generation > 0))
+
+
+def keep_rates(pixels: Tensor, alpha: float) -> Tensor:
+    """mu of each class, (C,), from its labelled pixels (C,); smoothed, so that a class never seen has a rank too."""
+    share, order = smoothed(pixels).sort(descending=True, stable=True)
+    return torch.empty_like(share).scatter_(0, order, (share.flip(0) / share[0]) ** alpha)
+
+
+def lot(key: str, size: Sequence[int]) -> Tensor:
+    """Uniform numbers in [0, 1) for an item's pixels, the same on every machine."""
+    return torch.rand(*size, generator=torch.Generator().manual_seed(seed_of("crest", key)))

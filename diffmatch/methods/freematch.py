@@ -1,0 +1,122 @@
+"""FreeMatch: FixMatch whose threshold follows the network's confidence, for each class its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from diffmatch.debias import over_ranks
+from diffmatch.domain import Card
+from diffmatch.losses import pseudo_loss, supervised_loss
+from diffmatch.methods.base import (
+    Batch,
+    Losses,
+    Progress,
+    PseudoLabels,
+    Statistics,
+    cutmix,
+    evaluating,
+    mixed_targets,
+    pixels_per_class,
+)
+from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.settings import Section, Settings
+
+
+class FreeMatchOptions(Section):
+    """The paper's momentum is made for 2^20 steps: in a short run the thresholds stay near 1/C."""
+
+    momentum: float = Field(default=0.999, ge=0, lt=1, description="lambda, of the running means")
+    fairness: float = Field(default=0.01, ge=0, description="w_f")
+
+
+class FreeMatch(FixMatch):
+    """L = L_sup + L_u + w_f L_f (Wang et al. 2023, Eq. 12), with thresholds that begin at 1/C and rise with confidence.
+
+    tau    <- lambda tau + (1 - lambda) mean max p_w                        (Eq. 5, global)
+    p~     <- lambda p~ + (1 - lambda) mean p_w                             (Eq. 6, per class)
+    tau(c) =  p~(c) / max p~ * tau                                          (Eq. 7)
+    L_u    =  mean 1[max p_w > tau(argmax p_w)] H(argmax p_w, p_s)          (Eq. 8)
+    L_f    =  sum_c norm(p~ / h~) log norm(p- / h-)                         (Eq. 9-11)
+    p- is the mean of p_s over accepted pixels, h- the histogram of its labels, h~ the running histogram of the weak view's labels.
+    Settings of the paper: lambda 0.999, w_f 0.01 to 0.05, SGD 0.03, labelled to unlabelled 1 : 7.
+
+    Differs from the paper: means are over the pixels inside the images; a class without a pixel is left out of L_f's normalisation.
+    A medical recipe's Dice takes the place of cross-entropy.
+    """
+
+    Options = FreeMatchOptions
+    title = "FreeMatch"
+    citation = "Wang et al., ICLR 2023"
+    running: Tensor
+
+    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+        super().__init__(card, settings, statistics)
+        classes = len(card.classes)
+        # tau, p~ and h~ in one vector: they are summed over the ranks and averaged together
+        self.register_buffer("running", torch.full((1 + 2 * classes,), 1 / classes))
+
+    @property
+    def averages(self) -> tuple[Tensor, Tensor, Tensor]:
+        """tau (1,), p~ (C,), h~ (C,)."""
+        classes = len(self.card.classes)
+        tau, mean, histogram = self.running.split_with_sizes([1, classes, classes])
+        return tau, mean, histogram
+
+    @property
+    def thresholds(self) -> Tensor:
+        """tau(c), (C,)."""
+        tau, mean, _ = self.averages
+        return mean / mean.max() * tau
+
+    @torch.no_grad()
+    def update(self, probabilities: Tensor, inside: Tensor) -> None:
+        """Follow the weak views' predictions (N, C, H, W) of all ranks; where no pixel is inside (N, H, W), nothing changes."""
+        confidence, labels = probabilities.max(1)
+        histogram = pixels_per_class(labels, inside, probabilities.shape[1])
+        mean = (probabilities * inside[:, None]).sum((0, 2, 3))
+        sums = over_ranks(torch.cat([(confidence * inside).sum()[None], mean, histogram, inside.sum()[None]]))
+        means = torch.where(sums[-1] > 0, sums[:-1] / sums[-1].clamp(min=1), self.running)
+        self.running.lerp_(means, 1 - self.settings.method.momentum)
+
+    def accept(self, probabilities: Tensor) -> PseudoLabels:
+        confidence, labels = probabilities.max(1)
+        return PseudoLabels(labels.to(torch.uint8), confidence > self.thresholds[labels], probabilities)
+
+    def fairness(self, strong: Tensor, accepted: Tensor) -> Tensor:
+        """L_f of the strong views' scores; 0 where nothing is accepted."""
+        probabilities = strong.softmax(1)
+        mean = (probabilities * accepted[:, None]).sum((0, 2, 3))
+        histogram = pixels_per_class(probabilities.argmax(1), accepted, strong.shape[1])
+        _, expected, seen = self.averages
+        return (relative(expected, seen) * relative(mean, histogram).clamp(min=1e-12).log()).sum() * accepted.any()
+
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        kind, labelled = self.settings.train.loss, len(batch.images)
+        probabilities = self.pseudo_labels(batch.weak, batch.pool_keys).probabilities
+        self.update(probabilities, batch.inside)
+        pseudo = self.accept(probabilities)
+        target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
+        images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
+        scores = self.scores(images, torch.arange(len(images), device=images.device) >= labelled)
+        terms = {
+            "sup": supervised_loss(kind, scores[:labelled], batch.masks),
+            "unsup": pseudo_loss(kind, scores[labelled:], target, accepted),
+            "fairness": self.settings.method.fairness * self.fairness(scores[labelled:], accepted),
+        }
+        return Losses.of(terms, pseudo, batch.inside)
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+        with evaluating(self.network):
+            return self.accept(self.probabilities(images, keys))
+
+
+def relative(probability: Tensor, histogram: Tensor) -> Tensor:
+    """norm(probability / histogram), (C,): summing to 1 over the classes that the histogram has."""
+    ratio = torch.where(histogram > 0, probability / histogram.clamp(min=1e-12), 0.0)
+    return ratio / ratio.sum().clamp(min=1e-12)

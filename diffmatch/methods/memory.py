@@ -1,0 +1,54 @@
+"""A memory bank of vectors per class. No shape depends on the data, so that nothing waits for the device."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class MemoryBank(nn.Module):
+    """The newest `size` vectors of each class, a ring per class. They are buffers: they travel in the checkpoint.
+
+    With several processes the first one's vectors are kept, as DistributedDataParallel hands its buffers to the others.
+    """
+
+    keys: Tensor
+    cursor: Tensor
+    filled: Tensor
+
+    def __init__(self, classes: int, size: int, dim: int) -> None:
+        super().__init__()
+        self.register_buffer("keys", torch.zeros(classes, size, dim))
+        self.register_buffer("cursor", torch.zeros(classes, dtype=torch.long))
+        self.register_buffer("filled", torch.zeros(classes, dtype=torch.long))
+
+    @torch.no_grad()
+    def push(self, vectors: Tensor, members: Tensor) -> None:
+        """Write vectors (N, R, h, w) where members (N, C, h, w), over the oldest; of more than fit, a random choice."""
+        size = self.keys.shape[1]
+        found, valid = draw(vectors, members, size)
+        slots = ((self.cursor[:, None] + torch.arange(found.shape[1], device=found.device)) % size)[..., None].expand_as(found)
+        self.keys.scatter_(1, slots, torch.where(valid[..., None], found, self.keys.gather(1, slots)))
+        self.cursor.copy_((self.cursor + valid.sum(1)) % size)
+        self.filled.copy_((self.filled + valid.sum(1)).clamp(max=size))
+
+    def similarities(self, queries: Tensor, count: int) -> Tensor:
+        """Inner products of queries (C, M, R) with `count` random vectors of their class each, (C, M, count); 0 for an empty class."""
+        chosen = torch.rand(*queries.shape[:2], count, device=queries.device) * self.filled[:, None, None]
+        return (queries @ self.keys.transpose(1, 2)).gather(2, chosen.long())
+
+
+def draw(vectors: Tensor, members: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Up to `count` random vectors of each class without replacement, the valid ones first.
+
+    Args:
+        vectors: (N, R, h, w).
+        members: (N, C, h, w) bool, which positions belong to which classes.
+
+    Returns:
+        (C, count, R) and its validity (C, count); count is at most N h w.
+    """
+    flat = members.movedim(1, 0).flatten(1)
+    best = torch.where(flat, torch.rand(flat.shape, device=flat.device), -1.0).topk(min(count, flat.shape[1]), dim=1)
+    found: Tensor = vectors.movedim(1, -1).flatten(0, 2)[best.indices]
+    return found, best.values >= 0

@@ -1,0 +1,149 @@
+"""U2PL: reliable pixels teach by their labels, unreliable ones by the classes that they certainly are not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from diffmatch.domain import VOID, Card
+from diffmatch.losses import entropy, one_hot, pseudo_loss, supervised_loss
+from diffmatch.methods.base import Batch, Losses, Method, Progress, PseudoLabels, Statistics, Views, cutmix, mixed_targets
+from diffmatch.methods.ema import follow, teacher_of, warmed
+from diffmatch.methods.memory import MemoryBank, draw
+from diffmatch.networks.extractor import conv_bn_relu
+from diffmatch.networks.segmenter import ClassifierNetwork, upsample
+from diffmatch.settings import Section, Settings
+
+
+class U2PLOptions(Section):
+    """The authors' values, the bank excepted (50,000 keys of background, 30,000 of any other class)."""
+
+    ema: float = Field(default=0.99, ge=0, lt=1)
+    unreliable: float = Field(default=0.2, ge=0, le=1, description="alpha_0, share of pixels that are unreliable at first")
+    contrast: float = Field(default=1.0, ge=0, description="lambda_c")
+    temperature: float = Field(default=0.5, gt=0)
+    sure: float = Field(default=0.3, ge=0, le=1, description="delta_p, above which a pixel is an anchor of its class")
+    ranks: tuple[int, int] = Field(default=(3, 20), description="r_l and r_h; clipped to the number of classes")
+    queries: int = Field(default=256, ge=1, description="M, anchors per class and step")
+    negatives: int = Field(default=50, ge=1, description="N, per anchor")
+    bank: int = Field(default=1000, ge=1, description="negative keys kept per class")
+
+
+class RepresentationNetwork(ClassifierNetwork):
+    """The classifier with a head of representations beside it."""
+
+    def __init__(self, card: Card, settings: Settings) -> None:
+        super().__init__(card, settings)
+        dim = settings.network.dim
+        self.representation = nn.Sequential(conv_bn_relu(dim, dim, 1), nn.Conv2d(dim, min(256, dim), 1))
+
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores (N, C, h, w) and unit representations (N, R, h, w) at the mask stride, float32."""
+        z = self.extractor(images)
+        return self.classifier(z).float(), F.normalize(self.representation(z).float(), dim=1)
+
+
+class U2PL(Method):
+    """L = L_sup + lambda_u L_u + lambda_c L_c (Wang et al. 2022, Eq. 1-4), with an EMA teacher.
+
+    A pixel is reliable where the teacher's entropy (Eq. 5) is below gamma_t, the (1 - alpha_t) quantile of the batch (Eq. 6); alpha_t =
+    alpha_0 (1 - t / T) (Eq. 7). L_u is over reliable pixels; lambda_u (Eq. 8) makes it their mean. L_c is InfoNCE on cosine / temperature:
+    anchors of class c are pixels labelled c with p(c) > delta_p (Eq. 9-11), their positive is the anchors' mean (Eq. 12), their negatives
+    come from a bank of keys that are not c (Eq. 13-16): labelled pixels of another class that rank c among the first r_l, and unreliable
+    pixels that rank c between r_l and r_h. Settings of the paper: the options' defaults, CutMix with probability 1/2, SGD 1e-3.
+
+    Differs from the paper: ranks are clipped to C (with C = 3: the least probable class); the bank has 1,000 keys per class, those of the
+    first process; p(c) of an anchor is the student's own; the strong view has the shared photometry; no epoch of supervision
+    comes first. A medical recipe's Dice takes the place of cross-entropy. The teacher predicts, as in the authors' code.
+    """
+
+    Options = U2PLOptions
+    views = Views(cutmix=0.5)
+    title = "U2PL"
+    citation = "Wang et al., CVPR 2022"
+    limit: Tensor
+
+    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+        super().__init__(card, settings, statistics)
+        classes, options = len(card.classes), settings.method
+        self.network = RepresentationNetwork(card, settings)
+        self.teacher = teacher_of(self.network)
+        self.momentum = 0.0
+        self.high = min(options.ranks[1], classes)
+        self.low = min(options.ranks[0], self.high - 1)
+        self.register_buffer("limit", torch.tensor(torch.inf))  # gamma_t
+        self.memory = MemoryBank(classes, options.bank, min(256, settings.network.dim))
+
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None
+        options, kind, labelled, size = self.settings.method, self.settings.train.loss, len(batch.images), batch.images.shape[-2:]
+        self.momentum = warmed(options.ema, progress.step)
+        with torch.no_grad():
+            taught, keys = self.teacher.both(torch.cat([batch.images, batch.weak]))
+            probabilities = upsample(taught[labelled:], size).softmax(1)
+            self.set_limit(entropy(probabilities), batch.inside, options.unreliable * (1 - progress.share))
+            pseudo = self.split(probabilities)
+            labels, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
+            target = torch.where(accepted, labels, VOID)
+            self.remember(keys, taught.softmax(1), batch.masks, batch.inside)
+
+        scores, anchors = self.network.both(torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)]))
+        full, wanted = upsample(scores, size), small(torch.cat([batch.masks, target]), anchors.shape[-2:])
+        members = one_hot(wanted, len(self.card.classes)) * scores.detach().softmax(1) > options.sure
+        terms = {
+            "sup": supervised_loss(kind, full[:labelled], batch.masks),
+            "unsup": pseudo_loss(kind, full[labelled:], target, accepted),
+            "contrast": options.contrast * self.contrast(anchors, members),
+        }
+        return Losses.of(terms, pseudo, batch.inside)
+
+    def set_limit(self, uncertainty: Tensor, inside: Tensor, share: float) -> None:
+        """gamma_t: `share` of the pixels inside lie above. Where none is inside it stays."""
+        ordered, count = torch.where(inside, uncertainty, torch.inf).flatten().sort().values, inside.sum()
+        place = ((1 - share) * (count - 1)).long().clamp(min=0)
+        self.limit.copy_(torch.where(count > 0, ordered.gather(0, place[None])[0], self.limit))
+
+    def split(self, probabilities: Tensor) -> PseudoLabels:
+        """Reliable pixels are accepted."""
+        return PseudoLabels(probabilities.argmax(1).to(torch.uint8), entropy(probabilities) <= self.limit, probabilities)
+
+    def remember(self, keys: Tensor, probabilities: Tensor, masks: Tensor, inside: Tensor) -> None:
+        """Put the negative keys (N, R, h, w) of labelled and unlabelled images into the bank."""
+        labelled, grid, classes = len(masks), keys.shape[-2:], probabilities.shape[1]
+        rank = probabilities.argsort(dim=1, descending=True).argsort(dim=1)
+        own, unreliable = small(masks, grid), entropy(probabilities[labelled:]) > self.limit
+        of_labelled = (rank[:labelled] < self.low) & ~one_hot(own, classes).bool() & (own != VOID)[:, None]
+        of_others = (rank[labelled:] >= self.low) & (rank[labelled:] < self.high) & (unreliable & small(inside, grid).bool())[:, None]
+        self.memory.push(keys, torch.cat([of_labelled, of_others]))
+
+    def contrast(self, representations: Tensor, members: Tensor) -> Tensor:
+        """L_c: the mean over classes that have anchors and keys; 0 without any."""
+        options = self.settings.method
+        anchors, valid = draw(representations, members, options.queries)
+        centres = torch.einsum("nrhw,nchw->cr", representations.detach(), members.float())
+        positive = (anchors * F.normalize(centres, dim=1)[:, None]).sum(2, keepdim=True)
+        logits = torch.cat([positive, self.memory.similarities(anchors, options.negatives)], 2) / options.temperature
+        weight = (valid & (self.memory.filled > 0)[:, None]).float()
+        per_class: Tensor = -(logits.log_softmax(2)[..., 0] * weight).sum(1) / weight.sum(1).clamp(min=1)
+        return per_class.sum() / weight.any(1).sum().clamp(min=1)
+
+    def after_step(self) -> None:
+        follow(self.teacher, self.network, self.momentum)
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+        """The teacher's labels; reliable is what the last step's gamma_t says."""
+        return self.split(self.probabilities(images, keys))
+
+    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        scores: Tensor = self.teacher(images)
+        return scores.softmax(1)
+
+
+def small(maps: Tensor, grid: Sequence[int]) -> Tensor:
+    """Labels or flags (N, H, W) at the nearest positions of the grid (h, w), as integers."""
+    return F.interpolate(maps[:, None].float(), size=tuple(grid), mode="nearest-exact")[:, 0].long()

@@ -1,0 +1,168 @@
+"""What every installed method must do; a new one is tested by being installed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from diffmatch import plugins
+from diffmatch.cost import cost_of
+from diffmatch.domain import VOID
+from diffmatch.jobs import parameter_counts
+from diffmatch.methods.base import Batch, Method, Progress
+
+METHODS = plugins.names(plugins.METHODS)
+DEEPLAB = {"network__decoder": "deeplabv3plus", "network__encoder": "resnet10t", "network__stride": 4, "train__batch": 1}
+
+pytestmark = pytest.mark.parametrize("name", METHODS)
+
+
+def norms(method: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
+    return [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def step(method: Method, batch: Batch) -> Any:
+    torch.manual_seed(0)
+    return method.losses(batch, Progress(0, 1))
+
+
+def test_losses_and_gradients_are_finite_and_reach_every_parameter(name: str, planned: Any, draw: Any, fit: Any) -> None:
+    p = planned(name)
+    method = p.build()
+    before = {key: value.detach().clone() for key, value in method.named_parameters() if value.requires_grad}
+    for terms in fit(method, [draw(p, 2, 2 * k) for k in range(3)]):
+        assert all(torch.isfinite(torch.tensor(value)) for value in terms.values())
+    for key, value in method.named_parameters():
+        if value.requires_grad:
+            assert value.grad is not None, f"{key} takes no part in the loss"
+            assert torch.isfinite(value.grad).all(), key
+            assert not torch.equal(value, before[key]), f"{key} has not moved in three steps without weight decay"
+
+
+def test_supervised_term_falls(name: str, planned: Any, draw: Any, fit: Any) -> None:
+    p = planned(name, data__rotate=0.0)
+    batch = draw(p, 10)
+    history = fit(p.build(), [batch] * 30, 5e-3, torch.optim.AdamW)
+    assert sum(terms["sup"] for terms in history[-5:]) / 5 < 0.7 * history[0]["sup"]
+
+
+def test_same_seed_same_bits(
+    name: str, job: Any, quietly: Any, weights: Any, same: Any, curves: Any, tmp_path: Any, unscored: None
+) -> None:
+    runs = [quietly(job(tmp_path / where, name, train__steps=4, train__audits=1, train__validations=0)) for where in "ab"]
+    assert same(*map(weights, runs))
+    assert curves(runs[0]) == curves(runs[1])
+    other = quietly(job(tmp_path, name, seed=1, train__steps=4, train__audits=1, train__validations=0))
+    assert not same(weights(runs[0]), weights(other))
+
+
+@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
+def test_nothing_to_learn_is_finite(name: str, loss: str, planned: Any, draw: Any) -> None:
+    """An all-void labelled crop, and unlabelled crops that are all padding."""
+    p = planned(name, train__loss=loss)
+    method, batch = p.build().train(), draw(p)
+    batch = replace(batch, masks=torch.full_like(batch.masks, VOID))
+    if batch.inside is not None:
+        batch = replace(batch, inside=torch.zeros_like(batch.inside))
+    losses = step(method, batch)
+    assert torch.isfinite(losses.total)
+    losses.total.backward()
+    assert all(torch.isfinite(q.grad).all() for q in method.parameters() if q.grad is not None)
+    if losses.given is not None:
+        assert losses.given.sum() == 0 and losses.accepted.sum() == 0
+
+
+@pytest.mark.parametrize("network", [{"train__batch": 1}, DEEPLAB], ids=["unet", "deeplab"])
+def test_two_labelled_images_and_batch_1(name: str, network: dict[str, Any], planned: Any, labelled_two: Any, draw: Any, fit: Any) -> None:
+    p = labelled_two(planned(name, **network))
+    batches = [draw(p, 1, k) for k in range(4)]
+    assert {key.split("#")[0] for batch in batches for key in batch.keys} == {i.id for i in p.split.labelled}
+    history = fit(p.build(), batches)
+    assert all(torch.isfinite(torch.tensor(list(terms.values()))).all() for terms in history)
+
+
+@pytest.mark.parametrize("network", [{}, DEEPLAB], ids=["unet", "deeplab"])
+def test_probabilities(name: str, network: dict[str, Any], planned: Any) -> None:
+    """Of image size whatever it is, summing to 1, and a batch is its images one by one."""
+    method = planned(name, **network).build().eval()
+    images = torch.randn(3, 1, 1, 37, 51, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        together = method.probabilities(images, ["a", "b", "c"])
+        alone = torch.cat([method.probabilities(images[i : i + 1], [key]) for i, key in enumerate("abc")])
+        trajectory = method.trajectory(images, ["a", "b", "c"])
+    assert together.shape == (3, 4, 37, 51) and together.dtype == torch.float32
+    torch.testing.assert_close(together.sum(1), torch.ones(3, 37, 51))
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-4)
+    assert trajectory.shape[1:] == (3, 37, 51) and trajectory.dtype == torch.uint8
+    assert torch.equal(trajectory[-1], together.argmax(1).to(torch.uint8))
+
+
+def test_pseudo_labels(name: str, planned: Any, draw: Any) -> None:
+    """Of image size, from eval mode, without gradient, and leaving no trace in the method."""
+    p = planned(name)
+    method = p.build().train()
+    images = draw(p, method=plugins.method("fixmatch")).weak
+    for norm in norms(method):
+        norm.running_mean.normal_(generator=torch.Generator().manual_seed(1))  # so that train and eval mode differ
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    modes = [m.training for m in method.modules()]
+    pseudo = method.pseudo_labels(images, ["a", "b"])
+    assert pseudo.labels.shape == pseudo.accepted.shape == (2, 32, 32)
+    assert pseudo.labels.dtype == torch.uint8 and pseudo.accepted.dtype == torch.bool
+    assert pseudo.probabilities.shape == (2, 4, 32, 32) and not pseudo.probabilities.requires_grad
+    assert torch.equal(pseudo.labels, pseudo.probabilities.argmax(1).to(torch.uint8))
+    assert modes == [m.training for m in method.modules()]
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items()), "BatchNorm statistics or weights changed"
+    alone = method.pseudo_labels(images[:1], ["a"])
+    torch.testing.assert_close(alone.probabilities, pseudo.probabilities[:1], atol=1e-5, rtol=1e-4)  # batch statistics would show
+
+
+def test_every_method_starts_alike(name: str, planned: Any, draw: Any) -> None:
+    """The same extractor weights and the same draws for one seed, whatever the method builds around them."""
+    p, reference = planned(name), planned("supervised")
+    theirs = reference.build().network.extractor.state_dict()
+    mine = p.build().state_dict()
+    found = {key.removesuffix("extractor." + last) for last in theirs for key in mine if key.endswith("extractor." + last)}
+    assert any(all(torch.equal(mine[f"{prefix}extractor.{key}"], value) for key, value in theirs.items()) for prefix in found)
+    a, b, full = draw(p, 3, 5), draw(reference, 3, 5), draw(planned("fixmatch"), 3, 5)
+    assert a.keys == b.keys and torch.equal(a.images, b.images) and torch.equal(a.masks, b.masks)
+    if a.weak is not None:
+        assert a.pool_keys == full.pool_keys and torch.equal(a.weak, full.weak) and torch.equal(a.inside, full.inside)
+        if plugins.method(name).views.photometry == "standard":
+            assert all(torch.equal(x, y) for x, y in zip(a.strong, full.strong, strict=False))
+
+
+def test_parameter_groups_hold_every_trainable_parameter_once(name: str, planned: Any) -> None:
+    method = planned(name, train__head_lr_scale=10.0).build()
+    groups = method.parameter_groups()
+    held = [id(q) for group in groups for q in group["params"]]
+    assert len(held) == len(set(held))
+    assert set(held) == {id(q) for q in method.parameters() if q.requires_grad}
+    scale = {id(q): group["lr_scale"] for group in groups for q in group["params"]}
+    for key, value in method.named_parameters():
+        if value.requires_grad:
+            assert scale[id(value)] == (1.0 if ".encoder." in key else 10.0), key
+
+
+def test_state_is_the_state_dict(name: str, planned: Any, draw: Any, fit: Any) -> None:
+    """A fresh method with the state of a trained one predicts and teaches the same."""
+    p = planned(name)
+    trained, fresh = p.build(), p.build()
+    fit(trained, [draw(p, 2, 2 * k) for k in range(2)])
+    images = torch.randn(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    fresh.load_state_dict(trained.state_dict())
+    trained.eval(), fresh.eval()
+    with torch.no_grad():
+        assert torch.equal(trained.probabilities(images, ["a", "b"]), fresh.probabilities(images, ["a", "b"]))
+    assert torch.equal(trained.pseudo_labels(images, ["a", "b"]).accepted, fresh.pseudo_labels(images, ["a", "b"]).accepted)
+
+
+def test_cost_is_that_of_the_built_method(name: str, planned: Any, stub: Callable[..., dict[str, Any]]) -> None:
+    found = cost_of("acdc", None, name, "quick", stub())
+    assert found["parameters"] == parameter_counts(planned(name).build())
+    assert found["gmac"]["prediction"] > 0 and found["step_memory_gib"] >= 0

@@ -1,0 +1,60 @@
+"""Class-balanced weights are the formula's, and they are in the loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from diffmatch.domain import VOID
+from diffmatch.losses import dice_loss
+from diffmatch.methods.base import Progress
+from diffmatch.methods.reweighting import effective_number_weights
+
+
+def by_hand(samples: list[float], beta: float) -> list[float]:
+    raw = [(1 - beta) / (1 - beta**n) for n in samples]
+    return [len(raw) * w / sum(raw) for w in raw]
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
+def test_weights_are_the_formula(beta: float) -> None:
+    samples = [5000.0, 40.5, 3.0, 1.0]
+    weights = effective_number_weights(samples, beta)
+    assert weights.tolist() == pytest.approx(by_hand(samples, beta), rel=1e-5)
+    assert weights.sum() == pytest.approx(4)
+    assert beta == 0 or (weights.diff() > 0).all()
+
+
+def test_classes_with_few_pixels_or_none() -> None:
+    """Less than a sample is one sample; a class without pixels has no weight and takes none from the others."""
+    assert effective_number_weights([100.0, 0.01], 0.99).tolist() == pytest.approx(by_hand([100.0, 1.0], 0.99), rel=1e-5)
+    assert effective_number_weights([100.0, 0.0, 7.0], 0.99).tolist() == pytest.approx(
+        [by_hand([100.0, 7.0], 0.99)[0], 0, by_hand([100.0, 7.0], 0.99)[1]], rel=1e-5
+    )
+    assert effective_number_weights([0.0, 0.0], 0.99).tolist() == [0, 0]
+
+
+def test_the_unit_is_what_makes_a_difference(planned: Any) -> None:
+    """Pixels counted one by one are past 1/(1 - beta) in every class."""
+    p = planned("reweighting")
+    pixels = p.pixels.sum(0)
+    assert p.build().weights.tolist() == pytest.approx(by_hand([n / 256 for n in pixels], 0.9999), rel=1e-5)
+    assert effective_number_weights([3e6, 1e5, 1e5], 0.9999).tolist() == pytest.approx([1, 1, 1], rel=1e-3)
+    assert effective_number_weights([3e6 / 256, 1e5 / 256, 1e5 / 256], 0.9999)[0] < 0.1
+
+
+@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
+def test_the_loss_is_weighted(loss: str, planned: Any, draw: Any) -> None:
+    p = planned("reweighting", train__loss=loss, method__unit=16)
+    method, batch = p.build().train(), draw(p)
+    batch.masks[:, :4] = VOID
+    scores = method.network(batch.images)
+    expected = F.cross_entropy(scores, batch.masks.long(), method.weights, ignore_index=VOID)
+    plain = F.cross_entropy(scores, batch.masks.long(), ignore_index=VOID)
+    assert abs(expected - plain) > 1e-3
+    if loss == "ce_dice":
+        expected = (expected + dice_loss(scores, batch.masks, (batch.masks != VOID).float())) / 2
+    torch.testing.assert_close(method.losses(batch, Progress(0, 1)).total, expected)

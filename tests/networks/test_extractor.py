@@ -1,0 +1,135 @@
+"""g(x) -> z: sizes, two dates, feature dropout, and the parameter counts of the paper."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from diffmatch.cost import plain_card
+from diffmatch.domain import InputError
+from diffmatch.networks.extractor import Extractor
+from diffmatch.networks.segmenter import ClassifierNetwork, DenoiserNetwork
+from diffmatch.settings import Section, resolve
+
+
+def extractor(**changes):
+    torch.manual_seed(0)
+    base = {"decoder": "unet", "encoder": "plain4", "channels": 1, "dim": 8, "stride": 2}
+    return Extractor(**(base | changes)).eval()
+
+
+def millions(module) -> float:
+    return sum(p.numel() for p in module.parameters()) / 1e6
+
+
+# -- parameter counts (Tables 5 and 7 of the paper) ----------------------------------------------------------------------------------
+
+
+def test_the_discriminative_network_has_the_parameters_of_the_paper():
+    with torch.device("meta"):
+        found = millions(ClassifierNetwork(plain_card(21), resolve(Section)))
+    assert found == pytest.approx(40.48, abs=0.02)
+    assert found == pytest.approx(40.5, rel=0.015)
+
+
+@pytest.mark.parametrize(("layers", "ours", "paper"), [(1, 42.36, 42.4), (2, 43.05, 43.3), (4, 44.41, 44.9), (6, 45.78, 45.8), (12, 49.88, 49.9)])
+def test_the_diffusion_network_has_the_parameters_of_the_paper(layers, ours, paper):
+    with torch.device("meta"):
+        found = millions(DenoiserNetwork(plain_card(21), resolve(Section, {"network.layers": layers})))
+    assert found == pytest.approx(ours, abs=0.02)
+    assert found == pytest.approx(paper, rel=0.015)
+
+
+# -- sizes -------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stride", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("encoder", "sizes"),
+    [("plain4", [(64, 96), (65, 51)]), ("resnet18", [(64, 96), (65, 51)]), ("convnext_atto", [(64, 96)])],
+    ids=["plain", "resnet", "convnext"],
+)
+def test_the_u_net_gives_z_at_its_stride_for_odd_sizes_too(encoder, sizes, stride):
+    """ConvNeXt's stem cuts what is no multiple of 4."""
+    with torch.device("meta"):
+        g = Extractor(decoder="unet", encoder=encoder, channels=3, dim=8, stride=stride)
+        for height, width in sizes:
+            assert g(torch.empty(2, 1, 3, height, width)).shape == (2, 8, -(-height // stride), -(-width // stride))
+
+
+def test_deeplab_gives_z_at_stride_four_for_odd_sizes_too():
+    with torch.device("meta"):
+        g = Extractor(decoder="deeplabv3plus", encoder="resnet50", channels=3, dim=256, stride=4)
+        assert g(torch.empty(1, 1, 3, 129, 66)).shape == (1, 256, 33, 17)
+
+
+@pytest.mark.parametrize(("decoder", "stride"), [("unet", 3), ("deeplabv3plus", 2)])
+def test_a_stride_that_does_not_exist_is_told(decoder, stride):
+    with pytest.raises(InputError, match=rf"network\.stride={stride}"):
+        extractor(decoder=decoder, stride=stride, encoder="resnet18", channels=3)
+
+
+def test_a_single_image_can_be_trained_on():
+    """The pooled branch of DeepLab has one value per channel there."""
+    g = extractor(decoder="deeplabv3plus", encoder="resnet18", channels=3, stride=4).train()
+    before = {k: v.clone() for k, v in g.decoder.aspp.convs[-1].norm.named_buffers()}
+    z = g(torch.randn(1, 1, 3, 64, 64))
+    z.square().mean().backward()
+    assert z.isfinite().all()
+    assert all(p.grad.isfinite().all() for p in g.parameters() if p.grad is not None)
+    assert all(torch.equal(v, before[k]) for k, v in g.decoder.aspp.convs[-1].norm.named_buffers()), "one value leaves no statistics"
+    g(torch.randn(2, 1, 3, 64, 64))
+    assert not torch.equal(g.decoder.aspp.convs[-1].norm.running_mean, before["running_mean"])
+
+
+# -- two dates ---------------------------------------------------------------------------------------------------------------------
+
+
+def test_swapped_dates_give_the_same_z():
+    g, x = extractor(), torch.randn(2, 2, 1, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(g(x.flip(1)), g(x))
+
+
+def test_equal_dates_give_the_z_of_no_difference():
+    g, x = extractor(), torch.randn(2, 1, 1, 16, 16)
+    with torch.no_grad():
+        zeros = [torch.zeros_like(f) for f in g.encoder(x[:, 0])]
+        torch.testing.assert_close(g(x.expand(2, 2, 1, 16, 16)), g.decoder(zeros))
+
+
+def test_pairs_are_not_mixed_with_their_neighbours():
+    g, x = extractor(), torch.randn(3, 2, 1, 16, 16)
+    with torch.no_grad():
+        together = g(x)
+        assert (together[0] - together[1]).abs().max() > 1e-4
+        for k in range(3):
+            torch.testing.assert_close(g(x[k : k + 1])[0], together[k], atol=1e-6, rtol=1e-5)
+
+
+# -- feature dropout ---------------------------------------------------------------------------------------------------------------
+
+
+def test_only_flagged_images_lose_features():
+    g, x = extractor(), torch.randn(4, 1, 1, 16, 16)
+    flags = torch.tensor([False, True, False, True])
+    with torch.no_grad():
+        plain, perturbed = g(x), g(x, flags)
+    torch.testing.assert_close(perturbed[~flags], plain[~flags])
+    assert all((perturbed[k] - plain[k]).abs().max() > 1e-4 for k in (1, 3))
+
+
+def test_whole_channels_are_dropped_and_the_others_scaled_up():
+    g = extractor(feature_dropout=0.25)
+    torch.manual_seed(0)
+    dropped = g._drop(torch.ones(2, 4000, 2, 2), torch.tensor([True, False]))
+    assert torch.equal(dropped[1], torch.ones(4000, 2, 2))
+    assert torch.equal(dropped[0], dropped[0, :, :1, :1].expand(4000, 2, 2))
+    assert sorted(dropped[0].unique().tolist()) == pytest.approx([0, 4 / 3])
+    assert float((dropped[0, :, 0, 0] == 0).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_no_dropout_is_no_dropout():
+    g, x = extractor(feature_dropout=0.0), torch.randn(2, 1, 1, 16, 16)
+    with torch.no_grad():
+        assert torch.equal(g(x, torch.tensor([True, True])), g(x))

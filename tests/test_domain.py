@@ -1,0 +1,112 @@
+"""What plugins are made of: label maps, cards, atomic files, the cache."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from diffmatch.domain import Cache, Card, ClassInfo, InputError, Protocol, TopBottom, map_labels, write_atomically
+
+
+def card(**changes) -> Card:
+    base = {
+        "version": 1, "name": "toy", "title": "toy", "modality": "none", "label_unit": "images", "budgets": ("1",), "metric": "mean_iou",
+        "classes": (ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))), "head_tail": TopBottom(k=1),
+        "protocols": (Protocol(name="whole", title="whole", mode="image"), Protocol(name="w", title="w", mode="window", window=4, stride=2)),
+        "licence": "", "citation": "", "source": "",
+    }  # fmt: skip
+    return Card(**(base | changes))
+
+
+# -- labels ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, bool])
+def test_raw_values_go_through_the_exact_map(dtype):
+    raw = np.array([[0, 1], [1, 0]], dtype)
+    mapped = map_labels(raw, {0: 255, 1: 7}, "x.png")
+    assert mapped.dtype == np.uint8
+    assert mapped.tolist() == [[255, 7], [7, 255]]
+
+
+@given(st.lists(st.sampled_from([0, 3, 200, 65_535]), min_size=1, max_size=30))
+def test_mapping_equals_a_dictionary(values):
+    mapping = {0: 0, 3: 1, 200: 255, 65_535: 2}
+    assert map_labels(np.array(values, np.uint16), mapping, "x").tolist() == [mapping[v] for v in values]
+
+
+@pytest.mark.parametrize("value", [2, -1, 255, 0.5, float("nan"), float("inf")])
+def test_an_unknown_value_is_told_with_file_and_count(value):
+    raw = np.zeros((3, 3))
+    raw[0, :2] = value
+    with pytest.raises(InputError, match=r"scans/x\.png: label value .* on [12] pixels") as told:
+        map_labels(raw, {0: 0, 1: 1}, "scans/x.png")
+    assert "\n" not in str(told.value)
+
+
+# -- cards -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_refuses_what_it_does_not_know():
+    with pytest.raises(ValidationError):
+        card(licens="typo")
+    with pytest.raises(ValidationError):
+        card(classes=(ClassInfo(name="a", color=(0, 0, 0)),))
+
+
+@pytest.mark.parametrize("changes", [{}, {"window": 4}, {"stride": 4}, {"window": 4, "stride": 5}])
+def test_windows_need_a_side_and_leave_no_gap(changes):
+    with pytest.raises(ValidationError, match="window"):
+        Protocol(name="w", title="w", mode="window", **changes)
+
+
+def test_protocols_are_found_by_name():
+    assert card().protocol().name == "whole"
+    assert card().protocol("w").window == 4
+    with pytest.raises(InputError, match="whole, w"):
+        card().protocol("sliding")
+
+
+def test_scored_classes_by_metric():
+    assert card().scored == [0, 1]
+    assert card(metric="mean_dice").scored == [1]
+    assert card(metric="changed_iou").scored == [1]
+    assert card(metric="mean_dice", background=False).scored == [0, 1]
+
+
+# -- files -------------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_file_that_could_not_be_written_whole_leaves_the_old_one(tmp_path):
+    path = tmp_path / "x"
+    write_atomically(path, lambda handle: handle.write(b"old"))
+
+    def fail(handle):
+        handle.write(b"half")
+        raise RuntimeError("disk full")
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, fail)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_the_cache_decodes_once(tmp_path):
+    calls = []
+
+    def decode():
+        calls.append(1)
+        return np.arange(6).reshape(2, 3)
+
+    cache = Cache(tmp_path / "cache")
+    first, second = cache.array("a/b", decode), cache.array("a/b", decode)
+    assert len(calls) == 1
+    assert np.array_equal(first, second)
+    with pytest.raises(ValueError, match="read-only"):
+        second[0, 0] = 9
+    without = Cache(None)
+    assert without.array("a", decode) is not without.array("a", decode)
+    assert len(calls) == 3
