@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -19,7 +19,9 @@ from diffmatch import plugins
 from diffmatch.domain import Card, ClassInfo, InputError, Protocol, TopBottom
 from diffmatch.jobs import parameter_counts, settings_of
 from diffmatch.methods.base import Batch, Method, Progress, Statistics
+from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.segmenter import DenoiserNetwork
+from diffmatch.networks.transformer import TransformerNetwork
 from diffmatch.settings import Settings, resolve
 
 
@@ -27,8 +29,8 @@ def cost_of(dataset: str | None, classes: int | None, method: str, preset: str, 
     """Costs of a method on a dataset's recipe, or on the engine's defaults (DeepLabv3+, ResNet-50, 513 x 513) at `classes` classes.
 
     Returns:
-        ``parameters`` {total, extractor, denoiser, ...}; ``gmac`` per image of the crop's size {extractor, per_step, steps, prediction};
-        ``step_memory_gib``; the settings that matter.
+        ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step, sampler_steps};
+        ``passes_per_step``; ``step_memory_gib``; the settings that matter.
 
     Raises:
         InputError: neither or both of dataset and classes, or settings that do not fit.
@@ -54,8 +56,17 @@ def cost_of(dataset: str | None, classes: int | None, method: str, preset: str, 
         "stride": settings.network.stride,
         "parameters": parameter_counts(built),
         "gmac": macs(built, card, settings),
+        "passes_per_step": passes(built, card, settings),
         "step_memory_gib": round(step_bytes(built, card, settings) / 2**30, 3),
     }
+
+
+def method_costs(kind: type[Method]) -> tuple[int, dict[str, float]]:
+    """Trainable parameters of a method at 21 classes (DeepLabv3+, ResNet-50) and its passes per step."""
+    card, settings = plain_card(21), resolve(kind.Options)
+    with torch.device("meta"):
+        built = kind.build(card, settings, Statistics((1,) * 21, 1, 1))
+    return parameter_counts(built)["total"], passes(built, card, settings)
 
 
 def plain_card(classes: int) -> Card:
@@ -90,17 +101,35 @@ def macs(method: Method, card: Card, settings: Settings) -> dict[str, Any]:
     return parts
 
 
+def meta_batch(method: Method, card: Card, settings: Settings) -> Batch:
+    """A global batch with shapes and no content."""
+    side, size = settings.data.crop, settings.train.batch
+    with torch.device("meta"):
+        images = torch.empty(size, card.dates, card.channels, side, side)
+        flags = torch.empty(size, side, side, dtype=torch.bool)
+        masks = torch.empty(size, side, side, dtype=torch.uint8)
+    keys = ["0"] * size
+    return Batch(images, masks, keys, images, (images,) * method.views.strong, flags, flags, keys)
+
+
+def passes(method: Method, card: Card, settings: Settings) -> dict[str, float]:
+    """Images that a training step sends through an extractor or another whole network, per labelled image: with gradient and without."""
+    seen = {"trained": 0.0, "taught": 0.0}
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen["trained" if torch.is_grad_enabled() else "taught"] += len(inputs[0]) / settings.train.batch
+
+    whole = [m for m in method.modules() if isinstance(m, Extractor | TransformerNetwork)]
+    handles = [module.register_forward_pre_hook(look) for module in whole]
+    method.train()
+    method.losses(meta_batch(method, card, settings), Progress(0, 1))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
 def step_bytes(method: Method, card: Card, settings: Settings) -> int:
     """Bytes held when a training step of the global batch turns from forward to backward, in float32."""
-    side, batch = settings.data.crop, settings.train.batch
-    shape = (batch, card.dates, card.channels, side, side)
-    with torch.device("meta"):
-        images = torch.empty(shape)
-        flags = torch.empty(batch, side, side, dtype=torch.bool)
-        fake = Batch(
-            images=images, masks=torch.empty(batch, side, side, dtype=torch.uint8), keys=["0"] * batch, weak=images, inside=flags,
-            boxes=flags, strong=(images,) * method.views.strong, pool_keys=["0"] * batch,
-        )  # fmt: skip
     method.train()
     saved: dict[int, Tensor] = {}
 
@@ -109,7 +138,7 @@ def step_bytes(method: Method, card: Card, settings: Settings) -> int:
         return tensor
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
-        method.losses(fake, Progress(0, 1))
+        method.losses(meta_batch(method, card, settings), Progress(0, 1))
     own = {p.untyped_storage()._cdata for p in method.parameters()} | {b.untyped_storage()._cdata for b in method.buffers()}
     activations = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in own)
     trainable = sum(p.nbytes for p in method.parameters() if p.requires_grad)

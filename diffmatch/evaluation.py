@@ -34,7 +34,7 @@ def members(split: Split, part: Part, protocol: Protocol) -> list[Item]:
 
 
 def shares(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items in runs of `size`, dealt to ranks as they are: with whom an item is batched, and so its rounding, is the same for any world."""
+    """The items in runs of `size`, to be dealt to ranks: whom an item is batched with, and so its rounding, is the same for any world."""
     return [items[first : first + size] for first in range(0, len(items), size)]
 
 

@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Literal
+from zipfile import BadZipFile
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -161,9 +162,18 @@ class RunFolder:
         write_json(folder / f"{record.name}.json", record.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def evaluations(self) -> list[tuple[EvaluationRecord, Counts]]:
-        """All evaluations, sorted by name."""
-        paths = sorted((self.path / "evaluations").glob("*.json"))
-        return [(EvaluationRecord.model_validate_json(p.read_bytes()), Counts.load(p.with_suffix(".npz"))) for p in paths]
+        """All evaluations, sorted by name.
+
+        Raises:
+            InputError: one of them is not readable.
+        """
+        found = []
+        for path in sorted((self.path / "evaluations").glob("*.json")):
+            try:
+                found.append((EvaluationRecord.model_validate_json(path.read_bytes()), Counts.load(path.with_suffix(".npz"))))
+            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+                raise InputError(f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it") from error
+        return found
 
     def evaluation(self, split: str, checkpoint: str = "last") -> tuple[EvaluationRecord, Counts] | None:
         """The headline evaluation of a split: the one whose numbers stand in run.json."""

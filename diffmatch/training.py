@@ -230,7 +230,7 @@ class Trainer:
         raise DivergenceError(f"loss not finite at step {step} ({terms}) on {items}{times}; the batch is in {path.name}")
 
     def share_buffers(self) -> None:
-        """Rank 0's buffers on all ranks, as DDP does before a step: what ranks score together is the checkpoint, not statistics of their own."""
+        """Rank 0's buffers on all ranks, as DDP does before a step: what is scored is the checkpoint, not each rank's own statistics."""
         if self.fabric.world_size > 1:
             for buffer in self.method.buffers():
                 torch.distributed.broadcast(buffer, 0)

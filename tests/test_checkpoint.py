@@ -14,8 +14,8 @@ from diffmatch import checkpoint, domain
 from diffmatch.domain import InputError
 
 CONTENT: dict[str, Any] = {
-    "step": 3, "method": {"w": torch.arange(4.0)}, "optimizer": {}, "scaler": {}, "rng": torch.get_rng_state(), "settings": {}, "split": "a" * 64,
-    "elapsed": 1.5, "best": {"value": float("-inf"), "step": 0},
+    "step": 3, "method": {"w": torch.arange(4.0)}, "optimizer": {}, "scaler": {}, "rng": torch.get_rng_state(), "settings": {},
+    "split": "a" * 64, "elapsed": 1.5, "best": {"value": float("-inf"), "step": 0},
 }  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def test_a_crash_while_saving_leaves_the_old_file(where: str, tmp_path: Path, mo
     assert [p.name for p in tmp_path.iterdir()] == ["a.ckpt"], "the unfinished file is left behind"
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 def test_code_is_refused_and_not_run(tmp_path: Path) -> None:
     trap = tmp_path / "executed"
     torch.save({"format": checkpoint.FORMAT, **CONTENT, "method": Code(trap)}, tmp_path / "torch.ckpt")

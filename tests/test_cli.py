@@ -11,10 +11,16 @@ import pytest
 from diffmatch.cli import invoke
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    """Fabricated once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
 @pytest.fixture(autouse=True)
-def places(tmp_path, monkeypatch):
-    """A working folder and a cache of the test's own, and no data anywhere."""
-    monkeypatch.setenv("DIFFMATCH_CACHE", str(tmp_path / "cache"))
+def places(tmp_path, cache, monkeypatch):
+    """A working folder of the test's own, and no data anywhere."""
+    monkeypatch.setenv("DIFFMATCH_CACHE", str(cache))
     monkeypatch.delenv("DIFFMATCH_DATA", raising=False)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
@@ -104,7 +110,8 @@ def test_a_refused_run_leaves_no_folder(capfd, places):
     assert not (places / "runs").exists()
 
 
-def test_wrong_data_are_never_replaced_by_invented_ones(capfd, places):
+def test_wrong_data_are_never_replaced_by_invented_ones(capfd, places, monkeypatch):
+    monkeypatch.setenv("DIFFMATCH_CACHE", str(places / "cache"))
     refused(capfd, "bench acdc --data empty")
     refused(capfd, "bench acdc --set train.stepz=3")
     assert not (places / "cache").exists(), "nothing was fabricated"

@@ -15,7 +15,7 @@ def card(**changes) -> Card:
     base = {
         "version": 1, "name": "toy", "title": "toy", "modality": "none", "label_unit": "images", "budgets": ("1",), "metric": "mean_iou",
         "classes": (ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))), "head_tail": TopBottom(k=1),
-        "protocols": (Protocol(name="whole", title="whole", mode="image"), Protocol(name="w", title="w", mode="window", window=4, stride=2)),
+        "protocols": (Protocol(name="whole", title="", mode="image"), Protocol(name="w", title="", mode="window", window=4, stride=2)),
         "licence": "", "citation": "", "source": "",
     }  # fmt: skip
     return Card(**(base | changes))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_windows_cover_an_axis_and_end_at_its_border(length, window, stride):
         return
     assert first == sorted(set(first))
     assert first[-1] + window == length
-    assert all(b - a <= stride for a, b in zip(first, first[1:], strict=False))
+    assert all(b - a <= stride for a, b in pairwise(first))
     assert {i for start in first for i in range(start, start + window)} == set(range(length))
 
 

@@ -38,7 +38,7 @@ class NoCard(Domain):
     pass
 
 
-class Silent(Exception):
+class SilentError(Exception):
     pass
 
 
@@ -97,10 +97,10 @@ def test_an_error_without_a_message_is_still_told(installed, monkeypatch):
     installed(plugins.DOMAINS, [("good", "Good", "d")])
 
     def load(self):
-        raise Silent
+        raise SilentError
 
     monkeypatch.setattr(EntryPoint, "load", load)
-    assert plugins.plugins(plugins.DOMAINS)["good"].error == "Silent: no message"
+    assert plugins.plugins(plugins.DOMAINS)["good"].error == "SilentError: no message"
 
 
 def test_an_unknown_name_suggests_the_near_one(installed):

@@ -126,7 +126,9 @@ def test_any_split_over_ranks_and_any_order_gives_the_same_integers(samples, ran
         assert_array_equal(merged.cases[case], rows)
 
 
-@pytest.mark.parametrize(("confidence", "expected"), [(0.0, 0), (0.5, 7), (14 / 15 - 1e-6, 13), (14 / 15 + 1e-6, 14), (1.0, 14), (1.0000001, 14)])
+@pytest.mark.parametrize(
+    ("confidence", "expected"), [(0.0, 0), (0.5, 7), (14 / 15 - 1e-6, 13), (14 / 15 + 1e-6, 14), (1.0, 14), (1.0000001, 14)]
+)
 def test_confidence_one_falls_in_the_last_bin(confidence, expected):
     assert bins(torch.tensor([confidence])).tolist() == [expected]
 

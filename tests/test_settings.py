@@ -27,7 +27,12 @@ def test_flat_settings_resolve_to_the_same_settings():
 
 @pytest.mark.parametrize(
     ("key", "near"),
-    [("train.stepz", "train.steps"), ("train.learning", None), ("network.encodr", "network.encoder"), ("method.treshold", "method.threshold")],
+    [
+        ("train.stepz", "train.steps"),
+        ("train.learning", None),
+        ("network.encodr", "network.encoder"),
+        ("method.treshold", "method.threshold"),
+    ],
 )
 def test_an_unknown_key_suggests_the_near_one(key, near):
     with pytest.raises(InputError, match=f"unknown setting '{key}'") as told:

@@ -171,7 +171,9 @@ def split_of(**parts):
     return Split("f", "1", **made)
 
 
-@pytest.mark.parametrize(("part", "names", "culprit"), [("test", ("b2", "d1"), "b2"), ("val", ("a1",), "a1"), ("unlabelled", ("a1",), "a1")])
+@pytest.mark.parametrize(
+    ("part", "names", "culprit"), [("test", ("b2", "d1"), "b2"), ("val", ("a1",), "a1"), ("unlabelled", ("a1",), "a1")]
+)
 def test_an_id_in_two_parts_is_refused(part, names, culprit):
     for unit in ("images", "cases"):
         with pytest.raises(InputError, match=f"id '{culprit}'"):

@@ -39,15 +39,11 @@ def together(world: int, folder: Path, work: Callable[..., Any], *args: Any) -> 
     multiprocessing.start_processes(_joined, (world, folder / "store", work, args), nprocs=world, start_method="fork")
 
 
-def _exit_with(cli: Callable[..., int], asked: Any) -> None:
-    raise SystemExit(cli(asked))
-
-
 @pytest.fixture(scope="module")
-def spawned(job: Any, cli: Any, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def spawned(job: Any, quietly: Any, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """`diffmatch bench --devices 2`: two processes of its own."""
     asked = job(tmp_path_factory.mktemp("spawned"), devices=2, **TWO)
-    parent = multiprocessing.get_context("fork").Process(target=_exit_with, args=(cli, asked))
+    parent = multiprocessing.get_context("fork").Process(target=quietly, args=(asked,))
     parent.start()
     parent.join(280)
     assert parent.exitcode == 0

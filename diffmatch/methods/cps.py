@@ -23,7 +23,6 @@ from diffmatch.methods.base import (
     cutmix,
     evaluating,
     mixed_targets,
-    pixels_per_class,
 )
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
@@ -75,9 +74,8 @@ class CPS(Method):
             scores = network(images)
             supervised.append(supervised_loss(kind, scores[:labelled], batch.masks))
             crossed.append(pseudo_loss(kind, scores[labelled:], *mixed_targets(pseudo, batch.inside, batch.boxes)))
-        given = pixels_per_class(by_second.labels, batch.inside, len(self.card.classes))
         terms = {"sup": torch.stack(supervised).sum(), "unsup": self.weight(progress) * torch.stack(crossed).sum()}
-        return Losses(terms, given=given, accepted=given)
+        return Losses.of(terms, by_second, batch.inside)
 
     @torch.no_grad()
     def labels_of(self, network: nn.Module, images: Tensor) -> PseudoLabels:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffmatch.domain import Card
 from diffmatch.losses import masked_mean, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, PseudoLabels, Statistics, confident, cutmix, pixels_per_class
+from diffmatch.methods.base import Batch, Losses, Method, Progress, PseudoLabels, Statistics, confident, cutmix
 from diffmatch.methods.ema import follow, teacher_of
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
@@ -49,24 +49,19 @@ class MeanTeacher(Method):
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
-        options, labelled, classes = self.settings.method, len(batch.images), len(self.card.classes)
+        options, labelled = self.settings.method, len(batch.images)
         self.momentum = min(1 - 1 / (progress.step + 1), options.ema)
         pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)
-        used = pseudo.accepted & batch.inside
         images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
         perturbed = torch.arange(len(images), device=images.device) >= labelled
         scores = self.network(images, perturbed)
         error = (scores[labelled:].softmax(1) - cutmix(pseudo.probabilities, batch.boxes)).square().sum(1)
-        accepted = cutmix(used, batch.boxes)
+        accepted = cutmix(pseudo.accepted & batch.inside, batch.boxes)
         terms = {
             "sup": supervised_loss(self.settings.train.loss, scores[:labelled], batch.masks),
             "unsup": options.weight * progress.ramp(options.ramp) * masked_mean(error, accepted.float(), accepted),
         }
-        return Losses(
-            terms,
-            given=pixels_per_class(pseudo.labels, batch.inside, classes),
-            accepted=pixels_per_class(pseudo.labels, used, classes),
-        )
+        return Losses.of(terms, pseudo, batch.inside)
 
     def after_step(self) -> None:
         follow(self.teacher, self.network, self.momentum)

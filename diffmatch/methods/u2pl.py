@@ -52,9 +52,9 @@ class U2PL(Method):
 
     A pixel is reliable where the teacher's entropy (Eq. 5) is below gamma_t, the (1 - alpha_t) quantile of the batch (Eq. 6); alpha_t =
     alpha_0 (1 - t / T) (Eq. 7). L_u is over reliable pixels; lambda_u (Eq. 8) makes it their mean. L_c is InfoNCE on cosine / temperature:
-    anchors of class c are pixels labelled c with p(c) > delta_p (Eq. 9-11), their positive is the anchors' mean (Eq. 12), their negatives
-    come from a bank of keys that are not c (Eq. 13-16): labelled pixels of another class that rank c among the first r_l, and unreliable
-    pixels that rank c between r_l and r_h. Settings of the paper: the options' defaults, CutMix with probability 1/2, SGD 1e-3.
+    anchors of class c are pixels labelled c with p(c) > delta_p (Eq. 9-11), their positive is the mean of those drawn (Eq. 12), their
+    negatives come from a bank of keys that are not c (Eq. 13-16): labelled pixels of another class that rank c among the first r_l, and
+    unreliable pixels that rank c between r_l and r_h. Settings of the paper: the options' defaults, CutMix with probability 1/2, SGD 1e-3.
 
     Differs from the paper: ranks are clipped to C (with C = 3: the least probable class); the bank has 1,000 keys per class, those of the
     first process; p(c) of an anchor is the student's own; the strong view has the shared photometry; no epoch of supervision
@@ -124,8 +124,8 @@ class U2PL(Method):
         """L_c: the mean over classes that have anchors and keys; 0 without any."""
         options = self.settings.method
         anchors, valid = draw(representations, members, options.queries)
-        centres = torch.einsum("nrhw,nchw->cr", representations.detach(), members.float())
-        positive = (anchors * F.normalize(centres, dim=1)[:, None]).sum(2, keepdim=True)
+        centres = F.normalize((anchors.detach() * valid[..., None]).sum(1), dim=1)
+        positive = (anchors * centres[:, None]).sum(2, keepdim=True)
         logits = torch.cat([positive, self.memory.similarities(anchors, options.negatives)], 2) / options.temperature
         weight = (valid & (self.memory.filled > 0)[:, None]).float()
         per_class: Tensor = -(logits.log_softmax(2)[..., 0] * weight).sum(1) / weight.sum(1).clamp(min=1)

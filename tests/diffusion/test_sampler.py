@@ -150,9 +150,7 @@ def test_a_batch_equals_its_images_one_by_one():
 def test_every_step_is_told_with_its_scores():
     codec = BitsCodec(CLASSES, 0.1)
     told = []
-    last = ddim(
-        denoiser(torch.randn(4, CLASSES, 5, 5), 2), codec, torch.randn(2, 2, 2, 5, 5), 3, on_step=lambda k, s: told.append((k, s))
-    )
+    last = ddim(denoiser(torch.randn(4, CLASSES, 5, 5), 2), codec, torch.randn(2, 2, 2, 5, 5), 3, on_step=lambda k, s: told.append((k, s)))
     assert [k for k, _ in told] == [0, 1, 2]
     assert all(s.shape == (2, 2, CLASSES, 5, 5) for _, s in told)
     assert torch.equal(told[-1][1], last)

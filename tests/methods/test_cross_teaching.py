@@ -54,6 +54,9 @@ def test_tokens_know_where_they_are(planned: Any) -> None:
     torch.testing.assert_close(network.positions(4, 2, torch.empty(0))[0].view(4, 2, -1), crop.view(4, 4, -1)[:, :2])
     large = network.positions(8, 4, torch.empty(0))[0].view(8, 4, -1)
     torch.testing.assert_close(large[[0, -1]], crop.view(4, 4, -1)[[0, -1]])
+    with torch.no_grad():
+        blank = network(torch.zeros(1, 1, 1, 32, 32))[0]
+    assert not torch.allclose(blank[:, :8, :8], blank[:, 8:16, 16:24], atol=1e-3)
 
 
 def test_scores_lie_where_the_pixels_are(planned: Any) -> None:

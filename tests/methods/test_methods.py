@@ -47,7 +47,7 @@ def test_losses_and_gradients_are_finite_and_reach_every_parameter(name: str, pl
 def test_supervised_term_falls(name: str, planned: Any, draw: Any, fit: Any) -> None:
     p = planned(name, data__rotate=0.0)
     batch = draw(p, 10)
-    history = fit(p.build(), [batch] * 30, 5e-3, torch.optim.AdamW)
+    history = fit(p.build(), [batch] * 20, 5e-3, torch.optim.AdamW)
     assert sum(terms["sup"] for terms in history[-5:]) / 5 < 0.7 * history[0]["sup"]
 
 

@@ -82,7 +82,9 @@ def test_a_layer_is_the_one_that_the_parameter_counts_of_the_paper_need():
     """0.131 M fusion at D = 256 with 256 mask channels, 1.068 M time, 0.683 M a layer."""
     with torch.device("meta"):
         one, two = (Denoiser(21, 256, 256, layers, 8, 4) for layers in (1, 2))
-    size = {name: sum(p.numel() for p in m.parameters()) for name, m in (("fuse", one.fuse), ("time", one.time), ("one", one), ("two", two))}
+    size = {
+        name: sum(p.numel() for p in m.parameters()) for name, m in (("fuse", one.fuse), ("time", one.time), ("one", one), ("two", two))
+    }
     assert size["fuse"] == 2 * 256 * 256 + 256
     assert size["time"] == 8 + (17 * 1024 + 1024) + (1024 * 1024 + 1024)
     attention = 2 * (256 * 256 + 256) + (256 * 64 + 64) + (256 * 32 + 32)

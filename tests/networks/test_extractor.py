@@ -32,7 +32,9 @@ def test_the_discriminative_network_has_the_parameters_of_the_paper():
     assert found == pytest.approx(40.5, rel=0.015)
 
 
-@pytest.mark.parametrize(("layers", "ours", "paper"), [(1, 42.36, 42.4), (2, 43.05, 43.3), (4, 44.41, 44.9), (6, 45.78, 45.8), (12, 49.88, 49.9)])
+@pytest.mark.parametrize(
+    ("layers", "ours", "paper"), [(1, 42.36, 42.4), (2, 43.05, 43.3), (4, 44.41, 44.9), (6, 45.78, 45.8), (12, 49.88, 49.9)]
+)
 def test_the_diffusion_network_has_the_parameters_of_the_paper(layers, ours, paper):
     with torch.device("meta"):
         found = millions(DenoiserNetwork(plain_card(21), resolve(Section, {"network.layers": layers})))

@@ -1,0 +1,107 @@
+"""Thresholds that follow confidence, for all classes and for each; and the fairness of what is accepted."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from torch import multiprocessing
+
+from diffmatch.methods.base import Progress
+
+
+def sure(confidence: float, shape: tuple[int, ...] = (1, 2, 4), share: float = 0.5) -> torch.Tensor:
+    """Probabilities of four classes: `confidence` in class 0 on a share of the columns, in class 1 on the others."""
+    n, h, w = shape
+    p = torch.full((n, 4, h, w), (1 - confidence) / 3)
+    split = round(w * share)
+    p[:, 0, :, :split] = p[:, 1, :, split:] = confidence
+    return p
+
+
+def test_thresholds_by_hand(planned: Any) -> None:
+    """Eq. 5-7: start 1/C, lambda = 0.5, six pixels inside, four of them class 0 at 0.7 and two class 1 at 0.7."""
+    method = planned("freematch", method__momentum=0.5).build()
+    torch.testing.assert_close(method.thresholds, torch.full((4,), 0.25))
+    inside = torch.ones(1, 2, 4, dtype=torch.bool)
+    inside[..., 3] = False
+    probabilities = sure(0.7)
+    probabilities[..., 3] = torch.tensor([0.0, 0, 0, 1])[:, None]  # outside: not looked at
+    method.update(probabilities, inside)
+    tau, mean, histogram = method.averages
+    torch.testing.assert_close(tau, torch.tensor([0.5 * 0.25 + 0.5 * 0.7]))
+    expected = 0.125 + 0.5 * torch.tensor([(4 * 0.7 + 2 * 0.1) / 6, (4 * 0.1 + 2 * 0.7) / 6, 0.1, 0.1])
+    torch.testing.assert_close(mean, expected)
+    torch.testing.assert_close(histogram, 0.125 + 0.5 * torch.tensor([4 / 6, 2 / 6, 0, 0]))
+    torch.testing.assert_close(method.thresholds, expected / expected[0] * 0.475)
+
+
+def test_thresholds_rise_with_confidence_and_less_for_a_rare_class(planned: Any) -> None:
+    method = planned("freematch", method__momentum=0.9).build()
+    inside, before = torch.ones(1, 2, 8, dtype=torch.bool), method.thresholds
+    for confidence in (0.4, 0.6, 0.8, 0.95):
+        for _ in range(40):
+            method.update(sure(confidence, (1, 2, 8), 0.75), inside)
+        after = method.thresholds
+        assert after[0] > before[0] and after[0] > after[1] > after[2]
+        before = after
+    accepted = method.accept(sure(0.6, (1, 2, 8), 0.75)).accepted
+    assert not accepted[..., :6].any() and accepted[..., 6:].all()  # 0.6 is enough for the rare class alone
+    state = method.running.clone()
+    method.update(sure(0.9), torch.zeros(1, 2, 4, dtype=torch.bool))
+    assert torch.equal(method.running, state)
+
+
+def test_training_moves_the_thresholds_that_accept(planned: Any, draw: Any) -> None:
+    """The batch's own statistics are in the thresholds it meets, and counts and pseudo-labels say the same."""
+    p = planned("freematch", method__momentum=0.5)
+    method, batch = p.build(), draw(p)
+    with torch.no_grad():
+        method.network.classifier.weight.mul_(1e4)  # so that it is sure of some pixels and unsure of others
+    state, start = copy.deepcopy(method.network.state_dict()), method.thresholds
+    torch.manual_seed(0)
+    losses = method.train().losses(batch, Progress(0, 1))
+    assert not torch.equal(method.thresholds, start)
+    assert set(dict(method.named_buffers())) >= {"running"}
+    method.network.load_state_dict(state)
+    pseudo = method.pseudo_labels(batch.weak, batch.pool_keys)
+    assert losses.accepted.sum() == (pseudo.accepted & batch.inside).sum() < losses.given.sum() == batch.inside.sum()
+
+
+def test_fairness_by_hand(planned: Any) -> None:
+    """Eq. 9-11, two classes seen: norm(p~/h~) = (1/3, 2/3), norm(p-/h-) = (0.9, 0.8) / 1.7."""
+    method = planned("freematch").build()
+    method.running.copy_(torch.tensor([0.5, 0.3, 0.3, 0.2, 0.2, 0.6, 0.3, 0.0, 0.0]))
+    strong = torch.tensor([[0.9, 0.1, 1e-8, 1e-8], [0.9, 0.1, 1e-8, 1e-8], [0.2, 0.8, 1e-8, 1e-8], [0.1, 0.1, 0.1, 0.7]]).log()
+    strong = strong.T.reshape(1, 4, 1, 4).requires_grad_()
+    accepted = torch.tensor([[[True, True, True, False]]])
+    mean, histogram = torch.tensor([2.0, 1.0]), torch.tensor([2.0, 1.0])
+    ratio = mean / histogram
+    found = method.fairness(strong, accepted)
+    expected = (torch.tensor([1 / 3, 2 / 3]) * (ratio / ratio.sum()).log()).sum()
+    torch.testing.assert_close(found, expected)
+    found.backward()
+    assert strong.grad[..., :3].abs().sum() > 0 == strong.grad[..., 3].abs().sum()
+    assert method.fairness(strong.detach(), torch.zeros_like(accepted)) == 0
+
+
+def _updated(rank: int, folder: str, method: Any, probabilities: torch.Tensor, inside: torch.Tensor) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder}/store", world_size=2, rank=rank)
+    method.update(probabilities[rank::2], inside[rank::2])
+    torch.save(method.running, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_all_ranks_share_the_thresholds(planned: Any, tmp_path: Path) -> None:
+    """Two processes with different images, one of them half padding, get what one process gets from both."""
+    p = planned("freematch", method__momentum=0.5)
+    probabilities, inside = torch.cat([sure(0.7), sure(0.9, share=0.25)]), torch.ones(2, 2, 4, dtype=torch.bool)
+    inside[1, 0] = False
+    alone = p.build()
+    alone.update(probabilities, inside)
+    multiprocessing.start_processes(_updated, (str(tmp_path), p.build(), probabilities, inside), nprocs=2, start_method="fork")
+    for rank in (0, 1):
+        torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), alone.running)
