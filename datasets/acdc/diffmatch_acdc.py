@@ -139,6 +139,7 @@ class ACDC(Domain):
             "train.lr": 0.001,
             "train.batch": 4,
             "train.steps": 600,
+            "train.validations": 2,
         },
     )
 

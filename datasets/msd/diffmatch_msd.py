@@ -116,7 +116,8 @@ class MSD(Domain):
             "train.optimizer": "adamw",
             "train.lr": 0.001,
             "train.batch": 4,
-            "train.steps": 1000,
+            "train.steps": 600,
+            "train.validations": 2,
         },
     )
 
