@@ -23,10 +23,10 @@ from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import VOID, Item, Sample
 from diffmatch.evaluation import members
 from diffmatch.inference import framed, predict_images
-from diffmatch.jobs import Plan, job_of, plan
 from diffmatch.methods.base import evaluating
 from diffmatch.methods.diffmatch import DiffMatch
 from diffmatch.metrics import Counts, summary
+from diffmatch.planning import Plan, job_of, plan
 from diffmatch.runs import RunFolder, write_json
 from diffmatch.scoring import count
 

@@ -16,8 +16,8 @@ from rich.table import Table
 from diffmatch.domain import InputError
 
 if TYPE_CHECKING:
-    from diffmatch.jobs import Job
     from diffmatch.methods.base import Method
+    from diffmatch.planning import Job
 
 app = typer.Typer(
     help="Semi-supervised semantic segmentation under class imbalance: DiffMatch and its rivals, one loop, one protocol.",
@@ -52,7 +52,8 @@ def bench(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
 ) -> None:
     """Train, score and report one run."""
-    from diffmatch.jobs import Job, run
+    from diffmatch.jobs import run
+    from diffmatch.planning import Job
     from diffmatch.settings import parse_assignments, read_layer
 
     overrides = {**(read_layer(settings) if settings else {}), **parse_assignments(sets)}
@@ -65,8 +66,8 @@ def resume(run: Annotated[Path, typer.Argument(help="a run folder")], data: Data
     """Take up an interrupted run where its last checkpoint stands."""
     from dataclasses import replace
 
-    from diffmatch.jobs import job_of, plan
     from diffmatch.jobs import run as start
+    from diffmatch.planning import job_of, plan
     from diffmatch.runs import RunFolder
 
     job: Job = replace(job_of(RunFolder(run), data), devices=devices)

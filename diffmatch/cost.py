@@ -17,11 +17,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffmatch import plugins
 from diffmatch.domain import Card, ClassInfo, InputError, Protocol, TopBottom
-from diffmatch.jobs import parameter_counts, settings_of
 from diffmatch.methods.base import Batch, Method, Progress, Statistics
 from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.networks.transformer import TransformerNetwork
+from diffmatch.planning import parameter_counts, settings_of
 from diffmatch.settings import Settings, resolve
 
 

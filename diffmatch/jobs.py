@@ -1,12 +1,10 @@
-"""From what the user asks for to a finished run folder: resolve, train, score, record."""
+"""A planned job carried out: train, score, record; and a finished run scored again."""
 
 from __future__ import annotations
 
 import logging
 import os
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,94 +15,19 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from diffmatch import checkpoint, plugins
-from diffmatch.diffusion.sampler import seed_of
-from diffmatch.domain import Card, Domain, InputError, Protocol, write_atomically
+from diffmatch.domain import InputError, Protocol, write_atomically
 from diffmatch.evaluation import Part, evaluate, evaluate_pool, members, shares
 from diffmatch.inference import framed
-from diffmatch.loading import Stream, default_workers, find_data, labelled_pixels, open_domain
-from diffmatch.methods.base import Method, Statistics, evaluating
+from diffmatch.loading import Stream, default_workers
+from diffmatch.methods.base import Method, evaluating
 from diffmatch.metrics import summary
+from diffmatch.planning import Job, Plan, job_of, parameter_counts, plan, settings_of
 from diffmatch.progress import Bar
-from diffmatch.runs import DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId, budget_folder, digest, environment
-from diffmatch.settings import Settings, resolve
-from diffmatch.splits import Split, make_split
+from diffmatch.runs import DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId, environment
+from diffmatch.settings import Settings
 from diffmatch.training import StoppedError, Trainer, total_steps
 
 SELECTION = {"last": "last checkpoint", "val": "best on val"}
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run as asked for. `overrides` are dotted settings from a file and the command line."""
-
-    dataset: str
-    method: str
-    labels: str | None = None
-    seed: int = 0
-    preset: Literal["quick", "paper"] = "quick"
-    data: Path | None = None
-    out: Path = Path("runs")
-    overrides: Mapping[str, Any] = field(default_factory=dict)
-    devices: int = 1
-    workers: int | None = None
-    tensorboard: bool = False
-
-
-@dataclass
-class Plan:
-    """A job resolved against what is on disk. Nothing is written yet."""
-
-    job: Job
-    domain: Domain
-    fabricated: bool
-    fingerprint: str
-    settings: Settings
-    split: Split
-    pixels: np.ndarray[Any, np.dtype[np.int64]]
-    hash: str
-    folder: RunFolder
-
-    @property
-    def card(self) -> Card:
-        return self.domain.card
-
-    @property
-    def statistics(self) -> Statistics:
-        return Statistics(tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled))
-
-    def build(self, settings: Settings | None = None) -> Method:
-        """The method with its initial weights: those of the extractor depend on the seed alone."""
-        torch.manual_seed(seed_of(self.job.seed, "weights"))
-        return plugins.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
-
-
-def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:
-    """Engine defaults < recipe < preset < overrides."""
-    layers = [domain.recipe.paper, domain.recipe.quick if preset == "quick" else {}, overrides]
-    return resolve(method.Options, *layers)
-
-
-def plan(job: Job) -> Plan:
-    """Resolve a job.
-
-    Raises:
-        InputError: whatever of it cannot be done, in one line.
-    """
-    kind, method = plugins.domain(job.dataset), plugins.method(job.method)
-    settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
-    root, fabricated = find_data(kind, job.data)
-    domain, fingerprint = open_domain(kind, root)
-    settings = settings_of(domain, method, job.preset, job.overrides)
-    split = make_split(domain, job.labels or domain.card.budgets[0], settings.data.split_seed)
-    pixels = labelled_pixels(domain, split.labelled)
-    identity = {
-        "settings": settings.model_dump(mode="json"), "split": split.sha256, "data": fingerprint,
-        "dataset": job.dataset, "method": job.method,
-        "card": domain.card.version, "recipe": domain.recipe.version,
-    }  # fmt: skip
-    name = digest(identity)[:8]
-    path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
-    return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
 
 
 def run(job: Job, console: Console) -> RunFolder:
@@ -204,12 +127,6 @@ def machine(fabric: Fabric) -> dict[str, Any]:
     return environment(name, str(fabric._precision.precision), fabric.world_size)
 
 
-def parameter_counts(method: Method) -> dict[str, int]:
-    """Trainable parameters: all, and those of the extractor."""
-    trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
-    return {"total": sum(trainable.values()), "extractor": sum(n for name, n in trainable.items() if ".extractor." in name)}
-
-
 def score_run(planned: Plan, method: Method, fabric: Fabric, record: RunRecord, step: int) -> None:
     """The evaluations that every run gets: the last checkpoint on test, val and the pool, and the pictures."""
     seconds = 0.0
@@ -288,24 +205,6 @@ def evaluate_run(
     return found
 
 
-def job_of(folder: RunFolder, data: Path | None = None) -> Job:
-    """The job that a run folder was made by.
-
-    Raises:
-        InputError: the run's data are not there any more.
-    """
-    record = folder.record()
-    root = data or Path(record.data.root)
-    if not root.is_dir() and not record.data.fabricated:
-        raise InputError(f"{root}: the run's data are not there any more; say where they are with --data")
-    path = folder.path.resolve()
-    out = path.parents[3] if len(path.parts) > 4 else path.parent
-    return Job(
-        dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
-        data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,
-    )  # fmt: skip
-
-
 def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
     """A few test items with the label map after every sampling step, as the report shows them; of a volume its fullest slice."""
     items = members(planned.split, "test", planned.card.protocol())
@@ -313,13 +212,13 @@ def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
     for i, item in enumerate(items[n * len(items) // wanted] for n in range(wanted)):
         sample = planned.domain.read(item)
         assert sample.mask is not None
-        image, truth, title = torch.from_numpy(np.array(sample.image)), np.asarray(sample.mask), item.id
+        image, truth, title, z = torch.from_numpy(np.array(sample.image)), np.asarray(sample.mask), item.id, 0
         if truth.ndim == 3:
             z = int(max(range(len(truth)), key=lambda k: (len(np.unique(truth[k])), int((truth[k] > 0).sum()))))
             image, truth, title = image[:, :, z], truth[z], f"{item.id}, slice {z}"
         ready, back = framed(image[None].to(device), planned.settings.data)
         with evaluating(method), torch.no_grad():
-            maps = method.trajectory(ready, [item.id])
+            maps = method.trajectory(ready, [f"{item.id}/{z}"])
         steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
         pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()
         shown = (

@@ -27,9 +27,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from diffmatch import plugins
 from diffmatch.cost import plain_card
-from diffmatch.jobs import Job, plan
 from diffmatch.loading import Draws, Stream, collate, move, tensor
 from diffmatch.methods.base import Batch, Method, Progress, Statistics, evaluating
+from diffmatch.planning import Job, plan
 from diffmatch.settings import resolve
 
 

@@ -125,12 +125,14 @@ class Method(nn.Module, ABC):
         Options: the model behind `method.*`.
         views: what it needs of the unlabelled pool.
         title, citation: for tables.
+        version: part of the run hash; a change that alters what is trained raises it.
     """
 
     Options: ClassVar[type[Section]] = Section
     views: ClassVar[Views] = Views()
     title: ClassVar[str]
     citation: ClassVar[str]
+    version: ClassVar[int] = 1
 
     def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
         super().__init__()

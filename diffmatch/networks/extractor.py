@@ -87,7 +87,8 @@ class Extractor(nn.Module):
 
     Attributes:
         stride: pixels of the image per position of z.
-        multiple: image sides are padded to a multiple of this before they enter (1: any size).
+        multiple: sides are padded to a multiple of this before the encoder and z is cut back: an encoder that cuts the image into patches
+            would drop what is left over (1: any size enters as it is).
         feature_dropout: share of feature channels dropped in a strong view (UniMatch's feature perturbation; 0.5 there).
     """
 
@@ -98,7 +99,9 @@ class Extractor(nn.Module):
         output_stride = 16 if decoder == "deeplabv3plus" else 32
         self.encoder, widths, strides = build_encoder(encoder, channels, weights, output_stride)
         self.decoder = DECODERS[decoder](widths, strides, dim, stride)
-        self.dim, self.stride, self.multiple = dim, stride, 1
+        self.dim, self.stride = dim, stride
+        strided = [m for m in self.encoder.modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1]
+        self.multiple = max(strides) if strided and strided[0].kernel_size == strided[0].stride else 1
         self.feature_dropout = feature_dropout
 
     def forward(self, x: Tensor, perturbed: Tensor | None = None) -> Tensor:
@@ -109,13 +112,15 @@ class Extractor(nn.Module):
         Args:
             perturbed: (N,) bool, which images lose feature channels; None for none.
         """
-        dates = x.shape[1]
-        features = list(self.encoder(x.flatten(0, 1)))
+        dates, (height, width) = x.shape[1], x.shape[-2:]
+        x = F.pad(x.flatten(0, 1), (0, -width % self.multiple, 0, -height % self.multiple))
+        features = list(self.encoder(x))
         if dates == 2:
             features = [(f[0::2] - f[1::2]).abs() for f in features]
         if perturbed is not None and self.feature_dropout > 0:
             features = [self._drop(f, perturbed) for f in features]
-        return self.decoder(features)  # type: ignore[no-any-return]
+        z: Tensor = self.decoder(features)
+        return z[..., : -(-height // self.stride), : -(-width // self.stride)]
 
     def _drop(self, feature: Tensor, perturbed: Tensor) -> Tensor:
         keep = torch.rand(feature.shape[:2], device=feature.device) >= self.feature_dropout

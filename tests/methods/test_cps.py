@@ -9,13 +9,14 @@ import pytest
 import torch
 
 from diffmatch.domain import VOID
+from diffmatch.losses import one_hot
 from diffmatch.methods.base import Progress, PseudoLabels
 
 pytestmark = pytest.mark.parametrize("name", ["cps", "cross_teaching"])
 
 
 def hard(labels: torch.Tensor) -> PseudoLabels:
-    return PseudoLabels(labels, torch.ones_like(labels, dtype=torch.bool), torch.empty(0))
+    return PseudoLabels(labels, torch.ones_like(labels, dtype=torch.bool), one_hot(labels, 4))
 
 
 @pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])

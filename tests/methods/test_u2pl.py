@@ -70,12 +70,12 @@ def test_reliable_pixels_alone_carry_cross_entropy(planned: Any, draw: Any, monk
 
 
 def test_which_keys_are_negative_by_hand(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """C = 4, r_l = 2, r_h = 4. A labelled pixel of class 0 with p = .1 .4 .3 .2 is a key of 1 and 2, ranked first and second. An unreliable
+    """C = 4, r_l = 2, r_h = 4. A labelled pixel of class 1 with p = .1 .4 .3 .2 is a key of 2, ranked second, and not of 1. An unreliable
     pixel with p = .3 .26 .24 .2 is a key of the classes ranked third and fourth; a reliable one, void and padding are keys of none."""
     method = planned("u2pl", method__ranks=[2, 4]).build()
     p = torch.tensor([[0.1, 0.4, 0.3, 0.2], [0.1, 0.4, 0.3, 0.2], [0.3, 0.26, 0.24, 0.2], [0.97, 0.01, 0.01, 0.01], [0.3, 0.26, 0.24, 0.2]])
     method.limit.fill_(1.0)
-    masks = torch.tensor([0, VOID], dtype=torch.uint8).view(1, 1, 2)
+    masks = torch.tensor([1, VOID], dtype=torch.uint8).view(1, 1, 2)
     # image 0 is labelled and has two pixels; images 1 and 2 are not and have an unreliable and a reliable one, and one in padding
     probabilities = torch.stack([p[[0, 1]], p[[2, 3]], p[[4, 4]]]).movedim(2, 1)[:, :, None]
     inside = torch.tensor([[True, True], [False, False]]).view(2, 1, 2)
@@ -86,7 +86,7 @@ def test_which_keys_are_negative_by_hand(planned: Any, monkeypatch: pytest.Monke
     vectors, members = found[0]
     assert torch.equal(vectors, keys)
     negative = members[:, :, 0].movedim(2, 1).flatten(0, 1).int().tolist()
-    assert negative == [[0, 1, 1, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert negative == [[0, 0, 1, 0], [0, 0, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("classes, ranks", [(2, (1, 2)), (3, (2, 3)), (4, (3, 4)), (21, (3, 20))])
@@ -169,6 +169,20 @@ def test_negatives_push(planned: Any, draw: Any) -> None:
     gradients = torch.autograd.grad(found.terms["contrast"], list(method.network.representation.parameters()), allow_unused=True)
     assert all(g is not None for g in gradients) and any(g.any() for g in gradients)
     assert not any(q.grad is not None for q in method.teacher.parameters())
+
+
+def test_anchors_are_sure_of_their_label(planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eq. 9-11: p(c) > delta_p of the label's class; void has no anchors."""
+    for sure in (0.0, 0.3, 1.0):
+        p = planned("u2pl", method__sure=sure, method__unreliable=0.0, data__cutmix=0.0)
+        method, batch = p.build(), draw(p)
+        seen: list[torch.Tensor] = []
+        monkeypatch.setattr(method, "contrast", lambda z, members, seen=seen: (seen.append(members), z.sum() * 0)[1])
+        losses(method, batch)
+        anchors = seen[0].sum((1, 2, 3))
+        places = torch.stack([(flags[1::2, 1::2]).sum() for flags in torch.cat([batch.masks != VOID, batch.inside])])
+        assert (anchors == places).all() if sure == 0 else (anchors < places).all()
+        assert (anchors.sum() > 0) == (sure < 1)
 
 
 def test_the_bank_is_state(planned: Any, draw: Any, fit: Any) -> None:

@@ -124,7 +124,7 @@ def refused(features, path):
     assert all(torch.equal(v, before[k]) for k, v in features.state_dict().items()), "nothing was loaded"
 
 
-@pytest.mark.parametrize("how", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))], ids=["torch", "pickle"])
+@pytest.mark.parametrize("how", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))], ids=["torch", "pickle"])
 def test_code_in_a_file_is_refused_and_not_run(how, features, tmp_path):
     marker = tmp_path / "was here"
     path = tmp_path / "evil.pth"

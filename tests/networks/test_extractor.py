@@ -135,3 +135,16 @@ def test_no_dropout_is_no_dropout():
     g, x = extractor(feature_dropout=0.0), torch.randn(2, 1, 1, 16, 16)
     with torch.no_grad():
         assert torch.equal(g(x, torch.tensor([True, True])), g(x))
+
+
+@pytest.mark.parametrize("size", [(64, 64), (50, 41)])
+def test_an_encoder_of_patches_takes_any_size(size):
+    extractor = Extractor(decoder="unet", encoder="convnext_atto", channels=3, dim=16, stride=4).eval()
+    assert extractor.multiple == 32
+    z = extractor(torch.rand(1, 1, 3, *size))
+    assert z.shape[2:] == (-(-size[0] // 4), -(-size[1] // 4))
+
+
+def test_convolutional_encoders_take_sizes_as_they_are():
+    for encoder in ("plain2", "resnet10t"):
+        assert Extractor(decoder="unet", encoder=encoder, channels=1, dim=8, stride=4).multiple == 1

@@ -1,0 +1,118 @@
+"""From what the user asks for to what will be done: settings, data, split and run folder, with nothing written yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from diffmatch import plugins
+from diffmatch.diffusion.sampler import seed_of
+from diffmatch.domain import Card, Domain, InputError
+from diffmatch.loading import find_data, labelled_pixels, open_domain
+from diffmatch.methods.base import Method, Statistics
+from diffmatch.runs import RunFolder, budget_folder, digest
+from diffmatch.settings import Settings, resolve
+from diffmatch.splits import Split, make_split
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as asked for. `overrides` are dotted settings from a file and the command line."""
+
+    dataset: str
+    method: str
+    labels: str | None = None
+    seed: int = 0
+    preset: Literal["quick", "paper"] = "quick"
+    data: Path | None = None
+    out: Path = Path("runs")
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    devices: int = 1
+    workers: int | None = None
+    tensorboard: bool = False
+
+
+@dataclass
+class Plan:
+    """A job resolved against what is on disk. Nothing is written yet."""
+
+    job: Job
+    domain: Domain
+    fabricated: bool
+    fingerprint: str
+    settings: Settings
+    split: Split
+    pixels: np.ndarray[Any, np.dtype[np.int64]]
+    hash: str
+    folder: RunFolder
+
+    @property
+    def card(self) -> Card:
+        return self.domain.card
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled))
+
+    def build(self, settings: Settings | None = None) -> Method:
+        """The method with its initial weights: those of the extractor depend on the seed alone."""
+        torch.manual_seed(seed_of(self.job.seed, "weights"))
+        return plugins.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
+
+
+def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:
+    """Engine defaults < recipe < preset < overrides."""
+    layers = [domain.recipe.paper, domain.recipe.quick if preset == "quick" else {}, overrides]
+    return resolve(method.Options, *layers)
+
+
+def plan(job: Job) -> Plan:
+    """Resolve a job.
+
+    Raises:
+        InputError: whatever of it cannot be done, in one line.
+    """
+    kind, method = plugins.domain(job.dataset), plugins.method(job.method)
+    settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
+    root, fabricated = find_data(kind, job.data)
+    domain, fingerprint = open_domain(kind, root)
+    settings = settings_of(domain, method, job.preset, job.overrides)
+    split = make_split(domain, job.labels or domain.card.budgets[0], settings.data.split_seed)
+    pixels = labelled_pixels(domain, split.labelled)
+    identity = {
+        "settings": settings.model_dump(mode="json"), "split": split.sha256, "data": fingerprint,
+        "dataset": job.dataset, "method": [job.method, method.version],
+        "card": domain.card.version, "recipe": domain.recipe.version,
+    }  # fmt: skip
+    name = digest(identity)[:8]
+    path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
+    return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
+
+
+def job_of(folder: RunFolder, data: Path | None = None) -> Job:
+    """The job that a run folder was made by.
+
+    Raises:
+        InputError: the run's data are not there any more.
+    """
+    record = folder.record()
+    root = data or Path(record.data.root)
+    if not root.is_dir() and not record.data.fabricated:
+        raise InputError(f"{root}: the run's data are not there any more; say where they are with --data")
+    path = folder.path.resolve()
+    out = path.parents[3] if len(path.parts) > 4 else path.parent
+    return Job(
+        dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
+        data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,
+    )  # fmt: skip
+
+
+def parameter_counts(method: Method) -> dict[str, int]:
+    """Trainable parameters: all, and those of the extractor."""
+    trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
+    return {"total": sum(trainable.values()), "extractor": sum(n for name, n in trainable.items() if ".extractor." in name)}
