@@ -18,7 +18,7 @@ from diffmatch import checkpoint, plugins
 from diffmatch.domain import InputError, Protocol, write_atomically
 from diffmatch.evaluation import Part, evaluate, evaluate_pool, members, shares
 from diffmatch.inference import framed
-from diffmatch.loading import Stream, default_workers
+from diffmatch.loading import Stream, cache_root, default_workers
 from diffmatch.methods.base import Method, evaluating
 from diffmatch.metrics import summary
 from diffmatch.planning import Job, Plan, job_of, parameter_counts, plan, settings_of
@@ -105,7 +105,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
 
 
 def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
-    job, split, card = planned.job, planned.split, planned.card
+    job, split, card, root = planned.job, planned.split, planned.card, planned.domain.root
     return RunRecord(
         status="running", dataset=card.name, method=job.method, seed=job.seed, preset=job.preset, overrides=dict(job.overrides),
         labels=Labels(
@@ -116,7 +116,10 @@ def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
             family=split.family, sha256=split.sha256,
             counts={"labelled": len(split.labelled), "unlabelled": len(split.unlabelled), "val": len(split.val), "test": len(split.test)},
         ),
-        data=DataId(root=str(planned.domain.root), fabricated=planned.fabricated, fingerprint=planned.fingerprint),
+        data=DataId(
+            root=str(root.relative_to(cache_root()) if planned.fabricated else root),
+            fabricated=planned.fabricated, fingerprint=planned.fingerprint,
+        ),
         card=card.model_dump(mode="json"), settings=planned.settings.model_dump(mode="json"), hash=planned.hash,
         parameters=parameter_counts(method), timing={}, environment=machine(fabric),
     )  # fmt: skip

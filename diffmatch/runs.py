@@ -57,7 +57,7 @@ class SplitId(Record):
 
 
 class DataId(Record):
-    """Where the data are, whether they are invented, and the hash of their file names and sizes."""
+    """Where the data are (below the cache folder if they are invented), and the hash of their file names and sizes."""
 
     root: str
     fabricated: bool

@@ -17,9 +17,9 @@ import torch
 from rich.console import Console
 
 from diffmatch import jobs, plugins
-from diffmatch.jobs import Job, Plan, plan
 from diffmatch.loading import Draws, Stream, collate
 from diffmatch.methods.base import Batch, Method, Progress
+from diffmatch.planning import Job, Plan, plan
 from diffmatch.runs import RunFolder
 
 STUB: dict[str, Any] = {

@@ -6,11 +6,10 @@ import re
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from diffmatch import plugins
 from diffmatch.domain import InputError
-from diffmatch.jobs import Job, plan, run
+from diffmatch.planning import plan
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -28,14 +27,9 @@ def entropy(monkeypatch):
     return namespace["Entropy"]
 
 
-def test_a_strangers_method_trains_scores_and_takes_its_own_settings(entropy, tmp_path):
-    small = {
-        "network.encoder": "plain2", "network.dim": 16, "network.heads": 2, "network.layers": 1, "data.crop": 32, "data.resize": 32,
-        "train.batch": 2, "train.steps": 2, "train.audits": 1, "train.validations": 0, "eval.samples": 1, "method.weight": 0.2,
-    }  # fmt: skip
-    job = Job("acdc", "entropy", "3", overrides=small, out=tmp_path, workers=0)
-    record = run(job, Console(quiet=True)).record()
+def test_a_strangers_method_trains_scores_and_takes_its_own_settings(entropy, job, quietly, tmp_path):
+    record = quietly(job(tmp_path, "entropy", train__steps=2, train__validations=0, method__weight=0.2)).record()
     assert record.status == "done" and record.settings["method"] == {"weight": 0.2}
     assert 0 <= record.metrics["test"]["primary"]["value"] <= 1
     with pytest.raises(InputError, match=r"did you mean 'method\.weight'"):
-        plan(Job("acdc", "entropy", "3", overrides={"method.wieght": 1}, out=tmp_path))
+        plan(job(tmp_path, "entropy", method__wieght=1))

@@ -18,8 +18,10 @@ import diffmatch
 from diffmatch import jobs
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError, Published
-from diffmatch.jobs import Job, evaluate_run, job_of, plan
+from diffmatch.jobs import evaluate_run
+from diffmatch.loading import cache_root
 from diffmatch.metrics import Counts, summary
+from diffmatch.planning import Job, job_of, plan
 from diffmatch.runs import EvaluationRecord, RunFolder, RunRecord, find_runs
 from diffmatch.training import Trainer
 from diffmatch_acdc import ACDC
@@ -163,7 +165,7 @@ def test_fabricated_data_are_told_and_recorded(few: Path, sandbox: Path, job: An
     told = io.StringIO()
     folder = jobs.run(job(tmp_path, "supervised", data=None, train__steps=1), Console(file=told, width=300))
     assert told.getvalue().startswith("fabricated data")
-    assert folder.record().data.fabricated and Path(folder.record().data.root).is_relative_to(sandbox)
+    assert folder.record().data.fabricated and (cache_root() / folder.record().data.root).is_relative_to(sandbox)
     given = io.StringIO()
     jobs.announce(plan(job(tmp_path, "supervised")), Console(file=given, width=300))
     assert "fabricated" not in given.getvalue() and "1 cases" in given.getvalue()

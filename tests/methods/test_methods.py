@@ -13,8 +13,8 @@ from torch import nn
 from diffmatch import plugins
 from diffmatch.cost import cost_of
 from diffmatch.domain import VOID
-from diffmatch.jobs import parameter_counts
 from diffmatch.methods.base import Batch, Method, Progress
+from diffmatch.planning import parameter_counts
 
 METHODS = plugins.names(plugins.METHODS)
 DEEPLAB = {"network__decoder": "deeplabv3plus", "network__encoder": "resnet10t", "network__stride": 4, "train__batch": 1}
