@@ -119,7 +119,7 @@ def load_run(folder: RunFolder) -> RunView:
             if found := folder.evaluation(split):
                 baseline = summary(majority(found[1], int(np.argmax(run.labelled_pixels))), card, run.labelled_pixels)
                 run.scores[split] = Score(*found, baseline)
-    except UNREADABLE as error:
+    except (*UNREADABLE, InputError) as error:
         run.problems.append(f"The evaluations could not be read ({_brief(error)}).")
     run.curves = _curves(folder.path / "curves.csv", run.problems)
     for path in folder.samples():
