@@ -229,6 +229,14 @@ def main() -> None:
     sys.exit(invoke(sys.argv[1:]))
 
 
+EXPECTED = {
+    "StoppedError": (130, "; the same command, or `diffmatch resume`, goes on from there"),
+    "DivergenceError": (1, ""),
+    "InputError": (2, ""),
+}
+"""Exit codes of the errors that are told in one line, and what is added to it."""
+
+
 def invoke(arguments: list[str]) -> int:
     """Run the command line in this process and return the exit code."""
     try:
@@ -239,14 +247,12 @@ def invoke(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", 130)
     except Exception as error:
-        if type(error).__name__ == "StoppedError":
-            return _tell(f"{error}; the same command, or `diffmatch resume`, goes on from there", 130)
-        if type(error).__name__ == "DivergenceError":
-            return _tell(str(error), 1)
         if hasattr(error, "format_message"):  # click's usage errors
             return _tell(error.format_message() or "name a command")
-        if "InputError: " in str(error):  # raised in a spawned process, whose traceback is the message
-            return _tell(str(error).rsplit("InputError: ", 1)[1].strip())
+        # By name: their modules load torch. An error of a spawned process arrives as the text of its traceback.
+        for name, (code, advice) in EXPECTED.items():
+            if type(error).__name__ == name or f"{name}: " in str(error):
+                return _tell(str(error).rsplit(f"{name}: ", 1)[-1].strip() + advice, code)
         traceback.print_exc()
         return 1
 
