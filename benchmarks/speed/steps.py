@@ -18,6 +18,7 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ from diffmatch import plugins
 from diffmatch.cost import plain_card
 from diffmatch.loading import Draws, Stream, collate, move, tensor
 from diffmatch.methods.base import Batch, Method, Progress, Statistics, evaluating
+from diffmatch.networks.denoiser import Denoiser
+from diffmatch.networks.extractor import Extractor
+from diffmatch.networks.transformer import TransformerNetwork
 from diffmatch.planning import Job, plan
 from diffmatch.settings import resolve
 
@@ -40,15 +44,15 @@ def synchronised(device: torch.device) -> float:
     return time.perf_counter()
 
 
-class ModuleClock:
-    """Seconds inside a module, forward and backward. The first module of a graph ends its backward with the graph: stop it by hand."""
+class Clock:
+    """Seconds inside some modules, forward and backward, teachers and second networks included."""
 
-    def __init__(self, module: nn.Module, device: torch.device, first: bool = False) -> None:
+    def __init__(self, modules: list[nn.Module], device: torch.device) -> None:
         self.seconds, self.began, self.device = 0.0, 0.0, device
-        module.register_forward_pre_hook(self.start)
-        module.register_forward_hook(self.stop)
-        module.register_full_backward_pre_hook(self.start)
-        if not first:
+        for module in modules:
+            module.register_forward_pre_hook(self.start)
+            module.register_forward_hook(self.stop)
+            module.register_full_backward_pre_hook(self.start)
             module.register_full_backward_hook(self.stop)
 
     def start(self, *_: Any) -> None:
@@ -56,6 +60,16 @@ class ModuleClock:
 
     def stop(self, *_: Any) -> None:
         self.seconds += synchronised(self.device) - self.began
+
+
+def differentiable(batch: Batch) -> Batch:
+    """With gradients to the images too: without them a module's backward hook cannot tell when its backward ends."""
+    return replace(
+        batch,
+        images=batch.images.requires_grad_(),
+        weak=None if batch.weak is None else batch.weak.requires_grad_(),
+        strong=tuple(view.requires_grad_() for view in batch.strong),
+    )
 
 
 def peak_rate(device: torch.device) -> float:
@@ -74,10 +88,10 @@ def profile(method: Method, batches: list[Batch], device: torch.device, precisio
     """Median seconds of the parts of a step, the step's GMAC and its peak memory in GiB (CUDA)."""
     method.to(device).train()
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-4, 0.9)
-    network = method.network
-    clocks = {"extractor": ModuleClock(network.extractor, device, first=True)}  # type: ignore[union-attr,arg-type]
-    if (denoiser := getattr(network, "denoiser", None)) is not None:
-        clocks["denoiser"] = ModuleClock(denoiser, device)
+    clocks = {
+        "extractor": Clock([m for m in method.modules() if isinstance(m, Extractor | TransformerNetwork)], device),
+        "denoiser": Clock([m for m in method.modules() if isinstance(m, Denoiser)], device),
+    }
     parts: dict[str, list[float]] = defaultdict(list)
 
     def step(i: int, batch: Batch) -> None:
@@ -87,7 +101,6 @@ def profile(method: Method, batches: list[Batch], device: torch.device, precisio
         with torch.autocast(device.type, precision or torch.float32, enabled=precision is not None):
             losses = method.losses(batch, Progress(i, len(batches)))
         losses.total.backward()  # type: ignore[no-untyped-call]
-        clocks["extractor"].stop()
         middle = synchronised(device)
         optimizer.step()
         optimizer.zero_grad()
@@ -100,7 +113,7 @@ def profile(method: Method, batches: list[Batch], device: torch.device, precisio
         parts["rest"].append(middle - began - sum(inside.values()))
         parts["step"].append(end - began)
 
-    on_device = [move(batch, device) for batch in batches]
+    on_device = [differentiable(move(batch, device)) for batch in batches]
     step(0, on_device[0])
     parts.clear()
     if device.type == "cuda":
@@ -200,13 +213,19 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
 
 def table(rows: list[dict[str, Any]], head: str) -> str:
     parts = list(rows[0]["shares"])
-    lines = [head, "", "| method | step ms | floor ms | img/s | " + " | ".join(f"{p} %" for p in parts) + " | peak GiB | predictions/s |"]
-    lines.append("|" + "---|" * (len(parts) + 6))
+    lines = [
+        head,
+        "",
+        "| method | step ms | floor ms | img/s | of supervised | " + " | ".join(f"{p} %" for p in parts) + " | peak GiB | predictions/s |",
+    ]
+    lines.append("|" + "---|" * (len(parts) + 7))
+    base = next((row["images_per_second"] for row in rows if row["method"] == "supervised"), None)
     for row in rows:
         shares = " | ".join(f"{row['shares'][p] * 100:.0f}" for p in parts)
         rates = ", ".join(f"{k}: {v:.1f}" for k, v in row["predictions_per_second"].items())
         memory = "" if row["peak_gib"] is None else f"{row['peak_gib']:.2f}"
-        first = f"| {row['method']} | {row['step_ms']:.1f} | {row['floor_ms']:.1f} | {row['images_per_second']:.1f} "
+        relative = f"{row['images_per_second'] / base:.2f}" if base else ""
+        first = f"| {row['method']} | {row['step_ms']:.1f} | {row['floor_ms']:.1f} | {row['images_per_second']:.1f} | {relative} "
         lines.append(f"{first}| {shares} | {memory} | {rates} |")
     return "\n".join(lines) + "\n"
 
