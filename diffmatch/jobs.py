@@ -160,10 +160,12 @@ def score(
             counts = evaluate(method, planned.domain, items, protocol, bar=bar, distances=part == "test", **place)
     seconds = time.monotonic() - began
     settings = method.settings
+    steps, draws = (1, 1) if not method.sampled else (settings.diffusion.steps, settings.eval.draws)
+    if method.sampled and part == "unlabeled":
+        steps, draws = settings.diffusion.pseudo_steps, 1
     found = EvaluationRecord(
         checkpoint=which, step=step, selection=SELECTION[which], split=part, protocol=protocol.name,
-        steps=settings.diffusion.pseudo_steps if part == "unlabeled" else settings.diffusion.steps,
-        draws=1 if part == "unlabeled" else settings.eval.draws, seconds=round(seconds, 3),
+        steps=steps, draws=draws, seconds=round(seconds, 3),
         images_per_second=round(len(items) / max(seconds, 1e-9), 2), environment=machine(fabric),
         metrics=summary(counts, planned.card, planned.statistics.pixels),
     )  # fmt: skip

@@ -196,7 +196,6 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
     found = profile(build(settings.diffusion.steps), batches, device, precision)
     whole = found["step"] + load + views
     image = batches[0].images[:1].to(device)
-    sampled = name == "diffmatch"
     return {
         "method": name,
         "step_ms": whole * 1e3,
@@ -206,7 +205,7 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
         "gmac_per_step": found["gmac"],
         "floor_ms": found["gmac"] * 1e9 / arguments.rate * 1e3,
         "peak_gib": found.get("peak_gib"),
-        "predictions_per_second": predictions(build, [1, 2, 3, 4, 5] if sampled else [1], image),
+        "predictions_per_second": predictions(build, [1, 2, 3, 4, 5] if kind.sampled else [1], image),
         "batch": b, "crop": side,
     }  # fmt: skip
 

@@ -125,6 +125,7 @@ class Method(nn.Module, ABC):
         Options: the model behind `method.*`.
         views: what it needs of the unlabelled pool.
         title, citation: for tables.
+        sampled: its predictions come from a sampler with steps and draws; otherwise an evaluation's are 1 and 1.
         version: part of the run hash; a change that alters what is trained raises it.
     """
 
@@ -133,6 +134,7 @@ class Method(nn.Module, ABC):
     title: ClassVar[str]
     citation: ClassVar[str]
     version: ClassVar[int] = 1
+    sampled: ClassVar[bool] = False
 
     def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
         super().__init__()

@@ -44,6 +44,7 @@ class DiffMatch(Method):
     """
 
     Options = DiffMatchOptions
+    sampled = True
     title = "DiffMatch"
     citation = "Towards Unbiased Learning in Semi-Supervised Semantic Segmentation, under review"
 
