@@ -92,9 +92,10 @@ def leaderboard(runs: Iterable[RunFolder]) -> RenderableType:
 
 def _board(board: Board) -> RenderableType:
     caption = Text(f"{board.basis}. Percent; mean ± std over n seeds.")
-    table = Table(title=Text(board.title, style="bold"), caption=caption, show_edge=False, pad_edge=False)
+    # 80 columns hold method, preset, five numbers and status only without rules between them.
+    table = Table(title=Text(board.title, style="bold"), caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold underline")
     table.add_column("method", no_wrap=True)
-    table.add_column("settings", overflow="fold")
+    table.add_column("settings", overflow="fold", min_width=8)
     table.add_column("n", justify="right", no_wrap=True)
     columns = {key: heading for key, heading in board.columns.items() if not key.startswith("class ")}
     for heading in columns.values():
