@@ -167,7 +167,7 @@ def score(
         checkpoint=which, step=step, selection=SELECTION[which], split=part, protocol=protocol.name,
         steps=steps, draws=draws, seconds=round(seconds, 3),
         images_per_second=round(len(items) / max(seconds, 1e-9), 2), environment=machine(fabric),
-        metrics=summary(counts, planned.card, planned.statistics.pixels),
+        metrics=summary(counts, planned.card, planned.statistics.pixels, pool=part == "unlabeled"),
     )  # fmt: skip
     if fabric.is_global_zero:
         planned.folder.write_evaluation(found, counts)

@@ -158,13 +158,14 @@ def majority(counts: Counts, klass: int) -> Counts:
     return baseline
 
 
-def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float]) -> dict[str, Any]:
+def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: bool = False) -> dict[str, Any]:
     """The record's numbers of one evaluation. A number that cannot be computed is absent, never 0.
 
     Args:
         counts: of the whole split.
         card: gives the metric, the classes of the mean and the head/tail rule.
         labelled_pixels: per class in the labelled set, (C,): ranks head and tail.
+        pool: the counts are of pseudo-labels: the share accepted is told too, 0 where none was.
 
     Returns:
         ``primary`` {name, value, n_valid}, ``per_class`` {class: {metric: value}}, ``head``, ``tail`` {classes, value}, ``ece`` ...
@@ -219,7 +220,7 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float]) -> dic
     }
     if card.metric == "changed_iou":
         result["f1"] = float(ratio(2 * counts.confusion[1, 1], truth[1] + predicted[1]))
-    if counts.accepted.any():
+    if pool:
         accepted = counts.accepted.sum(0)
         result["acceptance"] = {n: known({"share": float(ratio(accepted[c], predicted[c]))}) for c, n in enumerate(card.names)}
     return known(result)

@@ -87,7 +87,9 @@ def test_test_val_and_pool_are_scored(finished: RunFolder) -> None:
     for split, (evaluation, counts) in found.items():
         raw = json.loads((finished.path / "evaluations" / f"{evaluation.name}.json").read_text(), parse_constant=refuse)
         assert EvaluationRecord.model_validate(raw) == evaluation
-        assert evaluation.metrics == record.metrics[split] == summary(counts, card, pixels)  # the numbers follow from the counts
+        assert (
+            evaluation.metrics == record.metrics[split] == summary(counts, card, pixels, pool=split == "unlabeled")
+        )  # the numbers follow from the counts
         assert (evaluation.checkpoint, evaluation.step, evaluation.selection) == ("last", 6, "last checkpoint")
         assert evaluation.seconds > 0 and evaluation.images_per_second > 0
         assert finished.evaluation(split) is not None

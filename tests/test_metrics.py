@@ -245,8 +245,12 @@ def test_accepted_shares_are_of_the_predicted_pixels_of_each_class():
     counts = Counts(2)
     counts.confusion[:] = [[30, 10], [0, 10]]
     assert "acceptance" not in summary(counts, card(2), [1, 1])
+    assert summary(counts, card(2), [1, 1], pool=True)["acceptance"] == {"c0": {"share": 0.0}, "c1": {"share": 0.0}}  # computed, and none
     counts.accepted[:] = [[15, 4], [0, 1]]
-    assert summary(counts, card(2), [1, 1])["acceptance"] == {"c0": {"share": pytest.approx(0.5)}, "c1": {"share": pytest.approx(0.25)}}
+    assert summary(counts, card(2), [1, 1], pool=True)["acceptance"] == {
+        "c0": {"share": pytest.approx(0.5)},
+        "c1": {"share": pytest.approx(0.25)},
+    }
 
 
 def test_the_headline_calibration_follows_the_card():
