@@ -12,8 +12,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from diffmatch.domain import InputError
 
-Share = float
-
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -79,10 +77,10 @@ class Data(Section):
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
     jitter: float = Field(default=0.5, ge=0, lt=1, description="brightness and contrast (saturation too, hue half as far)")
-    jitter_p: Share = Field(default=0.8, ge=0, le=1)
-    grayscale_p: Share = Field(default=0.2, ge=0, le=1)
-    blur_p: Share = Field(default=0.5, ge=0, le=1)
-    cutmix: Share | None = Field(default=None, ge=0, le=1, description="probability per unlabelled image; unset: the method's own")
+    jitter_p: float = Field(default=0.8, ge=0, le=1)
+    grayscale_p: float = Field(default=0.2, ge=0, le=1)
+    blur_p: float = Field(default=0.5, ge=0, le=1)
+    cutmix: float | None = Field(default=None, ge=0, le=1, description="probability per unlabelled image; unset: the method's own")
     split_seed: int = Field(default=0, ge=0, description="of budgets that are drawn, not published")
 
 
