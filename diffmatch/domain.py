@@ -7,168 +7,38 @@ A plugin is a subclass of `Domain` behind an entry point of the group ``diffmatc
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-VOID = 255
-"""The mask value that carries no loss and is scored nowhere."""
+from diffmatch.card import (
+    API,
+    VOID,
+    Card,
+    ClassInfo,
+    ForegroundThirds,
+    InputError,
+    Named,
+    Protocol,
+    Recipe,
+    SplitName,
+    TopBottom,
+)
 
-API = 1
-"""Version of this interface. A card of another version is refused by name."""
+__all__ = [
+    "API", "VOID", "Cache", "Card", "ClassInfo", "Domain", "ForegroundThirds", "Image", "InputError", "Item", "Mask", "Named",
+    "Prediction", "Protocol", "Published", "Recipe", "Sample", "SplitName", "TopBottom", "map_labels", "write_atomically",
+]  # fmt: skip
 
-SplitName = Literal["train", "val", "test"]
 Mask = NDArray[np.uint8]
 Image = NDArray[np.float32]
-
-
-class InputError(Exception):
-    """What the user gave cannot be used. The message is one line: what, which file, what to do. The command exits with 2."""
-
-
-class Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ClassInfo(Frozen):
-    """One class: its name and the colour (r, g, b in 0..255) it has in every figure."""
-
-    name: str
-    color: tuple[int, int, int]
-
-
-class TopBottom(Frozen):
-    """Head and tail are the `k` most and the `k` least frequent classes (the paper, section 4.3 and Table 6: k = 5)."""
-
-    kind: Literal["top_bottom"] = "top_bottom"
-    k: int = Field(ge=1)
-
-
-class ForegroundThirds(Frozen):
-    """Head and tail are the most and the least frequent third of the foreground classes, one class at least (medicine)."""
-
-    kind: Literal["foreground_thirds"] = "foreground_thirds"
-
-
-class Named(Frozen):
-    """Head and tail are given by class index (change detection: unchanged is head, changed is tail)."""
-
-    kind: Literal["named"] = "named"
-    head: tuple[int, ...]
-    tail: tuple[int, ...]
-
-
-HeadTail = Annotated[TopBottom | ForegroundThirds | Named, Field(discriminator="kind")]
-
-
-class Protocol(Frozen):
-    """How test items are scored. Its name stands beside every number.
-
-    Attributes:
-        splits: the splits whose items are scored together (UniMatch's ACDC figures pool val and test).
-        mode: `image` (whole), `window` (sliding, side `window`, stride `stride`, windows shifted at the border) or `volume` (slice by
-            slice, stacked and scored on the volume's own grid).
-    """
-
-    name: str
-    title: str
-    mode: Literal["image", "window", "volume"]
-    splits: tuple[SplitName, ...] = ("test",)
-    window: int | None = None
-    stride: int | None = None
-
-    @model_validator(mode="after")
-    def _window_has_a_side(self) -> Protocol:
-        if self.mode == "window" and not (self.window and self.stride and 0 < self.stride <= self.window):
-            raise ValueError(f"protocol {self.name}: mode 'window' needs window and stride, and no gap between windows")
-        return self
-
-
-class Card(Frozen):
-    """What is fixed about a dataset. `protocols[0]` is the default; class 0 is background unless `background` is false."""
-
-    api: int = API
-    version: int = Field(description="of the reading recipe: a change that alters pixels raises it, and with it the run hash")
-    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
-    title: str
-    modality: str
-    classes: tuple[ClassInfo, ...] = Field(min_length=2)
-    background: bool = True
-    dates: int = Field(default=1, ge=1)
-    channels: int = Field(default=3, ge=1)
-    label_unit: Literal["images", "cases"]
-    budgets: tuple[str, ...]
-    protocols: tuple[Protocol, ...] = Field(min_length=1)
-    metric: Literal["mean_dice", "mean_iou", "changed_iou"]
-    head_tail: HeadTail
-    foreground_calibration: bool = Field(
-        default=False, description="the headline ECE leaves out pixels that are background in truth and prediction"
-    )
-    licence: str
-    citation: str
-    source: str = Field(description="where the data come from and into which folders they go")
-    note: str = ""
-
-    @property
-    def names(self) -> list[str]:
-        return [c.name for c in self.classes]
-
-    @property
-    def foreground(self) -> list[int]:
-        return list(range(1 if self.background else 0, len(self.classes)))
-
-    @property
-    def scored(self) -> list[int]:
-        """The classes whose mean is the primary metric (mean Dice leaves the background out, mean IoU does not)."""
-        if self.metric == "changed_iou":
-            return [1]
-        return self.foreground if self.metric == "mean_dice" else list(range(len(self.classes)))
-
-    def protocol(self, name: str | None = None) -> Protocol:
-        """The named protocol, the default without a name.
-
-        Raises:
-            InputError: no protocol has that name.
-        """
-        if name is None:
-            return self.protocols[0]
-        for protocol in self.protocols:
-            if protocol.name == name:
-                return protocol
-        raise InputError(f"{self.name} has no protocol '{name}': choose one of {', '.join(p.name for p in self.protocols)}")
-
-    def ranked(self, pixels: Sequence[float] | NDArray[Any]) -> tuple[list[int], list[int]]:
-        """Head and tail class indices by the card's rule.
-
-        Args:
-            pixels: labelled pixels per class, shape (C,); ties go to the lower index.
-        """
-        rule = self.head_tail
-        if isinstance(rule, Named):
-            return list(rule.head), list(rule.tail)
-        among = self.foreground if isinstance(rule, ForegroundThirds) else list(range(len(self.classes)))
-        k = rule.k if isinstance(rule, TopBottom) else max(1, len(among) // 3)
-        order = sorted(among, key=lambda c: (-float(pixels[c]), c))
-        return order[:k], order[-k:]
-
-
-class Recipe(Frozen):
-    """Dotted settings (`train.lr`, `network.encoder`, ...) on top of the engine's defaults.
-
-    `paper` holds what the paper, or where it is silent its reference code, trains with; `quick` is laid over it and shrinks only
-    encoder, width, crop, batch and steps (the optimiser's rate follows the batch).
-    """
-
-    version: int = 1
-    paper: dict[str, Any]
-    quick: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,10 +167,29 @@ class Domain(ABC):
 
     card: Card
     recipe: Recipe
+    sizes: ClassVar[Mapping[str, int]] = {}
+    """Labelled units of each published budget (`1/16`: 662): a set that holds fewer files still labels as many."""
+    families: ClassVar[Mapping[str, str]] = {}
+    """`splits.identity` of the labelled ids of a community list -> the name it goes by (two lists of one size are two families)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.cache = Cache(None)
+
+    @property
+    def layout(self) -> str:
+        """Which of the layouts that the plugin reads is on disk, in a few words."""
+        return "as documented"
+
+    def remarks(self) -> list[str]:
+        """What the owner of these files should know before training: a variant, a suspicion, something missing and how to get it."""
+        return []
+
+    @classmethod
+    def listed(cls, line: str) -> str:
+        """The item (or case) id that a line of a community split list names: its first path without folder and ending."""
+        name = line.split()[0].replace("\\", "/").rsplit("/", 1)[-1]
+        return re.sub(r"(\.npy)?\.(jpe?g|png|tiff?|bmp|h5|npz|npy|nii(\.gz)?)$", "", name, flags=re.IGNORECASE)
 
     def prepare(self, cache: Cache) -> None:
         """Take the engine's cache for costly decoding. It is filled as items are read; an unlabelled item's mask is never decoded."""

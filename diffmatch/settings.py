@@ -42,7 +42,7 @@ class Train(Section):
 class Network(Section):
     """`network.*`. The same stride for every method of a comparison."""
 
-    decoder: Literal["deeplabv3plus", "unet"] = "deeplabv3plus"
+    decoder: Literal["deeplabv3plus", "unet", "pspnet"] = "deeplabv3plus"
     encoder: str = "resnet50"
     weights: str = Field(default="none", description="none | hub | path of a state dict")
     stride: int = Field(default=4, ge=1, description="image pixels per mask position")

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
 
 from diffmatch.domain import Card, Domain, InputError, Item
+from diffmatch.lists import canonical, chosen, installed
 
 
 @dataclass(frozen=True)
@@ -56,44 +57,81 @@ class Split:
         return hashlib.sha256("\n\n".join("\n".join(sorted(i.id for i in items)) for items in lists).encode()).hexdigest()
 
 
-def make_split(domain: Domain, budget: str, seed: int) -> Split:
-    """The split of an opened domain at a label budget: the community's members where they are published, else a seeded draw.
+def make_split(domain: Domain, budget: str, seed: int, lists: str | None = None, partial: bool = False) -> Split:
+    """The split of an opened domain at a label budget: of the lists asked for, else the community's (the plugin's own, or installed by
+    `diffmatch splits`), else a seeded draw.
 
     Args:
         seed: of the draw (`data.split_seed`); published budgets do not depend on it.
+        lists: a folder of split lists, or the name of an installed family.
+        partial: the data are fabricated and hold a part of the real set: of unlabelled, val and test lists, what is there is taken.
 
     Raises:
-        InputError: an impossible budget (with those that are published), an empty split, or an id or case in two places.
+        InputError: an impossible budget (with those that are published), an empty split, an id or case in two places, a list that names
+            what is not there.
     """
     card = domain.card
     train, val, test = domain.index("train"), domain.index("val"), domain.index("test")
+    published = None if lists else domain.published(budget)
+    found = chosen(domain, budget, lists) if lists else None
+    if published is None and found is None:
+        found = next(iter(installed(domain, budget)), None)
+    if found:
+        everything = [*train, *val, *test]
+        if found.val is not None:
+            val = _pick(everything, found.val, f"{found.name} val", domain, partial)
+        if found.test is not None:
+            test = _pick(everything, found.test, f"{found.name} test", domain, partial)
+        if found.unlabelled is not None:
+            train = _pick(everything, [*(found.labelled or ()), *found.unlabelled], f"{found.name} train", domain, partial)
     if not train or not test:
         raise InputError(f"{domain.root}: {card.name} finds {len(train)} training and {len(test)} test items; both are needed")
     by_case = card.label_unit == "cases"
-    published = domain.published(budget)
     if published is not None:
-        family, chosen = published.family, set(published.ids)
+        family, chosen_ids = published.family, set(published.ids)
+    elif found and found.labelled is not None:
+        listed = _pick(train, found.labelled, f"{found.name} {found.budget}", domain)
+        family, chosen_ids = found.name, {i.case if by_case else i.id for i in listed}
     else:
         units = sorted({i.case if by_case else i.id for i in train if i.masked})
         try:
-            count = Budget(budget).count(len({i.case if by_case else i.id for i in train}))
+            total = len({i.case if by_case else i.id for i in train})
+            count = Budget(str(domain.sizes.get(canonical(domain, budget), budget))).count(total)
         except InputError as error:
             raise InputError(f"{error}; {card.name} publishes {', '.join(card.budgets)} {card.label_unit}") from error
         if count > len(units):
             raise InputError(f"labels '{budget}' asks for {count} {card.label_unit}, only {len(units)} have masks")
         order = np.random.default_rng([seed, 0x5EED]).permutation(len(units))
-        family, chosen = f"seeded-{seed}", {units[i] for i in order[:count]}
-    labelled = tuple(i for i in train if (i.case if by_case else i.id) in chosen)
+        family, chosen_ids = f"seeded-{seed}", {units[i] for i in order[:count]}
+        family = f"{family} in {found.name}" if found else family
+    labelled = tuple(i for i in train if (i.case if by_case else i.id) in chosen_ids)
     members = {id(i) for i in labelled}
     unlabelled = tuple(i for i in train if id(i) not in members)
-    found = {i.case if by_case else i.id for i in labelled}
-    if missing := sorted(chosen - found):
+    members_found = {i.case if by_case else i.id for i in labelled}
+    if missing := sorted(chosen_ids - members_found):
         raise InputError(f"{domain.root}: labels '{budget}' needs {card.label_unit} that are not there: {', '.join(missing[:5])}")
     if not unlabelled:
         raise InputError(f"labels '{budget}' leaves nothing unlabelled in {domain.root}")
     split = Split(family, budget, labelled, unlabelled, tuple(val), tuple(test))
     check_disjoint(split, card)
     return split
+
+
+def _pick(items: Iterable[Item], ids: Collection[str], what: str, domain: Domain, partial: bool = False) -> list[Item]:
+    """The items that a list names by id or by case.
+
+    Raises:
+        InputError: the list names something that is not among them, unless `partial`.
+    """
+    wanted = set(ids)
+    picked = [i for i in items if i.id in wanted or i.case in wanted]
+    missing = sorted(wanted - {i.id for i in picked} - {i.case for i in picked})
+    if missing and not partial:
+        raise InputError(
+            f"{domain.root}: the list '{what}' names {len(missing)} items that are not there ({', '.join(missing[:3])}); "
+            "complete the data or take other lists"
+        )
+    return picked
 
 
 def check_disjoint(split: Split, card: Card) -> None:

@@ -55,7 +55,7 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
         name: `plain<width>`, or any encoder of timm.
         channels: of the input image.
         weights: `none`, `hub` (timm downloads), or the path of a state dict.
-        output_stride: 16 or 32; the last stage is dilated for 16. Plain encoders have 16 by construction.
+        output_stride: 8, 16 or 32; the last stages are dilated for 8 and 16. Plain encoders have 16 by construction.
 
     Raises:
         InputError: unknown name, or weights that do not fit.

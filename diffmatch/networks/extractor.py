@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
+from segmentation_models_pytorch.decoders.pspnet.decoder import PSPModule
 from segmentation_models_pytorch.decoders.unet.decoder import UnetDecoder
 from torch import Tensor, nn
 from torchvision.models.segmentation.deeplabv3 import ASPP
@@ -52,6 +53,23 @@ class DeepLabDecoder(nn.Module):
         return self.fuse(torch.cat([high, self.reduce(low)], 1))  # type: ignore[no-any-return]
 
 
+class PSPDecoder(nn.Module):
+    """Pyramid pooling (Zhao et al. 2017) on the encoder's last map at stride 8, bins 1/2/3/6, then a 3x3 convolution; z at `stride`."""
+
+    def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
+        super().__init__()
+        if 8 not in strides or stride > 8:
+            raise InputError(f"network.stride={stride}: pspnet pools a map at stride 8 and gives z at stride 8 or finer")
+        self.last = max(i for i, s in enumerate(strides) if s == 8)
+        self.pyramid = PSPModule(channels[self.last], sizes=(1, 2, 3, 6))
+        self.fuse = conv_bn_relu(2 * channels[self.last], dim, 3)
+        self.scale = 8 // stride
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        z: Tensor = self.fuse(self.pyramid(features[self.last]))
+        return z if self.scale == 1 else F.interpolate(z, scale_factor=self.scale, mode="bilinear", align_corners=False)
+
+
 class PooledBranch(nn.Module):
     """ASPP's image pooling. One image has one value per channel, of which no batch statistics exist: it uses the running ones."""
 
@@ -74,7 +92,8 @@ def conv_bn_relu(a: int, b: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
 
 
-DECODERS = {"unet": UNetDecoder, "deeplabv3plus": DeepLabDecoder}
+DECODERS = {"unet": UNetDecoder, "deeplabv3plus": DeepLabDecoder, "pspnet": PSPDecoder}
+OUTPUT_STRIDES = {"unet": 32, "deeplabv3plus": 16, "pspnet": 8}
 
 
 class Extractor(nn.Module):
@@ -96,8 +115,7 @@ class Extractor(nn.Module):
         self, *, decoder: str, encoder: str, channels: int, dim: int, stride: int, weights: str = "none", feature_dropout: float = 0.5
     ) -> None:
         super().__init__()
-        output_stride = 16 if decoder == "deeplabv3plus" else 32
-        self.encoder, widths, strides = build_encoder(encoder, channels, weights, output_stride)
+        self.encoder, widths, strides = build_encoder(encoder, channels, weights, OUTPUT_STRIDES[decoder])
         self.decoder = DECODERS[decoder](widths, strides, dim, stride)
         self.dim, self.stride = dim, stride
         strided = [m for m in self.encoder.modules() if isinstance(m, nn.Conv2d) and m.stride[0] > 1]

@@ -1,0 +1,46 @@
+"""Arrays in HDF5 and npz files. A file is opened, read and closed: no handle lives on in a loading process."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from diffmatch.domain import InputError
+
+
+def shape(path: Path, key: str) -> tuple[int, ...]:
+    """Shape of one array, without its values where the format allows it (h5)."""
+    return tuple(_read(path, key, values=False).shape)
+
+
+def array(path: Path, key: str, like: str | None = None) -> NDArray[Any]:
+    """One array of an .h5 or .npz file.
+
+    Args:
+        like: another array of the file that must have the same shape.
+
+    Raises:
+        InputError: unreadable, cut off, no such key, or a shape that differs.
+    """
+    values: NDArray[Any] = _read(path, key)
+    if like is not None and (other := shape(path, like)) != values.shape:
+        raise InputError(f"{path}: {key} {values.shape} and {like} {other} differ in shape; prepare it again")
+    return values
+
+
+def _read(path: Path, key: str, values: bool = True) -> Any:
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                return file[key]
+        with h5py.File(path) as file:
+            return file[key][()] if values else np.broadcast_to(np.uint8(0), file[key].shape)
+    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        kind = "npz" if path.suffix == ".npz" else "h5"
+        raise InputError(f"{path}: not a readable {kind} file with '{key}' ({type(error).__name__}); prepare or copy it again") from error

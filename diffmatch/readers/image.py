@@ -1,0 +1,82 @@
+"""Photographs and index masks through Pillow."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+
+from diffmatch.domain import Image, InputError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
+
+CONVERT = (
+    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours to class numbers: "
+    "index = numpy.select([(rgb == colour).all(-1) for colour in colours], range(len(colours)), 255)"
+)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Pillow.Image]:
+    """A Pillow image; whatever fails inside the block is told by the file's name.
+
+    Raises:
+        InputError: missing, cut off or not an image.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
+            with Pillow.open(path) as image:
+                yield image
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file; the set is incomplete, copy or unpack it again") from error
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again") from error
+
+
+def photograph(path: Path) -> Image:
+    """(3, H, W) float32 in [0, 1]; grayscale, palette and CMYK files become RGB.
+
+    Raises:
+        InputError: unreadable.
+    """
+    with opened(path) as image:
+        pixels = np.asarray(image.convert("RGB"))
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def index_mask(path: Path) -> NDArray[Any]:
+    """(H, W) raw values as stored: a palette is not looked through, one bit becomes 0 and 1.
+
+    Raises:
+        InputError: unreadable, or colours where indices should be.
+    """
+    with opened(path) as image:
+        if image.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
+            raise InputError(f"{path}: a mask of mode {image.mode} holds colours, not class numbers; {CONVERT}")
+        return np.asarray(image).astype(np.uint8) if image.mode == "1" else np.asarray(image)
+
+
+def size(path: Path) -> tuple[int, int]:
+    """(H, W) from the file's header."""
+    with opened(path) as image:
+        return image.height, image.width
+
+
+def same_size(mask: NDArray[Any], mask_path: Path, image: NDArray[Any], image_path: Path) -> None:
+    """Mask and image have the same height and width.
+
+    Raises:
+        InputError: they do not; both files are named.
+    """
+    if mask.shape[-2:] != image.shape[-2:]:
+        raise InputError(
+            f"{mask_path}: {mask.shape[-1]} x {mask.shape[-2]} pixels, but {image_path.name} has {image.shape[-1]} x {image.shape[-2]}; "
+            "take the mask that belongs to this image"
+        )
