@@ -44,12 +44,12 @@ def pixels(opened: Any, path: Path) -> NDArray[Any]:
 
 
 def same_grid(mask: Any, mask_path: Path, image: Any) -> None:
-    """Mask and image have the same shape and lie at the same place; rounding in the headers is forgiven (1e-3 of the largest entry).
+    """The mask has the image's three axes and lies at the same place; rounding in the headers is forgiven (1e-3 of the largest entry).
 
     Raises:
         InputError: they do not.
     """
-    if image.shape[:3] != mask.shape[:3]:
+    if image.shape[:3] != mask.shape:
         raise InputError(f"{mask_path}: shape {mask.shape} differs from its image's {image.shape[:3]}; {AGAIN}")
     if np.abs(image.affine - mask.affine).max() > 1e-3 * np.abs(image.affine).max():
         raise InputError(f"{mask_path}: lies elsewhere in space than its image (affines differ); {AGAIN} or align the headers")
