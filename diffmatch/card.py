@@ -15,6 +15,7 @@ API = 1
 """Version of this interface. A card of another version is refused by name."""
 
 SplitName = Literal["train", "val", "test"]
+Empty = Literal["excluded", "zero", "transunet"]
 
 
 class InputError(Exception):
@@ -75,7 +76,7 @@ class Protocol(Frozen):
     window: int | None = None
     stride: int | None = None
     edge: Literal["shifted", "cut"] = "shifted"
-    empty: Literal["excluded", "zero", "transunet"] = "excluded"
+    empty: Empty = "excluded"
 
     @model_validator(mode="after")
     def _window_has_a_side(self) -> Protocol:

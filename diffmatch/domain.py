@@ -23,6 +23,7 @@ from diffmatch.card import (
     VOID,
     Card,
     ClassInfo,
+    Empty,
     ForegroundThirds,
     InputError,
     Named,
@@ -33,7 +34,7 @@ from diffmatch.card import (
 )
 
 __all__ = [
-    "API", "VOID", "Cache", "Card", "ClassInfo", "Domain", "ForegroundThirds", "Image", "InputError", "Item", "Mask", "Named",
+    "API", "VOID", "Cache", "Card", "ClassInfo", "Domain", "Empty", "ForegroundThirds", "Image", "InputError", "Item", "Mask", "Named",
     "Prediction", "Protocol", "Published", "Recipe", "Sample", "SplitName", "TopBottom", "map_labels", "write_atomically",
 ]  # fmt: skip
 

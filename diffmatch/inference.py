@@ -60,17 +60,21 @@ def predict_images(predict: Predict, images: Tensor, keys: Sequence[str], data: 
     ready, back = framed(images, data)
     if protocol.mode == "window":
         assert protocol.window and protocol.stride
-        return back(sliding(predict, ready, keys, protocol.window, protocol.stride))
+        return back(sliding(predict, ready, keys, protocol.window, protocol.stride, cut=protocol.edge == "cut"))
     return back(predict(ready, keys, (0, 0)))
 
 
-def sliding(predict: Predict, images: Tensor, keys: Sequence[str], window: int, stride: int) -> Tensor:
-    """Mean of the probabilities of all windows over a pixel. The last window of a row or column is shifted to end at the border."""
+def sliding(predict: Predict, images: Tensor, keys: Sequence[str], window: int, stride: int, cut: bool = False) -> Tensor:
+    """Mean of the probabilities of all windows over a pixel.
+
+    Args:
+        cut: windows that reach over the border end there and are smaller; otherwise the last one is shifted back to be whole.
+    """
     height, width = images.shape[-2:]
     total: Tensor | None = None
     hits = torch.zeros(1, 1, height, width, device=images.device)
-    for top in starts(height, window, stride):
-        for left in starts(width, window, stride):
+    for top in starts(height, window, stride, cut):
+        for left in starts(width, window, stride, cut):
             part = predict(images[..., top : top + window, left : left + window], keys, (top, left))
             if total is None:
                 total = part.new_zeros(*part.shape[:2], height, width)
@@ -80,8 +84,10 @@ def sliding(predict: Predict, images: Tensor, keys: Sequence[str], window: int, 
     return total / hits
 
 
-def starts(length: int, window: int, stride: int) -> list[int]:
-    """First pixels of the windows along one axis."""
+def starts(length: int, window: int, stride: int, cut: bool = False) -> list[int]:
+    """First pixels of the windows along one axis. Cut windows begin at every multiple of the stride, as UniMatch's do."""
+    if cut:
+        return list(range(0, length, stride))
     if length <= window:
         return [0]
     return [*range(0, length - window, stride), length - window]

@@ -113,7 +113,7 @@ def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
             pixels=dict(zip(card.names, planned.statistics.pixels, strict=True)),
         ),
         split=SplitId(
-            family=split.family, sha256=split.sha256,
+            family=split.family, sha256=split.sha256, asked=job.split,
             counts={"labelled": len(split.labelled), "unlabelled": len(split.unlabelled), "val": len(split.val), "test": len(split.test)},
         ),
         data=DataId(
@@ -167,7 +167,7 @@ def score(
         checkpoint=which, step=step, selection=SELECTION[which], split=part, protocol=protocol.name,
         steps=steps, draws=draws, seconds=round(seconds, 3),
         images_per_second=round(len(items) / max(seconds, 1e-9), 2), environment=machine(fabric),
-        metrics=summary(counts, planned.card, planned.statistics.pixels, pool=part == "unlabeled"),
+        metrics=summary(counts, planned.card, planned.statistics.pixels, pool=part == "unlabeled", empty=protocol.empty),
     )  # fmt: skip
     if fabric.is_global_zero:
         planned.folder.write_evaluation(found, counts)

@@ -15,7 +15,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from diffmatch.card import InputError
 from diffmatch.domain import Domain, write_atomically
@@ -83,7 +83,18 @@ def read(folder: Path, domain: Opened) -> list[Family]:
             raise InputError(f"{folder}: no labeled.txt, *_train_supervised.txt, train or test list below; name a folder of split lists")
         pool = ids_of(train, domain) if train else None
         found.append(Family(_name(domain, pool or test or ()), None, None, pool, val, test))
+    for family in found:
+        _check_disjoint(folder, family)
     return found
+
+
+def _check_disjoint(folder: Path, family: Family) -> None:
+    places: dict[str, str] = {}
+    for part in ("labelled", "unlabelled", "val", "test"):
+        for name in getattr(family, part) or ():
+            if (other := places.setdefault(name, part)) != part:
+                what = f"the lists for labels '{family.budget}'" if family.budget else "the lists"
+                raise InputError(f"{folder}: {what} have '{name}' in {other} and in {part}; take it out of one")
 
 
 def _labelled(folder: Path) -> Iterator[tuple[Path, str]]:
@@ -106,7 +117,7 @@ def _scored(start: Path, top: Path, domain: Opened) -> tuple[tuple[str, ...] | N
     for folder in (start, *start.parents):
         val, test = (next((path for name in names if (path := folder / name).is_file()), None) for names in (VAL, TEST))
         if test:
-            return (ids_of(val, domain) if val else None), ids_of(test, domain)
+            return (ids_of(val, domain) if val else ()), ids_of(test, domain)
         if val:
             return (), ids_of(val, domain)
         if folder == top:
@@ -123,7 +134,7 @@ def ids_of(path: Path, domain: Opened) -> tuple[str, ...]:
     if not lines:
         raise InputError(f"{path}: the list is empty")
     for line in lines:
-        if any(word.startswith(("/", "~")) or ".." in PurePosixPath(word.replace("\\", "/")).parts for word in line.split()):
+        if any(word.startswith(("/", "~")) or ".." in re.split(r"[/\\]", word) for word in line.split()):
             raise InputError(f"{path}: '{line.strip()[:80]}' leaves the data root; write paths relative to it")
     ids = tuple(domain.listed(line) for line in lines)
     if len(set(ids)) != len(ids):
@@ -170,20 +181,20 @@ def installed(domain: Opened, budget: str | None = None) -> list[Family]:
     return sorted(chosen, key=lambda f: (order.index(f.name) if f.name in order else len(order), f.name))
 
 
-def chosen(domain: Opened, budget: str, lists: str) -> Family:
-    """The family of a budget in a folder of lists, or in the store under a family's name.
+def chosen(domain: Opened, budget: str | None, lists: str) -> Family:
+    """The family of a budget in a folder of lists, or in the store under a family's name; without a budget, the only one there is.
 
     Raises:
         InputError: neither, or the folder has no list for this budget.
     """
-    if Path(lists).is_dir():
-        families = read(Path(lists), domain)
-        fitting = [f for f in families if f.budget in (None, canonical(domain, budget))]
-    else:
-        families = installed(domain)
-        fitting = [f for f in families if f.name == lists and f.budget in (None, canonical(domain, budget))]
+    at_hand = read(Path(lists), domain) if Path(lists).is_dir() else installed(domain)
+    families = [f for f in at_hand if Path(lists).is_dir() or f.name == lists]
+    fitting = [f for f in families if budget is None or f.budget in (None, canonical(domain, budget))]
     if len(fitting) != 1:
         there = ", ".join(sorted({f"{f.name} {f.budget or ''}".strip() for f in families})) or "none"
         what = "no list" if not fitting else f"{len(fitting)} lists"
-        raise InputError(f"--split {lists}: {what} for labels '{budget}' (there: {there}); name one folder, or `diffmatch splits` first")
+        raise InputError(
+            f"--split {lists}: {what} for labels '{budget or 'not given'}' (there: {there}); name another folder, "
+            "or a family that `diffmatch splits` has installed"
+        )
     return fitting[0]

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from diffmatch import augment
+from diffmatch import augment, readers
 from diffmatch.domain import Cache, Domain, InputError, Item
+from diffmatch.lists import installed
 from diffmatch.methods.base import Batch, Views
 from diffmatch.settings import Data
 
@@ -59,10 +60,10 @@ def find_data(domain: type[Domain], given: Path | None) -> tuple[Path, bool]:
 
 
 def fabricator_source(domain: type[Domain]) -> bytes:
-    """The plugin's source text: fabricated data of an older plugin are not taken for this one's."""
+    """What fabricated data depend on: the plugin's source text, the painter's, and the split lists that gave the names."""
     module = __import__(domain.__module__)
-    folder = Path(module.__file__ or "").parent
-    return b"".join(path.read_bytes() for path in sorted(folder.glob("diffmatch_*.py")))
+    sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py"), *Path(readers.__path__[0]).glob("*.py")]
+    return b"".join(path.read_bytes() for path in sorted(sources)) + repr(installed(domain)).encode()
 
 
 def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:

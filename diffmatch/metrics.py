@@ -1,7 +1,7 @@
 """Counts of a scored split and the metrics made from them. Integers and sums, never pixels; numpy only, so that reports need no torch.
 
-Policy (one for all): a class that is absent in truth and prediction is NaN and left out of means, `n_valid` says how many remained;
-present in only one of the two scores 0, and its surface distances are NaN.
+Policy: a class that is absent in truth and prediction is NaN and left out of means, `n_valid` says how many remained; present in only
+one of the two scores 0, and its surface distances are NaN. A protocol may name another policy of the literature (`Protocol.empty`).
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import Card, write_atomically
+from diffmatch.domain import Card, Empty, write_atomically
 
 BINS = 15
 CONFIDENCE_UNIT = 1 << 20
@@ -158,7 +158,25 @@ def majority(counts: Counts, klass: int) -> Counts:
     return baseline
 
 
-def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: bool = False) -> dict[str, Any]:
+def as_literature(counts: Counts, empty: Empty) -> tuple[Floats, Floats, dict[str, Floats]]:
+    """IoU (C,), Dice per case (cases, C) and surface distances with absent classes treated as a protocol says.
+
+    `zero`: absent in truth and prediction scores 0, not NaN (UniMatch). `transunet`: Dice per case is 1 for a class that is predicted
+    though absent, 0 where it is absent or missed altogether, and distances in voxels are 0 in all three.
+    """
+    class_iou, dices, surface = iou(counts.confusion), case_dice(counts), dict(counts.surface)
+    if empty == "zero":
+        class_iou, dices = np.nan_to_num(class_iou), np.nan_to_num(dices)
+    if empty == "transunet":
+        names = sorted(counts.cases)
+        rows = np.stack([counts.cases[n] for n in names]) if names else np.zeros((0, 3, counts.classes), np.int64)
+        invented = (rows[:, 0] + rows[:, 2] == 0) & (rows[:, 1] > 0)
+        dices = np.where(invented, 1.0, np.nan_to_num(dices))
+        surface = {name: np.concatenate([np.nan_to_num(values[:2]), values[2:]]) for name, values in surface.items()}
+    return class_iou, dices, surface
+
+
+def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: bool = False, empty: Empty = "excluded") -> dict[str, Any]:
     """The record's numbers of one evaluation. A number that cannot be computed is absent, never 0.
 
     Args:
@@ -166,17 +184,18 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: 
         card: gives the metric, the classes of the mean and the head/tail rule.
         labelled_pixels: per class in the labelled set, (C,): ranks head and tail.
         pool: the counts are of pseudo-labels: the share accepted is told too, 0 where none was.
+        empty: the protocol's rule for absent classes.
 
     Returns:
         ``primary`` {name, value, n_valid}, ``per_class`` {class: {metric: value}}, ``head``, ``tail`` {classes, value}, ``ece`` ...
     """
     per_volume = card.metric == "mean_dice"
-    class_iou, class_dice = iou(counts.confusion), mean(case_dice(counts), 0)
-    n_cases = (~np.isnan(case_dice(counts))).sum(0)
+    class_iou, dices, surfaces = as_literature(counts, empty)
+    class_dice, n_cases = mean(dices, 0), (~np.isnan(dices)).sum(0)
     main = class_dice if per_volume else class_iou
     truth, predicted = counts.confusion.sum(1), counts.confusion.sum(0)
     ece_class = calibration_error(counts.per_class)
-    surface = np.stack([counts.surface[n] for n in sorted(counts.surface)]) if counts.surface else None
+    surface = np.stack([surfaces[n] for n in sorted(surfaces)]) if surfaces else None
     distances = mean(surface, 0) if surface is not None else None
     head, tail = card.ranked(labelled_pixels)
 

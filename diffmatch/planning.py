@@ -22,7 +22,12 @@ from diffmatch.splits import Split, make_split
 
 @dataclass(frozen=True)
 class Job:
-    """One run as asked for. `overrides` are dotted settings from a file and the command line."""
+    """One run as asked for.
+
+    Attributes:
+        overrides: dotted settings from a file and the command line.
+        split: a folder of split lists or the name of an installed family; None: what the plugin or the store has for `labels`.
+    """
 
     dataset: str
     method: str
@@ -35,6 +40,7 @@ class Job:
     devices: int = 1
     workers: int | None = None
     tensorboard: bool = False
+    split: str | None = None
 
 
 @dataclass
@@ -82,7 +88,7 @@ def plan(job: Job) -> Plan:
     root, fabricated = find_data(kind, job.data)
     domain, fingerprint = open_domain(kind, root)
     settings = settings_of(domain, method, job.preset, job.overrides)
-    split = make_split(domain, job.labels or domain.card.budgets[0], settings.data.split_seed)
+    split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
     pixels = labelled_pixels(domain, split.labelled)
     identity = {
         "settings": settings.model_dump(mode="json"), "split": split.sha256, "data": fingerprint,
@@ -109,6 +115,7 @@ def job_of(folder: RunFolder, data: Path | None = None) -> Job:
     return Job(
         dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
         data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,
+        split=record.split.asked,
     )  # fmt: skip
 
 

@@ -53,6 +53,7 @@ class SplitId(Record):
 
     family: str
     sha256: str
+    asked: str | None = Field(default=None, description="what --split named: a folder of lists or an installed family")
     counts: dict[str, int] = Field(description="items: labelled, unlabelled, val, test")
 
 

@@ -57,11 +57,12 @@ class Split:
         return hashlib.sha256("\n\n".join("\n".join(sorted(i.id for i in items)) for items in lists).encode()).hexdigest()
 
 
-def make_split(domain: Domain, budget: str, seed: int, lists: str | None = None, partial: bool = False) -> Split:
+def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None = None, partial: bool = False) -> Split:
     """The split of an opened domain at a label budget: of the lists asked for, else the community's (the plugin's own, or installed by
     `diffmatch splits`), else a seeded draw.
 
     Args:
+        budget: as typed; None: that of the lists, else the card's first.
         seed: of the draw (`data.split_seed`); published budgets do not depend on it.
         lists: a folder of split lists, or the name of an installed family.
         partial: the data are fabricated and hold a part of the real set: of unlabelled, val and test lists, what is there is taken.
@@ -72,8 +73,10 @@ def make_split(domain: Domain, budget: str, seed: int, lists: str | None = None,
     """
     card = domain.card
     train, val, test = domain.index("train"), domain.index("val"), domain.index("test")
-    published = None if lists else domain.published(budget)
     found = chosen(domain, budget, lists) if lists else None
+    if budget is None:
+        budget = (found and found.budget) or card.budgets[0]
+    published = None if lists else domain.published(budget)
     if published is None and found is None:
         found = next(iter(installed(domain, budget)), None)
     if found:

@@ -117,7 +117,8 @@ def load_run(folder: RunFolder) -> RunView:
         run.evaluations = [evaluation for evaluation, _ in folder.evaluations()]
         for split in SPLITS:
             if found := folder.evaluation(split):
-                baseline = summary(majority(found[1], int(np.argmax(run.labelled_pixels))), card, run.labelled_pixels)
+                absent = card.protocol(found[0].protocol).empty
+                baseline = summary(majority(found[1], int(np.argmax(run.labelled_pixels))), card, run.labelled_pixels, empty=absent)
                 run.scores[split] = Score(*found, baseline)
     except (*UNREADABLE, InputError) as error:
         run.problems.append(f"The evaluations could not be read ({_brief(error)}).")

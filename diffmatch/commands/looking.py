@@ -1,0 +1,105 @@
+"""Commands that tell what is installed and what it costs: domains, methods, describe, cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from diffmatch.commands.options import JsonOption, MethodOption, Preset, SetOption, app, console, show
+
+if TYPE_CHECKING:
+    from diffmatch.methods.base import Method
+
+
+@app.command()
+def domains() -> None:
+    """Installed datasets; broken plugins are named."""
+    from diffmatch.plugins import DOMAINS
+
+    rows = (
+        (name, about.card.title, f"{', '.join(about.card.budgets)} {about.card.label_unit}", where)
+        for name, about, where in _sound(DOMAINS)
+    )
+    show(["name", "title", "labels", "distribution"], rows)
+
+
+@app.command()
+def methods() -> None:
+    """Installed methods with source and cost; broken plugins are named."""
+    from diffmatch.cost import method_costs
+    from diffmatch.plugins import METHODS
+
+    def row(name: str, about: type[Method], where: str) -> tuple[str, ...]:
+        parameters, seen = method_costs(about)
+        return name, about.title, about.citation, f"{parameters / 1e6:.2f}", f"{seen['trained']:g}", f"{seen['taught']:g}", where
+
+    show(
+        ["name", "title", "source", "M parameters*", "passes trained*", "taught*", "distribution"],
+        (row(*found) for found in _sound(METHODS)),
+    )
+    console.print(
+        "* 21 classes, DeepLabv3+ on ResNet-50; images through a whole network per step and labelled image, with and without gradient"
+    )
+
+
+def _sound(group: str) -> Iterator[tuple[str, Any, str]]:
+    """Name, class and distribution of the plugins that work; the others are told on the way."""
+    from diffmatch.plugins import plugins
+
+    for name, plugin in plugins(group).items():
+        if plugin.error:
+            console.print(f"[red]{name}[/] ({plugin.distribution}) is broken: {plugin.error}")
+        else:
+            yield name, plugin.loaded, plugin.distribution
+
+
+@app.command()
+def describe(name: Annotated[str, typer.Argument(help="a dataset or a method")]) -> None:
+    """A dataset's card and recipe, or a method's settings."""
+    from diffmatch import plugins
+
+    if name in plugins.names(plugins.METHODS):
+        method = plugins.method(name)
+        console.print(f"[bold]{method.title}[/] ({method.citation})\n{method.__doc__}", markup=True)
+        for field, info in method.Options.model_fields.items():
+            console.print(f"  method.{field} = {info.default}  {info.description or ''}")
+        return
+    domain = plugins.domain(name)
+    for key, value in domain.card.model_dump().items():
+        console.print(f"[bold]{key}[/]: {value}")
+    for preset in ("paper", "quick"):
+        console.print(f"[bold]recipe, {preset}[/]: {getattr(domain.recipe, preset)}")
+
+
+@app.command()
+def cost(
+    dataset: Annotated[str | None, typer.Argument(help="a dataset; without one, --classes")] = None,
+    classes: Annotated[int | None, typer.Option("--classes", min=2, help="21: DeepLabv3+, ResNet-50, 513 x 513")] = None,
+    method: MethodOption = "diffmatch",
+    preset: Annotated[Preset, typer.Option("--preset")] = "paper",
+    sets: SetOption = [],  # noqa: B006
+    as_json: JsonOption = False,
+) -> None:
+    """Parameters, multiply-accumulates and the memory of a training step; needs no data."""
+    from diffmatch.cost import cost_of
+    from diffmatch.settings import parse_assignments
+
+    found = cost_of(dataset, classes, method, preset, parse_assignments(sets))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    table = Table("what", "value", box=None)
+    for key, value in _flat(found):
+        table.add_row(key, f"{value:,}" if isinstance(value, int | float) else str(value))
+    console.print(table)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in tree.items():
+        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
+    return rows

@@ -1,0 +1,35 @@
+"""The application, its console, and the options that several commands share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+app = typer.Typer(
+    help="Semi-supervised semantic segmentation under class imbalance: DiffMatch and its rivals, one loop, one protocol.",
+    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
+)  # fmt: skip
+console = Console(highlight=False)
+
+Preset = Literal["quick", "paper"]
+SetOption = Annotated[list[str], typer.Option("--set", help="a setting, key=value; may be repeated", metavar="KEY=VALUE")]
+SettingsFile = Annotated[Path | None, typer.Option("--settings", help="a YAML file of settings")]
+DataOption = Annotated[Path | None, typer.Option("--data", help="data root; absent: $DIFFMATCH_DATA/<name>, else fabricated")]
+OutOption = Annotated[Path, typer.Option("--out", help="where run folders go")]
+Devices = Annotated[int, typer.Option("--devices", min=1, help="processes: GPUs, or CPU processes over gloo")]
+Workers = Annotated[int | None, typer.Option("--workers", min=0, help="loading processes per device")]
+MethodOption = Annotated[str, typer.Option("--method", help="one of `diffmatch methods`")]
+JsonOption = Annotated[bool, typer.Option("--json", help="as JSON on stdout")]
+
+
+def show(columns: list[str], rows: Iterable[tuple[str, ...]]) -> None:
+    """A plain table on the console."""
+    table = Table(*columns, box=None)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

@@ -1,0 +1,106 @@
+"""Commands that make runs and look at them: bench, resume, evaluate, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from diffmatch.commands.options import DataOption, Devices, MethodOption, OutOption, Preset, SetOption, SettingsFile, Workers, app, console
+from diffmatch.domain import InputError
+
+if TYPE_CHECKING:
+    from diffmatch.planning import Job
+
+
+@app.command()
+def bench(
+    dataset: Annotated[str, typer.Argument(help="one of `diffmatch domains`")],
+    labels: Annotated[str | None, typer.Option("--labels", help="budget: 3, 1/16 or 5%")] = None,
+    method: MethodOption = "diffmatch",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    preset: Annotated[Preset, typer.Option("--preset")] = "quick",
+    data: DataOption = None,
+    out: OutOption = Path("runs"),
+    sets: SetOption = [],  # noqa: B006 - typer copies it
+    settings: SettingsFile = None,
+    devices: Devices = 1,
+    workers: Workers = None,
+    split: Annotated[str | None, typer.Option("--split", help="folder of split lists, or an installed family")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
+) -> None:
+    """Train, score and report one run."""
+    from diffmatch.jobs import run
+    from diffmatch.planning import Job
+    from diffmatch.settings import parse_assignments, read_layer
+
+    overrides = {**(read_layer(settings) if settings else {}), **parse_assignments(sets)}
+    job = Job(dataset, method, labels, seed, preset, data, out, overrides, devices, workers, tensorboard, split)
+    finish(run(job, console).path)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="a run folder")], data: DataOption = None, devices: Devices = 1) -> None:
+    """Take up an interrupted run where its last checkpoint stands."""
+    from dataclasses import replace
+
+    from diffmatch.jobs import run as start
+    from diffmatch.planning import job_of, plan
+    from diffmatch.runs import RunFolder
+
+    job: Job = replace(job_of(RunFolder(run), data), devices=devices)
+    folder = plan(job).folder
+    if folder.path.resolve() != run.resolve():
+        raise InputError(f"{run}: settings, data or versions have changed since; the run that they make is {folder.path}")
+    finish(start(job, console).path)
+
+
+def finish(run: Path) -> None:
+    """The table, and the page."""
+    from diffmatch.runs import RunFolder
+    from diffmatch_reports import run_table, write_report
+
+    console.print(run_table(RunFolder(run)))
+    console.print(f"page: {write_report([RunFolder(run)], run / 'report')}", soft_wrap=True)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint")] = "last",
+    split: Annotated[Literal["test", "val", "unlabeled"], typer.Option("--split")] = "test",
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="sampler steps")] = None,
+    draws: Annotated[int | None, typer.Option("--draws", min=1, help="noise draws averaged")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol")] = None,
+    data: DataOption = None,
+) -> None:
+    """Score a run's checkpoint again: other steps, draws, protocol or part."""
+    from diffmatch.jobs import evaluate_run
+    from diffmatch.runs import RunFolder
+
+    found = evaluate_run(RunFolder(run), checkpoint, split, steps=steps, draws=draws, protocol=protocol, data=data)
+    primary, value = found.metrics["primary"], found.metrics["primary"].get("value")
+    shown = "not computed" if value is None else f"{value:.4f}"
+    console.print(
+        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, {found.steps} steps x {found.draws} draws)"
+    )
+    for name, row in found.metrics["per_class"].items():
+        console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row))
+    console.print(f"written: {run / 'evaluations' / found.name}.json", soft_wrap=True)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders of them")],
+    out: Annotated[Path, typer.Option("--out")] = Path("report"),
+) -> None:
+    """One offline page of one run or many."""
+    from diffmatch.runs import find_runs
+    from diffmatch_reports import leaderboard, write_report
+
+    found = [folder for root in runs for folder in find_runs(root)]
+    if not found:
+        raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
+    console.print(leaderboard(found))
+    console.print(f"page: {write_report(found, out)}", soft_wrap=True)

@@ -1,0 +1,141 @@
+"""Two dates of one place and a mask of what changed between them: the folders A, B and label of change detection sets.
+
+The three folders hold files of the same names, either directly below the root or below train/, val/ and test/. Masks are binary and stored
+as 0/1 or as 0/255; code that expects one and gets the other sees no change at all, so a set that mixes both is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from diffmatch.domain import InputError, Mask, Sample, SplitName, map_labels
+from diffmatch.readers.image import ENDINGS, index_mask, opened
+
+FOLDERS = ("A", "B", "label")
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """The files of both dates and of the mask, all of one size."""
+
+    before: Path
+    after: Path
+    label: Path
+
+
+def folders(root: Path) -> dict[str, Path]:
+    """Where A, B and label lie: `{"": root}`, or one folder by split; empty if nowhere."""
+    if (root / "A").is_dir():
+        return {"": root}
+    return {split: root / split for split in SPLITS if (root / split / "A").is_dir()}
+
+
+def listing(folder: Path) -> dict[str, Pair]:
+    """The pairs of a folder by name without ending, in the names' order. No file is opened.
+
+    Raises:
+        InputError: A, B or label is missing or empty, or lacks a file that another of them has.
+    """
+    found = {name: _images(folder / name) for name in FOLDERS}
+    stems = sorted(set().union(*found.values()))
+    for name, files in found.items():
+        if missing := [stem for stem in stems if stem not in files]:
+            owner = next(other for other in FOLDERS if missing[0] in found[other])
+            raise InputError(
+                f"{found[owner][missing[0]]}: has no counterpart in {name}/ ({len(missing)} missing there); "
+                "A, B and label must hold the same names, copy the set again"
+            )
+    return {stem: Pair(*(found[name][stem] for name in FOLDERS)) for stem in stems}
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """Images of one folder by stem, from a single scan."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.name.lower().endswith(ENDINGS)]
+    except OSError as error:
+        raise InputError(f"{folder}: cannot be listed ({type(error).__name__}); A, B and label must lie side by side") from error
+    if not names:
+        raise InputError(f"{folder}: holds no images ({', '.join(ENDINGS)}); copy the set again")
+    files: dict[str, Path] = {}
+    for name in names:
+        if (stem := os.path.splitext(name)[0]) in files:  # noqa: PTH122
+            raise InputError(f"{folder / name}: {files[stem].name} has the same name but for the ending; keep one of them")
+        files[stem] = folder / name
+    return files
+
+
+class Encoding:
+    """What `changed` is stored as, 1 or 255: found in the first mask that has a change, and the same in every mask of a set.
+
+    Masks without a change fit both. Each loading process finds it for itself.
+    """
+
+    def __init__(self) -> None:
+        self.first: dict[int, Path] = {}
+
+    def mask(self, raw: NDArray[Any], path: Path) -> Mask:
+        """0 unchanged, 1 changed; shape as given.
+
+        Raises:
+            InputError: a value other than 0, 1 and 255, or 1 here and 255 there; a file of each is named.
+        """
+        mask = map_labels(raw, {0: 0, 1: 1, 255: 1}, path)
+        for value in np.unique(raw[mask == 1]):
+            self.first.setdefault(int(value), path)
+        if len(self.first) > 1:
+            raise InputError(
+                f"{self.first[1]}: changed is stored as 1, but {self.first[255]} has it as 255; "
+                "a set keeps to one of them: multiply or divide the masks of one kind by 255"
+            )
+        return mask
+
+
+Decode = Callable[[Path, bool], NDArray[Any]]
+"""(file, whether it is a mask) -> (H, W, 3) uint8 colours, or (H, W) raw mask values."""
+
+
+def decoded(path: Path, mask: bool) -> NDArray[Any]:
+    """A whole image file.
+
+    Raises:
+        InputError: unreadable, or a mask that holds colours.
+    """
+    if mask:
+        return index_mask(path)
+    with opened(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def read(pair: Pair, encoding: Encoding, mask: bool = True, decode: Decode = decoded) -> Sample:
+    """Image (2, 3, H, W) in [0, 1] and mask (H, W), 0 unchanged and 1 changed.
+
+    Args:
+        mask: if false, the mask's file is not opened.
+        decode: reads a file; one that reads a part must read the same part of all three.
+
+    Raises:
+        InputError: unreadable files, sizes that differ, values that are no binary mask's.
+    """
+    before, after = decode(pair.before, False), decode(pair.after, False)
+    _same_size(after, pair.after, before, pair.before)
+    image = np.stack([before, after]).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
+    if not mask:
+        return Sample(image)
+    raw = decode(pair.label, True)
+    _same_size(raw, pair.label, before, pair.before)
+    return Sample(image, encoding.mask(raw, pair.label))
+
+
+def _same_size(pixels: NDArray[Any], path: Path, before: NDArray[Any], before_path: Path) -> None:
+    if pixels.shape[:2] != before.shape[:2]:
+        sizes = [f"{a.shape[1]} x {a.shape[0]}" for a in (pixels, before)]
+        raise InputError(f"{path}: {sizes[0]} pixels, but {before_path} has {sizes[1]}; both dates and the mask must be of one size")
