@@ -19,6 +19,7 @@ from pathlib import Path
 
 from diffmatch.card import InputError
 from diffmatch.domain import Domain, write_atomically
+from diffmatch.readers import inside
 
 TRAIN = ("train_slices.list", "train_slices.txt", "train_aug.txt", "train.list", "train.txt")
 VAL = ("val.list", "val.txt")
@@ -133,9 +134,8 @@ def ids_of(path: Path, domain: Opened) -> tuple[str, ...]:
         raise InputError(f"{path}: cannot be read as a list ({type(error).__name__})") from error
     if not lines:
         raise InputError(f"{path}: the list is empty")
-    for line in lines:
-        if any(word.startswith(("/", "~")) or ".." in re.split(r"[/\\]", word) for word in line.split()):
-            raise InputError(f"{path}: '{line.strip()[:80]}' leaves the data root; write paths relative to it")
+    for word in (word for line in lines for word in line.split()):
+        inside(path, word, path)
     ids = tuple(domain.listed(line) for line in lines)
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)

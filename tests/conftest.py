@@ -7,6 +7,8 @@ import csv
 import io
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -206,3 +208,24 @@ def cli() -> Callable[[Job], int]:
         return invoke(["bench", asked.dataset, *words, *sets])
 
     return bench
+
+
+@pytest.fixture
+def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
+    """`install_plugin(folder)`: a plugin's wheel unpacked where this test finds it, offline and gone afterwards; where it was unpacked."""
+    modules = set(sys.modules)
+
+    def install(folder: Path) -> Path:
+        site, wheels = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("wheels")
+        build = f"from setuptools.build_meta import build_wheel; build_wheel({str(wheels)!r})"
+        subprocess.run([sys.executable, "-c", build], cwd=folder, check=True, capture_output=True)
+        (wheel,) = wheels.iterdir()
+        shutil.unpack_archive(wheel, site, "zip")
+        monkeypatch.syspath_prepend(site)
+        return site
+
+    yield install
+    plugins._found.cache_clear()
+    for name in set(sys.modules) - modules:
+        if name.startswith("diffmatch_"):
+            del sys.modules[name]

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
+from diffmatch import plugins
 from diffmatch.cost import cost_of
 from diffmatch.domain import InputError
+from diffmatch.networks.segmenter import build_extractor
+from diffmatch.planning import settings_of
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +37,42 @@ def test_the_discriminative_network_is_the_extractor_and_a_classifier():
     found = cost_of(None, 21, "supervised", "paper", {})
     assert found["parameters"]["total"] / 1e6 == pytest.approx(40.48, abs=0.02)
     assert "denoiser_step" not in found["gmac"]
+
+
+TABLES = [
+    *[(f"Table {table}", dataset, {"network.encoder": encoder}, "deeplabv3plus", classes)
+      for table, dataset, encoders, classes in (
+          (1, "pascal", ("resnet50", "resnet101"), 21), (2, "pascal", ("resnet50", "resnet101"), 21),
+          (3, "cityscapes", ("resnet50", "resnet101"), 19), (4, "coco", ("xception65",), 81))
+      for encoder in encoders],
+    ("Table 12", "whu_cd", {}, "pspnet", 2),
+    ("Table 15", "acdc", {}, "unet", 4),
+    ("Table 18", "synapse", {}, "unet", 9),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "dataset", "overrides", "decoder", "classes"), TABLES)
+def test_every_table_has_its_network_and_its_cost(table, dataset, overrides, decoder, classes):
+    """Parameters of z's network and one classifier row per class; the extractor learns from one image of two dates or one."""
+    domain = plugins.domain(dataset)
+    assert len(domain.card.classes) == classes
+    costs = {method: cost_of(dataset, None, method, "paper", overrides) for method in ("supervised", "diffmatch")}
+    plain, ours = costs["supervised"], costs["diffmatch"]
+    assert plain["decoder"] == decoder
+    assert plain["encoder"] == overrides.get("network.encoder", domain.recipe.paper["network.encoder"])
+    dim = 256
+    assert plain["parameters"]["total"] == plain["parameters"]["extractor"] + (dim + 1) * classes
+    assert ours["parameters"]["extractor"] == plain["parameters"]["extractor"]
+    assert ours["gmac"]["prediction"] > plain["gmac"]["prediction"]
+    assert all(found["step_memory_gib"] > 0.1 for found in costs.values())
+
+    settings = settings_of(domain, plugins.method("supervised"), "paper", overrides)
+    extractor = build_extractor(domain.card, settings)
+    assert sum(p.numel() for p in extractor.parameters() if p.requires_grad) == plain["parameters"]["extractor"]
+    z = extractor(torch.rand(2, domain.card.dates, domain.card.channels, 64, 64))
+    assert z.shape == (2, dim, 64 // settings.network.stride, 64 // settings.network.stride)
+    z.square().mean().backward()
+    assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in extractor.parameters() if p.requires_grad)
 
 
 SMALL = {

@@ -1,15 +1,20 @@
-"""The worked example of the documentation runs as it is printed."""
+"""The worked examples of the documentation run as they are printed."""
 
 from __future__ import annotations
 
+import ast
 import re
+import runpy
+import shlex
 from pathlib import Path
 
 import pytest
 
 from diffmatch import plugins
+from diffmatch.cli import invoke
 from diffmatch.domain import InputError
 from diffmatch.planning import plan
+from diffmatch.runs import find_runs
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -33,3 +38,39 @@ def test_a_strangers_method_trains_scores_and_takes_its_own_settings(entropy, jo
     assert 0 <= record.metrics["test"]["primary"]["value"] <= 1
     with pytest.raises(InputError, match=r"did you mean 'method\.weight'"):
         plan(job(tmp_path, "entropy", method__wieght=1))
+
+
+def rewritten(code: str, block: str) -> str:
+    """The module with its top-level assignments replaced by those of the same names in the block."""
+    new = {node.targets[0].id: ast.get_source_segment(block, node) for node in ast.parse(block).body}
+    for node in reversed(ast.parse(code).body):
+        if isinstance(node, ast.Assign) and node.targets[0].id in new:
+            code = code.replace(ast.get_source_segment(code, node), new.pop(node.targets[0].id))
+    assert not new, f"the plugin has no {', '.join(new)}"
+    return code
+
+
+def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plugin):
+    monkeypatch.chdir(tmp_path)
+    shorter = [word for key, value in stub(train__steps=2, network__stride=4).items() for word in ("--set", f"{key}={value}")]
+    actions = {
+        "python": lambda words: runpy.run_path(words[0]) and 0,
+        "diffmatch": lambda words: invoke(words + shorter * (words[0] == "bench")),
+        "pip": lambda words: install_plugin(Path(words[-1])) or 0,
+    }
+    text, ran = (DOCS / "own-domain.md").read_text(), []
+    for file, kind, block in re.findall(r"(?:`([^`\s]+)`:\n\n)?```(\w+)\n(.*?)```", text, re.DOTALL):
+        if file:
+            Path(file).parent.mkdir(parents=True, exist_ok=True)
+            Path(file).write_text(rewritten(Path(file).read_text(), block) if Path(file).exists() else block)
+        for line in block.splitlines() if kind == "sh" else ():
+            command, *words = shlex.split(line)
+            assert actions[command](words) == 0, line
+            ran.append(" ".join([command, *words[:1]]))
+    assert [*dict.fromkeys(ran)] == [
+        "python draw.py", "diffmatch doctor", "diffmatch bench", "diffmatch report", "diffmatch new-domain", "pip install",
+        "diffmatch check", "python arrange.py",
+    ]  # fmt: skip
+    records = [folder.record() for folder in find_runs(Path("runs"))]
+    assert {(r.dataset, r.status, r.data.fabricated) for r in records} == {("folder", "done", False), ("ponds", "done", False)}
+    assert Path("report/index.html").is_file()

@@ -48,6 +48,21 @@ def test_the_last_window_is_shifted_to_the_border():
     assert starts(10, 4, 3) == [0, 3, 6]
     assert starts(11, 4, 3) == [0, 3, 6, 7]
     assert starts(4, 4, 2) == [0]
+    assert starts(2048, 801, 534) == [0, 534, 1068, 1247]
+    assert starts(2048, 801, 534, cut=True) == [0, 534, 1068, 1602], "UniMatch's windows: the last is cut at the border"
+    assert starts(1024, 801, 534, cut=True) == [0, 534]
+
+
+def test_cut_windows_are_smaller_at_the_border():
+    seen = []
+
+    def predict(images, keys, offset):
+        seen.append((*offset, *images.shape[-2:]))
+        return torch.ones(1, 2, *images.shape[-2:]) / 2
+
+    found = sliding(predict, torch.zeros(1, 1, 1, 4, 7), ["scene"], 4, 3, cut=True)
+    assert seen == [(0, 0, 4, 4), (0, 3, 4, 4), (0, 6, 4, 1), (3, 0, 1, 4), (3, 3, 1, 4), (3, 6, 1, 1)]
+    assert torch.equal(found, torch.full((1, 2, 4, 7), 0.5))
 
 
 @settings(max_examples=30, deadline=None)

@@ -10,7 +10,20 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from diffmatch.domain import Card, ClassInfo, ForegroundThirds, Named, Protocol, TopBottom
-from diffmatch.metrics import BINS, CONFIDENCE_UNIT, SURFACE, Counts, calibration_error, case_dice, dice, iou, majority, mean, summary
+from diffmatch.metrics import (
+    BINS,
+    CONFIDENCE_UNIT,
+    SURFACE,
+    Counts,
+    as_literature,
+    calibration_error,
+    case_dice,
+    dice,
+    iou,
+    majority,
+    mean,
+    summary,
+)
 
 
 def card(classes: int = 4, **changes) -> Card:
@@ -274,3 +287,25 @@ def test_distances_are_means_over_cases_where_they_exist():
     }  # fmt: skip
     assert "hd95_voxel" not in rows["c2"]
     assert "n_distances" not in rows["c0"], "the background has no distances"
+
+
+# -- absent classes, as the literature has them (the six rules differ in these cells only) --------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("truth", "predicted", "ours", "zero", "transunet"),
+    [(0, 0, math.nan, 0, 0), (0, 5, 0, 0, 1), (5, 0, 0, 0, 0), (5, 5, 1, 1, 1)],
+)
+def test_the_rule_for_absent_classes_follows_the_protocol(truth, predicted, ours, zero, transunet):
+    counts = Counts(2)
+    both = min(truth, predicted)
+    counts.cases["a"] = np.array([[90, both], [0, predicted - both], [0, truth - both]])
+    counts.confusion[:] = [[90, predicted - both], [truth - both, both]]
+    counts.surface["a"] = np.full((4, 2), 0.0 if truth and predicted else np.nan)
+    for rule, value in {"excluded": ours, "zero": zero, "transunet": transunet}.items():
+        class_iou, dices, surface = as_literature(counts, rule)
+        np.testing.assert_equal(dices[0, 1], value)
+        np.testing.assert_equal(surface["a"][0, 1], 0.0 if rule == "transunet" or both else math.nan)
+        np.testing.assert_equal(surface["a"][2, 1], 0.0 if both else math.nan)
+        if rule != "transunet":
+            np.testing.assert_equal(class_iou[1], value)

@@ -107,7 +107,7 @@ class Site:
         """(H, W, 3) uint8: the photograph of a date, 0 or 1."""
         rng, shape = self.rng, self.shape
         green, bare = np.array((0.34, 0.45, 0.24)) + rng.normal(0, 0.03, 3), np.array((0.58, 0.52, 0.40)) + rng.normal(0, 0.03, 3)
-        dry = 1 / (1 + np.exp(-4 * (self.soil + rng.normal(0, 0.5))))[..., None]
+        dry = (0.5 + 0.5 * np.tanh(2 * (self.soil + rng.normal(0, 0.5))))[..., None]
         image: Array = (1 - dry) * green + dry * bare + 0.05 * self.detail[..., None]
         image[self.road] = rng.uniform(0.35, 0.55)
         sun, length = rng.uniform(0, 2 * np.pi), rng.uniform(2, 4.5)

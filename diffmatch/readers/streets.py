@@ -33,14 +33,14 @@ class Shape:
 
 
 SHAPES = {
-    "person": Shape(0.40, 0.15),
-    "rider": Shape(0.24, 0.15),
+    "person": Shape(0.50, 0.20),
+    "rider": Shape(0.30, 0.20),
     "car": Shape(0.30, 0.50),
     "truck": Shape(0.52, 0.46, box=True),
     "bus": Shape(0.56, 0.56, box=True),
     "train": Shape(0.50, 0.90, box=True),
-    "motorcycle": Shape(0.22, 0.34),
-    "bicycle": Shape(0.22, 0.36),
+    "motorcycle": Shape(0.28, 0.40),
+    "bicycle": Shape(0.28, 0.42),
     "clutter": Shape(0.16, 0.20),
 }
 ON_THE_ROAD = ("car", "truck", "bus", "motorcycle")
@@ -142,12 +142,12 @@ class _Scene:
                 )
         for part in ("pole", "traffic sign", "traffic light"):
             for _ in range(self.counts.get(part, 0)):
-                size = self.rng.uniform(0.3, 1.0)
+                size = self.rng.uniform(0.4, 1.0)
                 x, foot = width * self.rng.uniform(0.02, 0.98), self.horizon + height * 0.3 * size
                 top = foot - height * size * self.rng.uniform(0.5, 0.75)
-                self.put("pole", self.box(top, foot, x, x + max(1.0, height * 0.022 * size)))
+                self.put("pole", self.box(top, foot, x, x + max(1.0, height * 0.035 * size)))
                 if part != "pole":
-                    tall = height * size * (0.13 if part == "traffic light" else 0.09)
+                    tall = height * size * (0.2 if part == "traffic light" else 0.15)
                     wide = 0.4 * tall if part == "traffic light" else tall
                     self.blob(part, top + tall, x, tall, wide)
 
@@ -155,7 +155,7 @@ class _Scene:
         """Everything that stands on the ground, the far before the near."""
         height, width = self.shape
         names = [name for name, count in self.counts.items() if name in SHAPES for _ in range(count)]
-        for depth, name in sorted((self.rng.uniform(0.25, 1.0) ** 1.5, name) for name in names):
+        for depth, name in sorted((self.rng.uniform(0.3, 1.0), name) for name in names):
             about, foot = SHAPES[name], self.horizon + depth * 0.75 * (height - self.horizon)
             reach = width * (0.04 + 0.4 * depth)
             x = self.vanishing + (self.rng.uniform(-reach, reach) if name in ON_THE_ROAD else self.rng.choice([-1, 1]) * reach * 1.1)

@@ -1,0 +1,60 @@
+"""Arrays of h5 and npz files, and what is said of damaged ones."""
+
+from __future__ import annotations
+
+import h5py
+import numpy as np
+import pytest
+
+from diffmatch.domain import InputError
+from diffmatch.readers.arrays import array, shape
+
+IMAGE, LABEL = np.arange(6.0).reshape(2, 3), np.zeros((2, 3), np.uint8)
+
+
+def write(path, **arrays):
+    if path.suffix == ".npz":
+        np.savez(path, **arrays)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, values in arrays.items():
+                file[name] = values
+    return path
+
+
+@pytest.fixture(params=[".npz", ".h5"])
+def path(request, tmp_path):
+    return tmp_path / f"case{request.param}"
+
+
+def test_values_and_shapes(path):
+    write(path, image=IMAGE, label=LABEL)
+    assert array(path, "image", like="label").tolist() == IMAGE.tolist()
+    assert shape(path, "label") == (2, 3)
+
+
+def test_a_missing_key_is_named(path):
+    write(path, image=IMAGE)
+    with pytest.raises(InputError, match="'label'"):
+        array(path, "label")
+
+
+def test_shapes_that_differ_are_told(path):
+    write(path, image=IMAGE, label=LABEL[:1])
+    with pytest.raises(InputError, match=r"image \(2, 3\) and label \(1, 3\) differ"):
+        array(path, "image", like="label")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.5, 0.95])
+def test_a_file_that_ends_early_is_named(path, keep):
+    write(path, image=np.random.default_rng(0).random((40, 40)), label=LABEL)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(keep * len(whole))])
+    with pytest.raises(InputError, match=rf"{path.name}: not a readable"):
+        array(path, "image")
+
+
+def test_pickled_arrays_are_refused(tmp_path):
+    np.savez(tmp_path / "x.npz", image=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match=r"x\.npz"):
+        array(tmp_path / "x.npz", "image")
