@@ -56,7 +56,7 @@ def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plu
     actions = {
         "python": lambda words: runpy.run_path(words[0]) and 0,
         "diffmatch": lambda words: invoke(words + shorter * (words[0] == "bench")),
-        "pip": lambda words: install_plugin(Path(words[-1])) or 0,
+        "pip": lambda words: install_plugin(Path(words[-1])) and 0,
     }
     text, ran = (DOCS / "own-domain.md").read_text(), []
     for file, kind, block in re.findall(r"(?:`([^`\s]+)`:\n\n)?```(\w+)\n(.*?)```", text, re.DOTALL):
