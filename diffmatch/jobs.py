@@ -118,7 +118,7 @@ def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
         ),
         data=DataId(
             root=str(root.relative_to(cache_root()) if planned.fabricated else root),
-            fabricated=planned.fabricated, fingerprint=planned.fingerprint,
+            fabricated=planned.fabricated, invented=planned.job.invented, fingerprint=planned.fingerprint,
         ),
         card=card.model_dump(mode="json"), settings=planned.settings.model_dump(mode="json"), hash=planned.hash,
         parameters=parameter_counts(method), timing={}, environment=machine(fabric),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import shutil
 import tempfile
@@ -19,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffmatch import augment, readers
 from diffmatch.domain import Cache, Domain, InputError, Item
-from diffmatch.lists import installed
+from diffmatch.lists import canonical, installed
 from diffmatch.methods.base import Batch, Views
 from diffmatch.settings import Data
 
@@ -29,8 +30,11 @@ def cache_root() -> Path:
     return Path(os.environ.get("DIFFMATCH_CACHE") or Path.home() / ".cache" / "diffmatch")
 
 
-def find_data(domain: type[Domain], given: Path | None) -> tuple[Path, bool]:
+def find_data(domain: type[Domain], given: Path | None, size: int = 1) -> tuple[Path, bool]:
     """The data root and whether it is fabricated: `given`, else $DIFFMATCH_DATA/<name>, else made by the plugin.
+
+    Args:
+        size: of what is made; 1 holds the smallest published budget (`size_for`).
 
     Raises:
         InputError: `given` does not exist or is empty; it is never replaced by something else.
@@ -44,12 +48,13 @@ def find_data(domain: type[Domain], given: Path | None) -> tuple[Path, bool]:
         return given, False
     if (base := os.environ.get("DIFFMATCH_DATA")) and (Path(base) / name).is_dir():
         return Path(base) / name, False
-    root = cache_root() / "fabricated" / f"{name}-{domain.card.version}-{hashlib.sha256(fabricator_source(domain)).hexdigest()[:8]}"
+    made_by = hashlib.sha256(fabricator_source(domain)).hexdigest()[:8]
+    root = cache_root() / "fabricated" / f"{name}-{domain.card.version}-{made_by}{f'-x{size}' if size > 1 else ''}"
     if not root.exists():
         root.parent.mkdir(parents=True, exist_ok=True)
         making = Path(tempfile.mkdtemp(dir=root.parent, prefix=f".{name}-"))
         try:
-            domain.fabricate(making)
+            domain.fabricate(making, size=size)
             making.rename(root)
         except OSError:
             if not root.exists():  # otherwise another process was faster
@@ -57,6 +62,12 @@ def find_data(domain: type[Domain], given: Path | None) -> tuple[Path, bool]:
         finally:
             shutil.rmtree(making, ignore_errors=True)
     return root, True
+
+
+def size_for(domain: type[Domain], budgets: Iterable[str]) -> int:
+    """How many times the smallest invented set is needed for the largest of some published budgets."""
+    sizes = [domain.sizes[name] for budget in budgets if (name := canonical(domain, budget)) in domain.sizes]
+    return math.ceil(max(sizes) / min(domain.sizes.values())) if sizes else 1
 
 
 def fabricator_source(domain: type[Domain]) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import torch
 from diffmatch import plugins
 from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import Card, Domain, InputError
-from diffmatch.loading import find_data, labelled_pixels, open_domain
+from diffmatch.loading import find_data, labelled_pixels, open_domain, size_for
 from diffmatch.methods.base import Method, Statistics
 from diffmatch.runs import RunFolder, budget_folder, digest
 from diffmatch.settings import Settings, resolve
@@ -26,6 +26,7 @@ class Job:
 
     Attributes:
         overrides: dotted settings from a file and the command line.
+        invented: size of the fabricated data, if they must be: 0 for what the labels need.
         split: a folder of split lists or the name of an installed family; None: what the plugin or the store has for `labels`.
     """
 
@@ -41,6 +42,7 @@ class Job:
     workers: int | None = None
     tensorboard: bool = False
     split: str | None = None
+    invented: int = 0
 
 
 @dataclass
@@ -85,7 +87,8 @@ def plan(job: Job) -> Plan:
     """
     kind, method = plugins.domain(job.dataset), plugins.method(job.method)
     settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
-    root, fabricated = find_data(kind, job.data)
+    size = job.invented or size_for(kind, [job.labels or kind.card.budgets[0]])
+    root, fabricated = find_data(kind, job.data, size)
     domain, fingerprint = open_domain(kind, root)
     settings = settings_of(domain, method, job.preset, job.overrides)
     split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
@@ -97,6 +100,7 @@ def plan(job: Job) -> Plan:
     }  # fmt: skip
     name = digest(identity)[:8]
     path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
+    job = replace(job, invented=size if fabricated else 0)
     return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
 
 
@@ -115,7 +119,7 @@ def job_of(folder: RunFolder, data: Path | None = None) -> Job:
     return Job(
         dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
         data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,
-        split=record.split.asked,
+        split=record.split.asked, invented=record.data.invented,
     )  # fmt: skip
 
 

@@ -62,6 +62,7 @@ class DataId(Record):
 
     root: str
     fabricated: bool
+    invented: int = Field(default=0, description="size of fabricated data, in units of the smallest set")
     fingerprint: str
 
 

@@ -11,17 +11,13 @@ Ids follow the community's lists: frame 01 is end diastole, 02 end systole, slic
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from diffmatch.domain import (
@@ -39,6 +35,7 @@ from diffmatch.domain import (
     SplitName,
     map_labels,
 )
+from diffmatch.readers import arrays, nifti
 from diffmatch_acdc_phantom import write_patient
 
 LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
@@ -263,41 +260,19 @@ def _nifti(folder: Path, stem: str) -> Path | None:
 
 def _open(path: Path) -> Any:
     """A NIfTI file's header and affine; pixels are not read yet."""
-    try:
-        volume = nib.load(path)
-    except (OSError, EOFError, zlib.error, ValueError, ImageFileError) as error:
-        raise InputError(f"{path}: not a readable NIfTI file ({type(error).__name__}); copy it again") from error
+    volume = nifti.volume(path)
     if len(volume.shape) != 3:
         raise InputError(f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take the single frames, not the 4D file")
     return volume
 
 
-def _pixels(volume: Any, path: Path) -> NDArray[Any]:
-    """(Z, Y, X), the order that SimpleITK and so the h5 files have; NIfTI stores (X, Y, Z)."""
-    try:
-        return np.asarray(volume.dataobj).T
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path}: pixels end early or are damaged ({type(error).__name__}); copy it again") from error
-
-
-def _h5(path: Path, key: str) -> NDArray[Any]:
-    try:
-        with h5py.File(path) as file:
-            if file["image"].shape != file[key].shape:
-                raise InputError(f"{path}: image {file['image'].shape} and label {file[key].shape} differ in shape; prepare it again")
-            return np.asarray(file[key][()])
-    except (OSError, KeyError) as error:
-        raise InputError(f"{path}: not a readable h5 file with 'image' and 'label' ({type(error).__name__}); copy it again") from error
-
-
 def _read_image(source: Source) -> NDArray[np.float32]:
     """Float32, (Z, Y, X) or one slice (Y, X). NIfTI volumes are scaled min-max to [0, 1]; h5 files already are."""
     if source.image.suffix == ".h5":
-        return _h5(source.image, "image").astype(np.float32)
-    pixels = _pixels(_open(source.image), source.image).astype(np.float32)
+        return arrays.array(source.image, "image").astype(np.float32)
+    # (Z, Y, X) is the order that SimpleITK and so the h5 files have; NIfTI stores (X, Y, Z).
+    pixels = nifti.pixels(_open(source.image), source.image).T.astype(np.float32)
     low, high = float(pixels.min()), float(pixels.max())
-    if not high - low < np.inf:
-        raise InputError(f"{source.image}: holds values that are not finite; repair or copy it again")
     return (pixels - low) / max(high - low, 1e-6)
 
 
@@ -305,11 +280,7 @@ def _read_mask(source: Source) -> Mask:
     """Class indices, shape of the image."""
     assert source.mask is not None
     if source.mask.suffix == ".h5":
-        return map_labels(_h5(source.mask, "label"), LABELS, source.mask)
-    image, mask = _open(source.image), _open(source.mask)
-    if image.shape != mask.shape:
-        raise InputError(f"{source.mask}: shape {mask.shape} differs from its image's {image.shape}; copy both again")
-    scale = np.abs(image.affine).max()
-    if np.abs(image.affine - mask.affine).max() > 1e-3 * scale:
-        raise InputError(f"{source.mask}: lies elsewhere in space than its image (affines differ); copy both again or align the headers")
-    return map_labels(_pixels(mask, source.mask), LABELS, source.mask)
+        return map_labels(arrays.array(source.mask, "label", like="image"), LABELS, source.mask)
+    mask = _open(source.mask)
+    nifti.same_grid(mask, source.mask, _open(source.image))
+    return map_labels(nifti.pixels(mask, source.mask).T, LABELS, source.mask)

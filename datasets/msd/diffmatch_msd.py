@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import json
 import math
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 from numpy.typing import NDArray
 
 from diffmatch.domain import (
@@ -36,6 +32,7 @@ from diffmatch.domain import (
     SplitName,
     map_labels,
 )
+from diffmatch.readers import nifti
 from diffmatch_msd_phantom import write_task
 
 # Okabe and Ito's colours, told apart by colour-blind readers; background is black.
@@ -218,7 +215,7 @@ class MSD(Domain):
         """Shape and spacing in NIfTI's order, by case; no pixels are read."""
         headers = {}
         for case, (image, _) in self.pairs.items():
-            volume = _open(image)
+            volume = nifti.volume(image)
             channels = volume.shape[3] if len(volume.shape) == 4 else 1
             if len(volume.shape) not in (3, 4) or channels != len(self.modalities):
                 wanted = f"{len(self.modalities)} modalities ({', '.join(self.modalities)})"
@@ -240,9 +237,7 @@ class MSD(Domain):
 
     def _image(self, source: Source) -> NDArray[np.float16]:
         """(channels, slices, rows, columns) in [0, 1]; half precision, since a CT of the decathlon has up to 10^8 voxels."""
-        pixels = _pixels(_open(source.image), source.image).astype(np.float32)
-        if not np.isfinite(pixels).all():
-            raise InputError(f"{source.image}: holds values that are not finite; repair or copy it again")
+        pixels = nifti.pixels(nifti.volume(source.image), source.image).astype(np.float32)
         channels = pixels[..., None] if pixels.ndim == 3 else pixels
         scaled = []
         for c, modality in enumerate(self.modalities):
@@ -257,14 +252,9 @@ class MSD(Domain):
 
     def _mask(self, source: Source) -> Mask:
         """Class indices, (slices, rows, columns)."""
-        image, mask = _open(source.image), _open(source.mask)
-        if image.shape[:3] != mask.shape:
-            raise InputError(f"{source.mask}: shape {mask.shape} differs from its image's {image.shape[:3]}; unpack both again")
-        if np.abs(image.affine - mask.affine).max() > 1e-3 * np.abs(image.affine).max():
-            raise InputError(
-                f"{source.mask}: lies elsewhere in space than its image (affines differ); unpack both again or align the headers"
-            )
-        return map_labels(_pixels(mask, source.mask), self.mapping, source.mask).transpose(self._axes)
+        mask = nifti.volume(source.mask)
+        nifti.same_grid(mask, source.mask, nifti.volume(source.image))
+        return map_labels(nifti.pixels(mask, source.mask), self.mapping, source.mask).transpose(self._axes)
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
@@ -281,18 +271,3 @@ def _color(index: int) -> tuple[int, int, int]:
     again, at = divmod(max(index - 1, 0), len(COLORS) - 1)
     r, g, b = COLORS[min(index, at + 1)]
     return r >> again, g >> again, b >> again
-
-
-def _open(path: Path) -> Any:
-    """A NIfTI file's header and affine; pixels are not read yet."""
-    try:
-        return nib.load(path)
-    except (OSError, EOFError, zlib.error, ValueError, ImageFileError) as error:
-        raise InputError(f"{path}: not a readable NIfTI file ({type(error).__name__}); unpack it again") from error
-
-
-def _pixels(volume: Any, path: Path) -> NDArray[Any]:
-    try:
-        return np.asarray(volume.dataobj)
-    except (OSError, EOFError, zlib.error, ValueError) as error:
-        raise InputError(f"{path}: pixels end early or are damaged ({type(error).__name__}); unpack it again") from error

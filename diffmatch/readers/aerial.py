@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
 
-from diffmatch.readers.painting import photograph
-
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
 
@@ -69,7 +67,7 @@ def _buildings(rng: np.random.Generator, shape: tuple[int, int], count: int, str
             break
         angle = street + rng.normal(0, 0.06) + (np.pi / 2 if rng.random() < 0.4 else 0)
         y, x = rng.uniform(0, shape[0]), rng.uniform(0, shape[1])
-        building = Rectangle(y, x, rng.uniform(8, 13), rng.uniform(5.5, 9), angle, _roof(rng))
+        building = Rectangle(y, x, rng.uniform(9, 14), rng.uniform(6, 9.5), angle, _roof(rng))
         where, inside, _ = _inside(shape, building, 2.5)
         if not (taken[where] & inside).any():
             taken[where] |= inside
@@ -90,14 +88,14 @@ class Site:
         self.road = np.abs((across + rng.uniform(0, 70)) % 70 - 35) < rng.uniform(2.5, 4)
         self.taken: Bool = self.road.copy()
         busy = rng.random() < 0.5
-        changed = 1 + rng.poisson(1.4 * self.scale) if busy else 0
+        changed = 1 + rng.poisson(1.1 * self.scale) if busy else 0
         buildings = _buildings(rng, shape, changed, self.street, self.taken)
         demolished = rng.random(len(buildings)) < 0.15
         self.only = (
             [b for b, gone in zip(buildings, demolished, strict=True) if gone],
             [b for b, gone in zip(buildings, demolished, strict=True) if not gone],
         )
-        self.standing = _buildings(rng, shape, rng.poisson(1.4 * self.scale), self.street, self.taken)
+        self.standing = _buildings(rng, shape, rng.poisson(1.2 * self.scale), self.street, self.taken)
         self.changed: Bool = np.zeros(shape, bool)
         for building in buildings:
             where, inside, _ = _inside(shape, building)
@@ -106,12 +104,12 @@ class Site:
     def seen(self, date: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8: the photograph of a date, 0 or 1."""
         rng, shape = self.rng, self.shape
-        green, bare = np.array((0.34, 0.45, 0.24)) + rng.normal(0, 0.03, 3), np.array((0.58, 0.52, 0.40)) + rng.normal(0, 0.03, 3)
-        dry = (0.5 + 0.5 * np.tanh(2 * (self.soil + rng.normal(0, 0.5))))[..., None]
+        green, bare = np.array((0.34, 0.45, 0.24)) + rng.normal(0, 0.02, 3), np.array((0.52, 0.45, 0.33)) + rng.normal(0, 0.02, 3)
+        dry = (0.5 + 0.5 * np.tanh(2 * (self.soil + rng.normal(0, 0.3))))[..., None]
         image: Array = (1 - dry) * green + dry * bare + 0.05 * self.detail[..., None]
         image[self.road] = rng.uniform(0.35, 0.55)
         sun, length = rng.uniform(0, 2 * np.pi), rng.uniform(2, 4.5)
-        for _ in range(rng.poisson(0.5 * self.scale)):
+        for _ in range(rng.poisson(0.4 * self.scale)):
             self._fill(image, self._plot(), 1.0)
         standing = [replace(b, color=_roof(rng)) if rng.random() < 0.15 else b for b in self.standing]
         for _ in range(rng.poisson(3 * self.scale)):
@@ -124,7 +122,15 @@ class Site:
             image[where][inside] = (np.array(building.color) * lit[..., None])[inside]
         for _ in range(rng.poisson(3 * self.scale)):
             self._tree(image, green, sun, length / 2)
-        return photograph(rng, image, noise=0.035)
+        return self._photograph(image)
+
+    def _photograph(self, image: Array) -> NDArray[np.uint8]:
+        """The light of a day: brightness, a slope, a tint, noise."""
+        rng, (height, width) = self.rng, self.shape
+        slope = rng.normal(0, 0.12, 2)
+        light = 1 + slope[0] * np.linspace(-0.5, 0.5, height)[:, None] + slope[1] * np.linspace(-0.5, 0.5, width)[None]
+        lit = image * light[..., None] * rng.uniform(0.85, 1.1) * rng.normal(1, 0.03, 3)
+        return np.asarray(np.rint(np.clip(lit + rng.normal(0, 0.03, image.shape), 0, 1) * 255), np.uint8)
 
     def _plot(self) -> Rectangle:
         """Paving: the colour of a roof, any direction, neither gable nor shadow."""

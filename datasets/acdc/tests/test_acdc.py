@@ -194,7 +194,7 @@ def test_noise_in_the_affine_is_accepted(raw: Path) -> None:
 def test_truncated_nifti_is_named(raw: Path, keep: int) -> None:
     path = raw / "training" / "patient001" / "patient001_frame01.nii.gz"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(InputError, match=r"patient001_frame01\.nii\.gz: .*copy it again"):
+    with pytest.raises(InputError, match=r"patient001_frame01\.nii\.gz: .*copy or unpack it again"):
         domain = ACDC(raw)
         domain.read(domain.index("test")[0])
 

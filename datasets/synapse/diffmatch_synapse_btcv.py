@@ -1,0 +1,70 @@
+"""BTCV's raw NIfTI volumes as the plugin hands them out: turned by their affine, windowed, thirteen raw labels as eight organs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from diffmatch.domain import InputError, Mask, map_labels
+from diffmatch.readers import nifti
+
+# Raw ids: 1 spleen, 2 right kidney, 3 left kidney, 4 gallbladder, 5 esophagus, 6 liver, 7 stomach, 8 aorta, 9 inferior vena cava,
+# 10 portal and splenic vein, 11 pancreas, 12 and 13 adrenal glands.
+ORGANS = {0: 0, 1: 7, 2: 4, 3: 3, 4: 2, 5: 0, 6: 5, 7: 8, 8: 1, 9: 0, 10: 0, 11: 6, 12: 0, 13: 0}
+
+# Hounsfield units that become 0 and 1 (TransUNet's window).
+WINDOW = (-125.0, 275.0)
+
+
+def opened(path: Path) -> Any:
+    """A volume's header and affine; pixels are not read yet.
+
+    Raises:
+        InputError: unreadable, or not of 3 axes.
+    """
+    volume = nifti.volume(path)
+    if len(volume.shape) != 3:
+        raise InputError(f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take BTCV's own files")
+    return volume
+
+
+def axes(volume: Any, path: Path) -> tuple[int, int, int]:
+    """The stored axes that run most nearly along the body, front to back and side to side, whichever way.
+
+    Raises:
+        InputError: the affine is not one of three directions.
+    """
+    towards = nib.io_orientation(volume.affine)[:, 0].tolist()
+    if sorted(towards) != [0, 1, 2]:
+        raise InputError(f"{path}: its affine does not say how the volume lies; {nifti.AGAIN}")
+    return towards.index(2), towards.index(1), towards.index(0)
+
+
+def image(path: Path) -> NDArray[np.float16]:
+    """(slices, rows, columns) in [0, 1]; half precision, which errs by 0.1 Hounsfield units at most."""
+    low, high = WINDOW
+    pixels = _turned(opened(path), path).astype(np.float32)
+    return ((np.clip(pixels, low, high) - low) / (high - low)).astype(np.float16)
+
+
+def labels(path: Path, image_path: Path) -> Mask:
+    """Class indices, shape of the image.
+
+    Raises:
+        InputError: a value that is not BTCV's, or a grid that is not the image's.
+    """
+    mask = nifti.volume(path)
+    nifti.same_grid(mask, path, opened(image_path))
+    return map_labels(_turned(mask, path), ORGANS, path)
+
+
+def _turned(volume: Any, path: Path) -> NDArray[Any]:
+    """Slices from feet to head, rows from front to back, columns from right to left: nibabel's canonical order mirrored."""
+    axes(volume, path)
+    canonical = nib.apply_orientation(nifti.pixels(volume, path), nib.io_orientation(volume.affine))
+    turned: NDArray[Any] = canonical.transpose(2, 1, 0)[:, ::-1, ::-1]
+    return turned
