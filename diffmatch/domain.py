@@ -146,9 +146,18 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
     Raises:
         InputError: a value that is not in the map; the message names file, value and pixel count.
     """
-    values, inverse, counts = np.unique(raw, return_inverse=True, return_counts=True)
+    if raw.dtype.kind == "f" and np.isfinite(raw).all() and (raw == np.rint(raw)).all():
+        raw = raw.astype(np.int64)
+    if raw.dtype.kind in "biu" and raw.size and int(raw.max()) - int(raw.min()) < 1 << 16:
+        low = int(raw.min())  # counting is many times faster than sorting
+        inverse = raw.astype(np.int64) - low
+        counts = np.bincount(inverse.ravel())
+        values = np.arange(low, low + len(counts))
+    else:
+        values, inverse, counts = np.unique(raw, return_inverse=True, return_counts=True)
     table: Mask = np.zeros(len(values), np.uint8)
-    for i, value in enumerate(values):
+    for i in np.flatnonzero(counts):
+        value = values[i]
         if not float(value).is_integer() or int(value) not in mapping:
             raise InputError(
                 f"{where}: label value {value:g} on {counts[i]} pixels is not in the map "

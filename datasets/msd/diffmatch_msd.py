@@ -32,7 +32,7 @@ from diffmatch.domain import (
     SplitName,
     map_labels,
 )
-from diffmatch.readers import nifti
+from diffmatch.readers import inside, nifti
 from diffmatch_msd_phantom import write_task
 
 # Okabe and Ito's colours, told apart by colour-blind readers; background is black.
@@ -128,7 +128,10 @@ class MSD(Domain):
             told = json.loads(self.about.read_text())
             labels = {int(value): str(name) for value, name in told["labels"].items()}
             self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in told["modality"].items())]
-            entries = [(_stem(entry["image"]), root / entry["image"], root / entry["label"]) for entry in told["training"]]
+            entries = [
+                (_stem(entry["image"]), inside(root, entry["image"], self.about), inside(root, entry["label"], self.about))
+                for entry in told["training"]
+            ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
                 f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, modality and training"

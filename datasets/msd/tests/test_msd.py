@@ -145,6 +145,17 @@ def test_lists_that_do_not_fit_the_disk_are_refused(task: Path) -> None:
     assert len(MSD(task).index("train")) > 0
 
 
+@pytest.mark.parametrize("entry", ["../elsewhere.nii.gz", "/etc/passwd"])
+@pytest.mark.parametrize("key", ["image", "label"])
+def test_a_path_that_leaves_the_root_is_refused(task: Path, entry: str, key: str) -> None:
+    about = task / "dataset.json"
+    told = json.loads(about.read_text())
+    told["training"][0][key] = entry
+    about.write_text(json.dumps(told))
+    with pytest.raises(InputError, match=r"dataset\.json: .* leaves the data root"):
+        MSD(task)
+
+
 @pytest.mark.parametrize(
     "text", ["{", "[]", '{"labels": {"0": "background"}}', '{"labels": {"background": 0, "x": 1}, "modality": {"0": "CT"}, "training": []}']
 )
