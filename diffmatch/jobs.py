@@ -16,7 +16,7 @@ from rich.console import Console
 
 from diffmatch import checkpoint, plugins
 from diffmatch.domain import InputError, Protocol, write_atomically
-from diffmatch.evaluation import Part, evaluate, evaluate_pool, members, shares
+from diffmatch.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
 from diffmatch.inference import framed
 from diffmatch.loading import Stream, cache_root, default_workers
 from diffmatch.methods.base import Method, evaluating
@@ -39,12 +39,29 @@ def run(job: Job, console: Console) -> RunFolder:
         console.print(f"already done: {folder.path}")
         return folder
     devices = fabric_for(job, planned.settings)
+    if not (folder.path / "last.ckpt").exists():
+        look_at_scored_items(planned)
     if job.devices > 1 and "LOCAL_RANK" not in os.environ:
         devices.launch(partial(_work, job=job))  # bound, because launch looks into its arguments and refuses frozen dataclasses
     else:
         devices.launch()
         _work(devices, job, planned)
     return folder
+
+
+def look_at_scored_items(planned: Plan) -> None:
+    """Read every val and test item once: a bad file is told before hours of training, not after.
+
+    Raises:
+        InputError: as the plugin words it, or a mask that is missing or of another size than its image.
+    """
+    items = [*planned.split.val, *planned.split.test]
+    with Bar("read val and test", len(items)) as bar:
+        for item in bar.track(items):
+            sample = planned.domain.read(item, mask=True)
+            mask = known_mask(item, sample.mask)
+            if mask.shape != sample.image.shape[2:]:
+                raise InputError(f"{item.id}: image and mask differ in size, {sample.image.shape[2:]} and {mask.shape}")
 
 
 def fabric_for(job: Job, settings: Settings) -> Fabric:

@@ -212,8 +212,11 @@ def cli() -> Callable[[Job], int]:
 
 @pytest.fixture
 def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
-    """`install_plugin(folder)`: a plugin's wheel unpacked where this test finds it, offline and gone afterwards; where it was unpacked."""
-    modules = set(sys.modules)
+    """`install_plugin(folder)`: a plugin's wheel unpacked where this test finds it, offline and gone afterwards; where it was unpacked.
+
+    As in an editable install, its modules are those of the folder.
+    """
+    sites = []
 
     def install(folder: Path) -> Path:
         site, wheels = tmp_path_factory.mktemp("site"), tmp_path_factory.mktemp("wheels")
@@ -221,11 +224,15 @@ def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
         subprocess.run([sys.executable, "-c", build], cwd=folder, check=True, capture_output=True)
         (wheel,) = wheels.iterdir()
         shutil.unpack_archive(wheel, site, "zip")
+        for module in site.glob("*.py"):
+            module.unlink()
+            module.symlink_to(folder.resolve() / module.name)
         monkeypatch.syspath_prepend(site)
+        sites.append(site)
         return site
 
     yield install
     plugins._found.cache_clear()
-    for name in set(sys.modules) - modules:
-        if name.startswith("diffmatch_"):
+    for name, module in list(sys.modules.items()):
+        if any(str(site) in str(getattr(module, "__file__", "")) for site in sites):
             del sys.modules[name]

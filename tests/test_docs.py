@@ -71,6 +71,8 @@ def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plu
         "python draw.py", "diffmatch doctor", "diffmatch bench", "diffmatch report", "diffmatch new-domain", "pip install",
         "diffmatch check", "python arrange.py",
     ]  # fmt: skip
-    records = [folder.record() for folder in find_runs(Path("runs"))]
-    assert {(r.dataset, r.status, r.data.fabricated) for r in records} == {("folder", "done", False), ("ponds", "done", False)}
+    records = {record.dataset: record for record in (folder.record() for folder in find_runs(Path("runs")))}
+    classes = {name: [c["name"] for c in record.card["classes"]] for name, record in records.items()}
+    assert classes == {"folder": ["background", "pond", "hut"], "ponds": ["land", "water"]}
+    assert all(record.status == "done" and not record.data.fabricated for record in records.values())
     assert Path("report/index.html").is_file()

@@ -50,7 +50,7 @@ RIDDEN = ("bicycle", "motorcycle")
 def street(
     rng: np.random.Generator, shape: tuple[int, int], things: Mapping[str, float], sure: str = ""
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """One scene.
+    """One scene. A rider sits on a bicycle or a motorcycle, whichever `things` names.
 
     Args:
         shape: (H, W), from about 60 x 80 on.
@@ -164,7 +164,7 @@ class _Scene:
             if about.box:
                 self.put(name, self.box(foot - tall, foot, x - wide / 2, x + wide / 2))
             elif name == "rider":
-                self.blob(self.rng.choice(RIDDEN), foot, x, tall * 0.8, wide * 1.9)
+                self.blob(self.rng.choice([ridden for ridden in RIDDEN if ridden in self.counts]), foot, x, tall * 0.8, wide * 1.9)
                 self.blob(name, foot - 0.5 * tall, x, tall, wide)
             else:
                 self.blob(name, foot, x, tall, wide)

@@ -1,0 +1,154 @@
+"""Pictures of any number of channels, 8 or 16 bit or float, as Pillow reads them; TIFF files that it does not read, through rasterio.
+
+Pillow opens some TIFF files that it does not read whole: it leaves out channels, or halves 16 bit colour. Such files go to rasterio too.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageMode, UnidentifiedImageError
+
+from diffmatch.domain import Image, InputError
+from diffmatch.readers.image import index_mask, opened
+
+TIFF = (".tif", ".tiff")
+GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
+AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
+ORIENTATION, BITS, CHANNELS, KIND = 274, 258, 277, 254
+"""TIFF and EXIF tags."""
+SMALLER, TRANSPARENCY = 1, 4
+"""Bits of KIND: an overview, or a mask of the page before."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a picture says of itself before its pixels are read."""
+
+    channels: int
+    height: int
+    width: int
+
+
+def header(path: Path) -> Header:
+    """Channels and size, as `picture` will return them.
+
+    Raises:
+        InputError: unreadable, turned by an EXIF flag, or several pages of one size.
+    """
+    if _wants_rasterio(path):
+        with _rasterio(path) as file:
+            return Header(file.count, file.height, file.width)
+    with opened(path) as image:
+        if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+            raise InputError(
+                f"{path}: stored turned, with an EXIF flag to turn it back, and a mask may have been drawn on either; "
+                "save it upright (mogrify -auto-orient)"
+            )
+        found = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
+        _one_page(path, image)
+    return found
+
+
+def picture(path: Path) -> Image:
+    """(channels, H, W) float32 in [0, 1]: integers over the range of their type, floats as they are.
+
+    Palette, CMYK and other colour files become RGB. The transparency of a PNG is left out; a TIFF's is a channel like any other.
+
+    Raises:
+        InputError: unreadable, signed integers, or floats outside [0, 1].
+    """
+    if _wants_rasterio(path):
+        with _rasterio(path) as file:
+            stored: NDArray[Any] = file.read()
+    else:
+        with opened(path) as image:
+            mode = _mode(path, image)
+            stored = np.asarray(image if image.mode == mode else image.convert(mode))
+            stored = stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
+    if stored.dtype.kind == "u":
+        return np.ascontiguousarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
+    if stored.dtype.kind != "f":
+        raise InputError(f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in [0, 1]")
+    if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
+        raise InputError(f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to [0, 1]")
+    return np.ascontiguousarray(stored, np.float32)
+
+
+def mask(path: Path) -> NDArray[Any]:
+    """(H, W) raw values as stored.
+
+    Raises:
+        InputError: unreadable, or several channels where class numbers should be.
+    """
+    if not _wants_rasterio(path):
+        return index_mask(path)
+    with _rasterio(path) as file:
+        if file.count != 1:
+            raise InputError(f"{path}: a mask of {file.count} channels; save one channel that holds class numbers")
+        return np.asarray(file.read(1))
+
+
+def _mode(path: Path, image: Pillow.Image) -> str:
+    """Pillow's mode in which the file is taken."""
+    if image.mode in AS_STORED or (image.mode in ALPHA and path.suffix.lower() in TIFF):
+        return image.mode
+    if image.mode == "I":  # 16 bit PNG in older Pillows
+        return "I;16"
+    return "L" if image.mode in GRAY else "RGB"
+
+
+def _wants_rasterio(path: Path) -> bool:
+    if path.suffix.lower() not in TIFF:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Pillow.open(path) as image:
+                bands, tags = image.getbands(), image.tag_v2  # type: ignore[attr-defined]
+                known = image.mode in (*AS_STORED, *ALPHA, "1", "P", "CMYK", "YCbCr", "LAB")
+                return not (known and len(bands) == tags.get(CHANNELS, 1) and (len(bands) == 1 or max(tags.get(BITS, (1,))) <= 8))
+    except UnidentifiedImageError:
+        return True
+    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
+        return False  # `opened` tells
+
+
+def _one_page(path: Path, image: Pillow.Image) -> None:
+    """Overviews follow the first page of many GeoTIFFs; pages of the same size are channels or pictures that would be lost."""
+    if path.suffix.lower() in TIFF and getattr(image, "n_frames", 1) > 1:
+        size = image.size
+        image.seek(1)
+        if image.size == size and not image.tag_v2.get(KIND, 0) & (SMALLER | TRANSPARENCY):  # type: ignore[attr-defined]
+            raise InputError(f"{path}: holds several pages; save each picture as a file of its own, or the pages as channels of one")
+
+
+@contextmanager
+def _rasterio(path: Path) -> Iterator[Any]:
+    """An opened file of rasterio's, which is imported only here.
+
+    Raises:
+        InputError: rasterio is not installed, or cannot read the file either.
+    """
+    try:
+        import rasterio
+        from rasterio.errors import NotGeoreferencedWarning
+    except ImportError as error:
+        raise InputError(
+            f"{path}: Pillow does not read this TIFF whole; unless it is damaged, install rasterio: pip install 'diffmatch-folder[geo]'"
+        ) from error
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as file:
+                yield file
+    except rasterio.errors.RasterioError as error:
+        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again") from error

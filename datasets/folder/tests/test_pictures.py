@@ -1,0 +1,161 @@
+"""Every kind of picture and mask: no channel lost, no depth lost unsaid, white is 1, and what is unclear is refused by name."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffmatch.domain import InputError
+from diffmatch_folder import Folder
+from diffmatch_folder_pictures import Header, header, mask, picture
+
+SHAPE = (12, 16)
+COLOUR = np.full((*SHAPE, 3), (200, 90, 30), np.uint8)
+GREY = COLOUR[..., 0]
+Array = NDArray[Any]
+
+
+def save(path: Path, pixels: Any, **options: Any) -> Path:
+    (pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)).save(path, **options)
+    return path
+
+
+def geotiff(path: Path, bands: Array, **options: Any) -> Path:
+    """(bands, H, W) as a GeoTIFF."""
+    rasterio = pytest.importorskip("rasterio")
+    shape = dict(zip(("count", "height", "width"), bands.shape, strict=True))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(path, "w", driver="GTiff", dtype=bands.dtype, **shape, **({"photometric": "minisblack"} | options)) as file:
+            file.write(bands)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "pixels", "first"),
+    [
+        ("grey.png", GREY, [200 / 255]),
+        ("colour.png", COLOUR, [200 / 255, 90 / 255, 30 / 255]),
+        ("colour.BMP", COLOUR, [200 / 255, 90 / 255, 30 / 255]),
+        ("colour.tif", COLOUR, [200 / 255, 90 / 255, 30 / 255]),
+        ("colour.jpg", COLOUR, [200 / 255, 90 / 255, 30 / 255]),
+        ("cmyk.jpg", Image.fromarray(COLOUR).convert("CMYK"), [200 / 255, 90 / 255, 30 / 255]),
+        ("palette.png", Image.fromarray(COLOUR).quantize(4), [200 / 255, 90 / 255, 30 / 255]),
+        ("transparent.png", np.dstack([COLOUR, GREY]), [200 / 255, 90 / 255, 30 / 255]),
+        ("grey_transparent.png", np.dstack([GREY, GREY]), [200 / 255]),
+        ("deep.png", GREY.astype(np.uint16) * 200, [40000 / 65535]),
+        ("deep.tif", GREY.astype(np.uint16) * 200, [40000 / 65535]),
+        ("float.tif", np.full(SHAPE, 0.25, np.float32), [0.25]),
+        ("bit.png", GREY > 127, [1]),
+    ],
+)
+def test_kinds_of_pictures(tmp_path: Path, name: str, pixels: Any, first: list[float]) -> None:
+    path = save(tmp_path / name, pixels)
+    found = picture(path)
+    assert found.dtype == np.float32 and found.shape == (len(first), *SHAPE) and header(path) == Header(len(first), *SHAPE)
+    np.testing.assert_allclose(found[:, 5, 5], first, atol=0.02 if name.endswith("jpg") else 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "channels", "options"),
+    [
+        ("uint16", 4, {}),
+        ("uint16", 3, {"photometric": "rgb"}),
+        ("uint8", 2, {}),
+        ("uint8", 4, {"photometric": "rgb"}),
+        ("uint8", 7, {"compress": "deflate", "tiled": True, "blockxsize": 16, "blockysize": 16}),
+        ("float32", 5, {}),
+        ("uint32", 1, {}),
+    ],
+)
+def test_a_tiff_keeps_all_channels_and_bits(tmp_path: Path, kind: str, channels: int, options: dict[str, Any]) -> None:
+    white = 1.0 if kind == "float32" else float(np.iinfo(kind).max)
+    bands = (np.random.default_rng(0).random((channels, *SHAPE)) * white).astype(kind)
+    path = geotiff(tmp_path / "a.tif", bands, **options)
+    assert header(path) == Header(channels, *SHAPE)
+    np.testing.assert_allclose(picture(path), bands / white, atol=1e-6)
+
+
+def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path) -> None:
+    (tmp_path / "classes.csv").write_text("0,land\n1,water\n")
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for n in range(5):
+        geotiff(tmp_path / f"images/{n}.tif", np.full((4, *SHAPE), 6554, np.uint16))
+        geotiff(tmp_path / f"masks/{n}.tif", np.ones((1, *SHAPE), np.uint8))
+    domain = Folder(tmp_path)
+    assert domain.card.channels == 4 and domain.recipe.paper["data.mean"] == (0.5,) * 4 and domain.recipe.paper["data.std"] == (0.25,) * 4
+    sample = domain.read(domain.index("test")[0])
+    assert sample.image.shape == (1, 4, *SHAPE) and sample.mask is not None and sample.mask.all()
+
+
+def test_without_rasterio_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = geotiff(tmp_path / "a.tif", np.zeros((4, *SHAPE), np.uint16))
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(InputError, match=r"a\.tif: .*pip install 'diffmatch-folder\[geo\]'"):
+        picture(path)
+
+
+def test_kinds_of_masks(tmp_path: Path) -> None:
+    raw = np.random.default_rng(0).choice([0, 1, 2, 255], SHAPE).astype(np.uint8)
+    indexed = Image.fromarray(raw).convert("P")
+    indexed.putdata(raw.ravel().tolist())
+    indexed.putpalette([255, 0, 0] * 256)
+    paths = [save(tmp_path / "l.png", raw), save(tmp_path / "p.png", indexed), save(tmp_path / "deep.png", raw.astype(np.uint16))]
+    paths += [save(tmp_path / "l.bmp", raw), geotiff(tmp_path / "8.tif", raw[None], compress="deflate")]
+    paths += [geotiff(tmp_path / f"{kind}.tif", raw[None].astype(kind)) for kind in ("uint16", "int16", "int32")]
+    for path in paths:
+        assert np.array_equal(mask(path), raw), path.name
+    assert np.array_equal(mask(save(tmp_path / "bit.png", raw > 0)), raw > 0)
+
+
+def turned() -> dict[str, Any]:
+    exif = Image.Exif()
+    exif[274] = 6
+    return {"exif": exif}
+
+
+BAD: dict[str, tuple[Callable[[Path], object], str]] = {
+    "turned.jpg": (lambda p: header(save(p, COLOUR, **turned())), "stored turned"),
+    "pages.tif": (lambda p: header(save(p, COLOUR, save_all=True, append_images=[Image.fromarray(COLOUR)])), "holds several pages"),
+    "float.tif": (lambda p: picture(save(p, np.full(SHAPE, 3.5, np.float32))), "float values from 3.5 to 3.5; divide"),
+    "nan.tif": (lambda p: picture(save(p, np.full(SHAPE, np.nan, np.float32))), "float values from nan"),
+    "signed.tif": (lambda p: picture(geotiff(p, np.zeros((1, *SHAPE), np.int16))), "int16 values"),
+    "no.tif": (lambda p: picture(p), "no such file"),
+    "text.tif": (lambda p: [p.write_text("hello"), picture(p)], "cannot be read as an image"),
+    "colours.png": (lambda p: mask(save(p, COLOUR)), "holds colours, not class numbers"),
+    "bands.tif": (lambda p: mask(geotiff(p, np.zeros((2, *SHAPE), np.uint8))), "a mask of 2 channels"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_unclear_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    action, message = BAD[name]
+    with pytest.raises(InputError) as caught:
+        action(tmp_path / name)
+    assert name in str(caught.value) and message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ["uint8", "uint16"])
+def test_a_tiff_cut_anywhere_is_told_by_name(tmp_path: Path, kind: str) -> None:
+    whole = geotiff(tmp_path / "whole.tif", (np.random.default_rng(0).random((4, 64, 64)) * 255).astype(kind)).read_bytes()
+    for share in (0, 0.1, 0.5, 0.95):
+        (tmp_path / "cut.tif").write_bytes(whole[: int(share * len(whole))])
+        with pytest.raises(InputError, match=r"cut\.tif: "):
+            picture(tmp_path / "cut.tif")
+
+
+def test_overviews_are_no_pages(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    path = geotiff(tmp_path / "a.tif", np.full((3, 64, 64), 51, np.uint8), photometric="rgb")
+    with rasterio.open(path, "r+") as file:
+        file.build_overviews([2, 4])
+    assert header(path) == Header(3, 64, 64) and np.allclose(picture(path), 0.2)
