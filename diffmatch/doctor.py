@@ -221,7 +221,7 @@ def _budget(opened: Domain, budget: str, fabricated: bool) -> BudgetFound:
     try:
         split = make_split(opened, budget, 0, partial=fabricated)
     except InputError as error:
-        return BudgetFound(budget=budget, problem=str(error))
+        return BudgetFound(budget=budget, problem="more than these invented data hold" if fabricated else str(error))
     return BudgetFound(
         budget=budget, family=split.family, sha256=split.sha256, labelled=len(split.labelled), unlabelled=len(split.unlabelled)
     )
