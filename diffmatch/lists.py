@@ -62,28 +62,31 @@ def store() -> Path:
     return Path(os.environ.get("DIFFMATCH_SPLITS") or Path(home) / "diffmatch" / "splits")
 
 
-def read(folder: Path, domain: Opened) -> list[Family]:
-    """All families below a folder of lists.
+def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family]:
+    """All families below a folder of lists, or those of one budget and those that have none.
 
     Raises:
         InputError: no lists there, an empty or unreadable list, a path that leaves the data root, or an id listed twice.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of split lists")
-    found = []
-    for labelled, budget in sorted(_labelled(folder)):
+    found, labelled_lists = [], sorted(_labelled(folder))
+    for labelled, typed in labelled_lists:
+        own = canonical(domain, typed)
+        if budget is not None and own != canonical(domain, budget):
+            continue
         rest = labelled.with_name(labelled.name.replace("labeled", "unlabeled").replace("_supervised", "_unsupervised"))
         ids = ids_of(labelled, domain)
         unlabelled = ids_of(rest, domain) if rest.is_file() else None
-        own = canonical(domain, budget)
         found.append(Family(_name(domain, ids), own, ids, unlabelled, *_scored(labelled.parent, folder, domain)))
-    if not found:
-        train = next((path for name in TRAIN if (path := folder / name).is_file()), None)
-        val, test = _scored(folder, folder, domain)
-        if train is None and test is None:
-            raise InputError(f"{folder}: no labeled.txt, *_train_supervised.txt, train or test list below; name a folder of split lists")
+    divisions = {path.parent for name in (*TRAIN, *TEST) for path in folder.rglob(name)}
+    for place in sorted(divisions - {parent for path, _ in labelled_lists for parent in path.parents}):
+        train = next((path for name in TRAIN if (path := place / name).is_file()), None)
+        val, test = _scored(place, folder, domain)
         pool = ids_of(train, domain) if train else None
         found.append(Family(_name(domain, pool or test or ()), None, None, pool, val, test))
+    if not found and not labelled_lists:
+        raise InputError(f"{folder}: no labeled.txt, *_train_supervised.txt, train or test list below; name a folder of split lists")
     for family in found:
         _check_disjoint(folder, family)
     return found
@@ -173,12 +176,11 @@ def _folder(budget: str | None) -> str:
 
 
 def installed(domain: Opened, budget: str | None = None) -> list[Family]:
-    """The store's families, those of one budget if it is given, known names before unknown ones."""
+    """The store's families, or those that can serve a budget: its own lists before divisions, known names before unknown ones."""
     folder = store() / domain.card.name
-    families = read(folder, domain) if folder.is_dir() else []
+    families = read(folder, domain, budget) if folder.is_dir() else []
     order = list(dict.fromkeys(domain.families.values()))
-    chosen = [f for f in families if budget is None or f.budget == canonical(domain, budget)]
-    return sorted(chosen, key=lambda f: (order.index(f.name) if f.name in order else len(order), f.name))
+    return sorted(families, key=lambda f: (f.budget is None, order.index(f.name) if f.name in order else len(order), f.name))
 
 
 def chosen(domain: Opened, budget: str | None, lists: str) -> Family:

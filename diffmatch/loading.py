@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffmatch import augment, readers
 from diffmatch.domain import Cache, Domain, InputError, Item
-from diffmatch.lists import canonical, installed
+from diffmatch.lists import canonical, store
 from diffmatch.methods.base import Batch, Views
 from diffmatch.settings import Data
 
@@ -74,7 +74,8 @@ def fabricator_source(domain: type[Domain]) -> bytes:
     """What fabricated data depend on: the plugin's source text, the painter's, and the split lists that gave the names."""
     module = __import__(domain.__module__)
     sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py"), *Path(readers.__path__[0]).glob("*.py")]
-    return b"".join(path.read_bytes() for path in sorted(sources)) + repr(installed(domain)).encode()
+    sources += (store() / domain.card.name).rglob("*.txt")
+    return b"".join(path.read_bytes() for path in sorted(sources))
 
 
 def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:

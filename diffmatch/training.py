@@ -271,8 +271,8 @@ class Trainer:
         for c, name in enumerate(names):
             starved = self.pixels[c] > 0 and counts.confusion[c].sum() > 0 and counts.accepted[:, c].sum() == 0
             self.unaccepted[name] = self.unaccepted.get(name, 0) + 1 if starved else 0
-            if self.unaccepted[name] == 3:
-                self.warnings.append(f"step {step}: no pseudo-label of '{name}' accepted in three audits running")
+        if starving := [f"'{name}'" for name in names if self.unaccepted[name] == 3]:
+            self.warnings.append(f"step {step}: no pseudo-label of {', '.join(starving)} accepted in three audits running")
 
     def validate(self, step: int, elapsed: float) -> None:
         """Score val with the code that scores test; val_best.ckpt is the best so far."""

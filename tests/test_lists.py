@@ -186,6 +186,16 @@ def test_a_users_folder_of_lists(tmp_path):
     assert [i.id for i in split.test] == ["t"]
 
 
+def test_an_installed_division_serves_any_budget(tmp_path):
+    install(Toy, write(tmp_path / "theirs", train="a b c d", val="v", test="s"))
+    assert [f.budget for f in installed(Toy)] == [None]
+    split = make_split(Toy(), "1/4", 0)
+    assert split.family == f"seeded-0 in lists-{identity('abcd')[:8]}"
+    assert [i.id for i in split.test] == ["s"]
+    install(Toy, write(tmp_path / "more" / "1_4", labeled="e f").parent)
+    assert [i.id for i in make_split(Toy(), "1/4", 0).labelled] == ["e", "f"], "lists of the budget come before a division"
+
+
 def test_a_division_alone_leaves_the_draw_to_the_seed(tmp_path):
     """Training frames may become the tuning set: a part is looked for among all items."""
     folder = write(tmp_path / "drives", train="a b c d", val="g h", test="s")

@@ -41,7 +41,7 @@ def square(root: Path, side: int, results: multiprocessing.Queue) -> None:  # ty
 
     def read(top: int, left: int, height: int, width: int) -> Image:
         dates = [window(path, False, top, left, height, width) for path in (scene.before, scene.after)]
-        return (np.stack(dates) / np.float32(255)).transpose(0, 3, 1, 2)
+        return np.asarray(np.stack(dates).transpose(0, 3, 1, 2) / np.float32(255), np.float32)
 
     before, began, changed = peak(), time.perf_counter(), 0
     covered = np.zeros((side // WINDOW, side // WINDOW), np.int64)

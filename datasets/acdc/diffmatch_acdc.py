@@ -48,6 +48,14 @@ PATIENTS = range(1, 101)
 # Their labelled patients (UniMatch, splits/acdc/{1,3,7}/labeled.txt; SSL4MIS: the first 32, 68 and 136 lines of train_slices.list).
 BUDGETS = {"1": (99,), "3": (38, 50, 99), "7": (21, 38, 49, 50, 58, 99, 100)}
 
+# The same members as lists of slices, as UniMatch and SSL4MIS publish them.
+LISTS = {
+    "b89ed840195bde2b17461f2f78aa1767d118e9442a28aea23a92160eb02602fd": "ssl4mis",  # 1: 32 slices
+    "d018c9122fc72cd0d8b52bdf8a1cac0d75bd10b2c186f380740b6cb5b46088b4": "ssl4mis",  # 3: 68 slices
+    "d35805cc6298cb2a5e1a287d6e44800310cd228ba8679a1e9283464e2da85ac1": "ssl4mis",  # 7: 136 slices
+    "59d3e9a6545a82f07d5c321b684b5eeb01ab2765e4f4cf88bd9f8db1dc17d035": "ssl4mis",  # the division: 1312 slices
+}
+
 WHERE = (
     "get it from https://www.creatis.insa-lyon.fr/Challenge/acdc and unpack it so that DIR/training/patient001/ exists "
     "(or take the prepared h5 files of SSL4MIS: DIR/data/slices/, DIR/data/patient001_frame01.h5)"
@@ -109,6 +117,7 @@ class ACDC(Domain):
         source=WHERE,
         note="the 50 patients of testing/ are not part of this protocol and are not read",
     )
+    families = LISTS
     # Where the paper is silent: UniMatch's published ACDC settings (2D U-Net, 256 x 256, SGD 0.01, batch 12, 300 epochs).
     recipe = Recipe(
         paper={

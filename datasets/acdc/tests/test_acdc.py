@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from diffmatch.domain import Cache, Domain, InputError, Item
+from diffmatch.lists import read
 from diffmatch_acdc import ACDC, BUDGETS, TEST, VAL, _split
 
 SPLITS = Path(__file__).parents[3].parent / "shared" / "splits"
@@ -308,3 +309,9 @@ def test_brightness_alone_does_not_solve_the_phantom(fabricated: Path, degree: i
             dice.append([2 * ((guess == c) & (truth == c)).sum() / ((guess == c).sum() + (truth == c).sum()) for c in (1, 2, 3)])
         scores.append(np.mean(dice))
     assert max(scores) < 0.15
+
+
+@needs_lists
+@pytest.mark.parametrize("folder", ["unimatch/acdc", "ssl4mis/ACDC"])
+def test_the_communitys_lists_are_known_by_their_hash(folder: str) -> None:
+    assert {family.name for family in read(SPLITS / folder, ACDC)} == {"ssl4mis"}
