@@ -7,10 +7,11 @@ METHOD ?= diffmatch
 SEED ?= 0
 PRESET ?= quick
 OUT ?= runs
+SEEDS ?= 1
 PLUGINS := $(wildcard datasets/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench report test lint clean
+.PHONY: help setup bench table report test lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -27,6 +28,9 @@ $(READY): pyproject.toml constraints.txt $(PLUGINS)
 bench: $(READY)  ## train, score and report one run: DATASET=acdc LABELS=3 [METHOD=] [SEED=] [PRESET=quick|paper] [DATA=dir] [OUT=runs] [ARGS=]
 	@$(BIN)/diffmatch bench $(DATASET) $(if $(LABELS),--labels $(LABELS)) --method $(METHOD) --seed $(SEED) --preset $(PRESET) \
 		$(if $(DATA),--data $(DATA)) --out $(OUT) $(ARGS)
+
+table: $(READY)  ## one of the paper's tables, what is missing run first: N=15 [SEEDS=1] [PRESET=] [DATA=dir] [DRY=1] [ARGS=]
+	@$(BIN)/diffmatch table $(N) --seeds $(SEEDS) --preset $(PRESET) $(if $(DATA),--data $(DATA)) $(if $(DRY),--dry) --out $(OUT) $(ARGS)
 
 report: $(READY)  ## one offline page of all runs under OUT
 	@$(BIN)/diffmatch report $(OUT) --out report

@@ -7,13 +7,15 @@ import traceback
 
 from diffmatch.commands import running  # isort: split
 
+from diffmatch.commands import grids  # isort: split
+
 from diffmatch.commands import looking  # isort: split
 
 from diffmatch.commands import data
 from diffmatch.commands.options import app
 from diffmatch.domain import InputError
 
-__all__ = ["app", "data", "invoke", "looking", "main", "running"]
+__all__ = ["app", "data", "grids", "invoke", "looking", "main", "running"]
 
 
 def main() -> None:

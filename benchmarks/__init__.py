@@ -1,0 +1,1 @@
+"""Experiments as data, published numbers, records of real runs."""

@@ -1,0 +1,120 @@
+"""Commands that make many runs into one thing: table."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from diffmatch.commands.options import DataOption, OutOption, Preset, SetOption, app, console, show
+from diffmatch.domain import InputError
+
+if TYPE_CHECKING:
+    from diffmatch.grid import Entry
+    from diffmatch.tables import Table
+    from diffmatch_reports.paper import PaperTable
+
+Form = Literal["terminal", "markdown", "latex", "csv"]
+
+
+@app.command()
+def table(
+    which: Annotated[str, typer.Argument(help="number of one of the paper's tables, or a YAML file")],
+    preset: Annotated[Preset, typer.Option("--preset")] = "quick",
+    seeds: Annotated[int, typer.Option("--seeds", min=1, help="runs per cell, seeds 0, 1, ...")] = 1,
+    data: DataOption = None,
+    out: OutOption = Path("runs"),
+    sets: SetOption = [],  # noqa: B006 - typer copies it
+    dry: Annotated[bool, typer.Option("--dry", help="only tell what would be run, and how long it would take")] = False,
+    checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint", help="val: chosen on val, a column of its own")] = "last",
+    form: Annotated[Form, typer.Option("--form", help="as what it is printed")] = "terminal",
+) -> None:
+    """One of the paper's tables: runs what is missing, then prints measured beside published."""
+    from diffmatch import tables
+    from diffmatch.settings import parse_assignments
+
+    spec = tables.load(which)
+    filled = (
+        _shares(spec, data) if spec.kind == "shares" else _scores(spec, preset, seeds, data, out, parse_assignments(sets), dry, checkpoint)
+    )
+    if filled is None:
+        return
+    from diffmatch_reports.paper_text import FORMS, as_terminal
+
+    if form == "terminal":
+        console.print(as_terminal(filled))
+    else:
+        typer.echo(FORMS[form](filled), nl=False)
+    if filled.blank:
+        raise InputError(f"{spec.name}: {len(filled.blank)} cells of installed methods are blank")
+
+
+def _shares(spec: Table, data: Path | None) -> PaperTable:
+    from diffmatch import plugins, tables
+    from diffmatch.doctor import examine
+    from diffmatch.loading import find_data
+    from diffmatch_reports.paper import fill_shares
+
+    domain = plugins.domain(spec.dataset)
+    root, fabricated = find_data(domain, data)
+    found = examine(domain, root, fabricated)
+    origin = "INVENTED data" if fabricated else f"{root}, fingerprint {found.fingerprint[:8]}"
+    note = f"Counted by the doctor over all masks of {origin}; shares of the classes shown."
+    return fill_shares(spec, {c.name: c.share for c in found.classes}, tables.published(spec), note)
+
+
+def _scores(
+    spec: Table, preset: Preset, seeds: int, data: Path | None, out: Path, overrides: dict[str, Any], dry: bool,
+    checkpoint: Literal["last", "val"],
+) -> PaperTable | None:  # fmt: skip
+    from diffmatch import grid, plugins, tables
+    from diffmatch.loading import size_for
+    from diffmatch_reports.paper import Source, fill, key
+
+    domain = plugins.domain(spec.dataset)
+    methods = [name for name, plugin in plugins.plugins(plugins.METHODS).items() if not plugin.error]
+    size = size_for(domain, [column.labels for column in spec.columns if column.labels])
+    cells = list(tables.cells(
+        spec, methods, preset=preset, seeds=seeds, data=data, out=out, overrides=overrides, invented=size
+    ))  # fmt: skip
+    if not cells:
+        raise InputError(f"{spec.name}: none of its methods is installed")
+    found = grid.entries(job for cell in cells for job in cell.jobs)
+    if dry:
+        _tell(list(found.values()))
+        return None
+    grid.run_missing(found.values(), console)
+    sources: dict[tuple[str, str], list[Source]] = {}
+    problems: dict[tuple[str, str], str] = {}
+    for cell in cells:
+        place = cell.row.name, key(cell.column)
+        for job in cell.jobs:
+            entry = found[grid.identity(job)]
+            if entry.done:
+                score = grid.evaluation(entry, checkpoint, spec.protocol, cell.row.steps)
+                sources.setdefault(place, []).append(Source(entry.folder.path, entry.folder.record(), score))
+            if entry.problem:
+                problems[place] = entry.problem
+    return fill(spec, sources, problems, tables.published(spec), preset=preset, seeds=seeds, extra=overrides, checkpoint=checkpoint)
+
+
+def _tell(found: list[Entry]) -> None:
+    """The runs of a grid and their estimated time; runs that differ in method or settings only by seed are timed once."""
+    from diffmatch import grid
+
+    times: dict[str, float] = {}
+    rows, total = [], 0.0
+    for entry in found:
+        job = entry.planned.job
+        kind = grid.identity(replace(job, seed=0))
+        if not entry.done and kind not in times:
+            times[kind] = grid.estimate(entry.planned)
+        seconds = 0.0 if entry.done else times[kind]
+        total += seconds
+        told = "done" if entry.done else grid.clock(seconds)
+        rows.append((job.method, entry.planned.split.budget, str(job.seed), told, str(entry.folder.path)))
+    show(["method", "labels", "seed", "time", "folder"], rows)
+    missing = sum(not entry.done for entry in found)
+    console.print(f"{missing} of {len(found)} runs are missing, about {grid.clock(total)} in all on this machine")

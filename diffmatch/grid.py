@@ -1,0 +1,139 @@
+"""Many runs: what is done is found, what is missing is run, what failed is tried again; one line says how far it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from rich.console import Console
+
+from diffmatch import plugins
+from diffmatch.domain import InputError
+from diffmatch.evaluation import POOL_LIMIT
+from diffmatch.inference import predict_item
+from diffmatch.jobs import evaluate_run, run
+from diffmatch.loading import Draws, Stream, collate
+from diffmatch.methods.base import Progress, evaluating
+from diffmatch.planning import Job, Plan, plan
+from diffmatch.runs import EvaluationRecord, RunFolder, digest
+from diffmatch.training import DivergenceError, total_steps
+
+RESULTS = Path("benchmarks/results")
+"""Records that count as done, beside those in the folder asked for."""
+WARM, TIMED = 1, 3
+"""Steps that are run to estimate the time of one."""
+
+
+@dataclass
+class Entry:
+    """One run of a grid: where it is or will be, and why it has no numbers."""
+
+    planned: Plan
+    folder: RunFolder
+    done: bool
+    problem: str = ""
+
+
+def identity(job: Job) -> str:
+    """The same for jobs that ask for the same run."""
+    return digest([job.dataset, job.method, job.labels, job.seed, job.preset, str(job.data), dict(job.overrides), job.split, job.invented])
+
+
+def entries(jobs: Iterable[Job], others: Sequence[Path] = (RESULTS,)) -> dict[str, Entry]:
+    """`identity` -> entry, each run once though several cells read it, in the order asked for.
+
+    A finished run of the same hash is found under `job.out`, and under `others`.
+    """
+    found: dict[str, Entry] = {}
+    for job in jobs:
+        if (key := identity(job)) in found:
+            continue
+        planned = plan(job)
+        entry = Entry(planned, planned.folder, False)
+        for root in (job.out, *others):
+            folder = RunFolder(root / planned.folder.path.relative_to(job.out))
+            if folder.record_path.is_file() and folder.record().status == "done":
+                entry.folder, entry.done = folder, True
+                break
+        found[key] = entry
+    return found
+
+
+def run_missing(found: Iterable[Entry], console: Console) -> None:
+    """Run what is not done, one after the other. A run that fails is recorded, told, and does not stop the others."""
+    missing = [entry for entry in found if not entry.done]
+    began = time.monotonic()
+    for n, entry in enumerate(missing):
+        left = (time.monotonic() - began) / n * (len(missing) - n) if n else None
+        job = entry.planned.job
+        console.print(
+            f"[bold]run {n + 1} of {len(missing)}[/]: {job.dataset} {job.method} {entry.planned.split.budget} seed {job.seed}"
+            + (f", about {clock(left)} left" if left is not None else ""),
+            highlight=False,
+        )
+        try:
+            entry.folder, entry.done = run(job, console), True
+        except (InputError, DivergenceError) as error:
+            entry.problem = str(error)
+            console.print(f"[red]failed[/]: {entry.problem}", highlight=False, soft_wrap=True)
+
+
+def evaluation(entry: Entry, checkpoint: Literal["last", "val"], protocol: str | None, steps: int | None) -> EvaluationRecord | None:
+    """The test evaluation that a cell asks for; made if the checkpoint is still there and it does not exist yet.
+
+    Args:
+        protocol: by name; None for the default.
+        steps: of the sampler; None for the run's own.
+    """
+    if not entry.done:
+        return None
+    settings = entry.folder.record().settings
+    wanted = (checkpoint, protocol or entry.planned.card.protocol().name, steps or settings["diffusion"]["steps"])
+    sampled = plugins.method(entry.planned.job.method).sampled
+    for record, _ in entry.folder.evaluations():
+        own = (record.checkpoint, record.protocol, record.steps if sampled else wanted[-1])
+        if record.split == "test" and own == wanted and record.draws == settings["eval"]["draws"]:
+            return record
+    try:
+        return evaluate_run(entry.folder, checkpoint, "test", steps=steps, draws=None, protocol=protocol, data=None)
+    except InputError as error:
+        entry.problem = str(error)
+        return None
+
+
+def estimate(planned: Plan) -> float:
+    """Seconds that a run will take here, from a few steps and one test item."""
+    settings, split = planned.settings, planned.split
+    method = planned.build()
+    draws = Draws(planned.domain, Stream(split.labelled, 0, 0), Stream(split.unlabelled, 0, 1), settings.data, method.views)
+    method.train()
+    began = 0.0
+    for step in range(WARM + TIMED):
+        if step == WARM:
+            began = time.perf_counter()
+        batch = collate([draws[step * settings.train.batch + n] for n in range(settings.train.batch)])
+        method.losses(batch, Progress(step, WARM + TIMED)).total.backward()  # type: ignore[no-untyped-call]
+    per_step = (time.perf_counter() - began) / TIMED
+
+    item = split.test[len(split.test) // 2]
+    began = time.perf_counter()
+    sample = planned.domain.read(item)
+    with torch.no_grad(), evaluating(method):
+        predict_item(method, item, sample.image, settings.data, planned.card.protocol(), settings.eval.batch, torch.device("cpu"))
+    per_item = time.perf_counter() - began
+    slices = sample.image.shape[2] if sample.image.ndim == 5 else 1
+    scored = len(split.test) + len(split.val) * (settings.train.validations + 1)
+    pool = min(len(split.unlabelled), POOL_LIMIT) + settings.train.audits * settings.train.audit_items
+    return total_steps(settings.train, len(split.unlabelled)) * per_step + (scored + pool / slices) * per_item
+
+
+def clock(seconds: float) -> str:
+    """`75` -> `1 min 15 s`, `4000` -> `1 h 7 min`."""
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes >= 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -1,0 +1,142 @@
+"""A filled paper table on the terminal, in Markdown, LaTeX and CSV. Names from records are text everywhere, never markup."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable
+
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from diffmatch.tables import Column
+from diffmatch_reports.paper import Filled, PaperTable, key
+
+Decorate = Callable[[str], str]
+NOT_RUN = "published only"
+
+
+def decimals(column: Column) -> int:
+    return 2 if column.metric == "parameters" or (column.metric.startswith("class:") and not column.labels) else 1
+
+
+def measured(cell: Filled, bold: Decorate) -> str:
+    """`83.8 ± 0.4 (3)`, blank where nothing was measured."""
+    if cell.measured is None:
+        return ""
+    digits = decimals(cell.column)
+    text = f"{cell.measured.mean:.{digits}f}"
+    text = bold(text) if cell.best else text
+    if cell.measured.std is not None:
+        text += f" ± {cell.measured.std:.{digits}f} ({cell.measured.n})"
+    return text
+
+
+def published(cell: Filled, bold: Decorate) -> str:
+    """`90.5 (-6.7)`, or `90.5†` where the two must not be compared; blank where the paper has no number."""
+    if not cell.published:
+        return ""
+    text = bold(cell.published) if cell.published_best else cell.published
+    return f"{text} ({cell.difference:+.1f})" if cell.difference is not None else text + cell.mark
+
+
+def grid(filled: PaperTable, bold: Decorate, plain: Decorate) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of text: two columns, measured and published, for each of the table's."""
+    columns = filled.table.columns
+    head = ["", *(f"{plain(key(column))}{side}" for column in columns for side in ("", " (paper)"))]
+    rows = []
+    for row in filled.table.rows:
+        name = plain(row.name) + ("" if row.method or filled.table.kind == "shares" else "*")
+        cells = [filled.cells[row.name, key(column)] for column in columns]
+        rows.append([name, *(text for cell in cells for text in (measured(cell, bold), published(cell, bold)))])
+    if filled.improvement or filled.published_improvement:
+        gains = [(d.get(key(c)) for d in (filled.improvement, filled.published_improvement)) for c in columns]
+        rows.append(["improvement", *("" if gain is None else f"{gain:+.1f}" for pair in gains for gain in pair)])
+    return head, rows
+
+
+def notes(filled: PaperTable) -> list[str]:
+    """Everything that stands below the table."""
+    lines = [*filled.basis, *filled.table.notes]
+    if any(row.method is None for row in filled.table.rows) and filled.table.kind == "scores":
+        lines.append("* not run here: the published number alone.")
+    lines += [f"{mark} not comparable with the published number: {reason}." for mark, reason in filled.footnotes.items()]
+    return [*lines, *(f"Blank: {problem}." for problem in filled.blank)]
+
+
+def as_terminal(filled: PaperTable) -> Group:
+    head, rows = grid(filled, lambda text: f"[bold]{text}[/]", escape)
+    table = RichTable(*head, title=f"{filled.table.name}: {escape(filled.table.title)}", title_justify="left")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in rows:
+        table.add_row(*row)
+    return Group(table, *(Text(line) for line in notes(filled)))
+
+
+def as_markdown(filled: PaperTable) -> str:
+    head, rows = grid(filled, lambda text: f"**{text}**", markdown)
+    lines = [f"**{filled.table.name}.** {markdown(filled.table.title)}", ""]
+    lines += [f"| {' | '.join(cells)} |" for cells in (head, ["---", *["--:"] * (len(head) - 1)], *rows)]
+    return "\n".join([*lines, "", *(f"{markdown(line)}  " for line in notes(filled))]) + "\n"
+
+
+def markdown(text: str) -> str:
+    """Text as GitHub shows it literally."""
+    return re.sub(r"([\\`*_{}\[\]<>|#~$])", r"\\\1", text.replace("\n", " "))
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "¶": r"\P{}", "×": r"$\times$", "α": r"$\alpha$", "τ": r"$\tau$",
+}  # fmt: skip
+
+
+def latex(text: str) -> str:
+    """Text with LaTeX's special characters spelt out; what has no spelling here and is not ASCII becomes `?`."""
+    return "".join(SPECIAL.get(c, c if c.isascii() and c.isprintable() else " " if c.isspace() else "?") for c in text)
+
+
+def as_latex(filled: PaperTable) -> str:
+    """A booktabs table that needs no package but booktabs."""
+    bold = "\x00{}\x01".format  # put back after the text is escaped
+    head, rows = grid(filled, bold, str)
+
+    def cell(text: str) -> str:
+        pieces = re.split("(\x00.*?\x01)", text)
+        return "".join(rf"\textbf{{{latex(p[1:-1])}}}" if p.startswith("\x00") else latex(p) for p in pieces)
+
+    body = [" & ".join(map(cell, row)) + r" \\" for row in rows]
+    if filled.improvement or filled.published_improvement:
+        body.insert(-1, r"\midrule")
+    below = [latex(line) + r"\par" for line in notes(filled)]
+    return "\n".join([
+        r"\begin{table}", r"\centering\small", rf"\caption{{{latex(filled.table.title)}}}",
+        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(map(cell, head)) + r" \\", r"\midrule", *body,
+        r"\bottomrule", r"\end{tabular}", r"\par\footnotesize", *below, r"\end{table}", "",
+    ])  # fmt: skip
+
+
+def as_csv(filled: PaperTable) -> str:
+    """One line per cell: everything that the other forms print, and the runs behind it."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["table", "row", "column", "metric", "measured", "std", "n", "published", "difference", "remark", "runs"])
+    for (row, column), cell in filled.cells.items():
+        m = cell.measured
+        remark = cell.problem or filled.footnotes.get(cell.mark, "")
+        writer.writerow([
+            filled.table.table or filled.table.title, row, column, cell.column.metric,
+            "" if m is None else repr(m.mean), "" if m is None or m.std is None else repr(m.std), "" if m is None else m.n,
+            cell.published or "", "" if cell.difference is None else repr(cell.difference), remark,
+            " ".join(str(source.folder) for source in cell.sources),
+        ])  # fmt: skip
+    return out.getvalue()
+
+
+FORMS: dict[str, Callable[[PaperTable], str]] = {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}
+"""Forms that are text, by the name on the command line."""
