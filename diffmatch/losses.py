@@ -35,8 +35,10 @@ def one_hot(target: Tensor, classes: int) -> Tensor:
 
 def per_pixel_squared(probabilities: Tensor, target: Tensor) -> Tensor:
     """(N, H, W) squared error to the one-hot mask, summed over classes (Eq. 4-6), 0 at void."""
-    error = (probabilities - one_hot(target, probabilities.shape[1])).square().sum(1)
-    return error * (target != VOID)
+    valid = target != VOID
+    own = probabilities.gather(1, torch.where(valid, target, 0).long()[:, None])[:, 0]
+    # sum (p - y)^2 for a one-hot y, without making it: with many classes it is the largest tensor of a step
+    return (probabilities.square().sum(1) - 2 * own + 1) * valid
 
 
 def entropy(probabilities: Tensor) -> Tensor:

@@ -108,7 +108,7 @@ def _tell(found: list[Entry]) -> None:
     rows, total = [], 0.0
     for entry in found:
         job = entry.planned.job
-        kind = grid.identity(replace(job, seed=0))
+        kind = grid.identity(replace(job, seed=0, labels=None))
         if not entry.done and kind not in times:
             times[kind] = grid.estimate(entry.planned)
         seconds = 0.0 if entry.done else times[kind]

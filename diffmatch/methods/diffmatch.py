@@ -68,14 +68,14 @@ class DiffMatch(Method):
         t = torch.rand(len(images), device=images.device)
         condition = self.network.condition(images, perturbed)
         y_t = self.network.noisy(y_0, t, condition.shape[-2:])
-        scores = self.network.scores(y_t, condition, t, images.shape[-2:])
+        scores, strong = self.network.scores(y_t, condition, t, images.shape[-2:]).split([labelled, len(images) - labelled])
 
         kwargs: dict[str, Any] = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
         terms = {
             "sup": denoising_loss(
-                scores[:labelled], batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled, **kwargs
+                scores, batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled, **kwargs
             ),
-            "unsup": denoising_loss(scores[labelled:], target, accepted, t[labelled:], self.prior.unlabelled, **kwargs),
+            "unsup": denoising_loss(strong, target, accepted, t[labelled:], self.prior.unlabelled, **kwargs),
         }  # fmt: skip
         used = pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, len(self.card.classes))
         return Losses(terms, given=given, accepted=used, times=t)
