@@ -94,6 +94,10 @@ class Table(Part):
     def name(self) -> str:
         return f"Table {self.table}" if self.table else self.title
 
+    @property
+    def heading(self) -> str:
+        return f"Table {self.table}: {self.title}" if self.table else self.title
+
 
 @dataclass(frozen=True)
 class Cell:

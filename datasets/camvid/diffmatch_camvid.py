@@ -107,7 +107,7 @@ class CamVid(Domain):
             "network.dim": 32,
             "data.crop": 72,
             "train.optimizer": "adamw",
-            "train.lr": 0.001,
+            "train.lr": 0.0005,
             "train.batch": 4,
             "train.steps": 1200,
             "train.validations": 2,

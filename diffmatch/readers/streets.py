@@ -1,8 +1,8 @@
 """Invented street scenes seen from a car, for the `fabricate` of street plugins.
 
 Sky, houses and trees above a road with pavements; walls and fences along it; poles that carry signs and lights; people, riders and
-vehicles that grow towards the camera. Surfaces are those of `painting`: hue, pattern and outline tell a class together, and windows,
-shadows and tint blur what one pixel tells. Nothing here looks like a real street.
+vehicles that grow towards the camera. Surfaces are those of `painting`: hue, pattern and outline tell a class together; windows, light
+and tint blur what one pixel tells, and do not hide it. Nothing here looks like a real street.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ SHAPES = {
     "person": Shape(0.50, 0.20),
     "rider": Shape(0.30, 0.20),
     "car": Shape(0.30, 0.50),
-    "truck": Shape(0.50, 0.46, box=True),
-    "bus": Shape(0.50, 0.52, box=True),
-    "train": Shape(0.42, 0.80, box=True),
+    "truck": Shape(0.52, 0.50, box=True),
+    "bus": Shape(0.54, 0.56, box=True),
+    "train": Shape(0.46, 0.85, box=True),
     "motorcycle": Shape(0.28, 0.40),
     "bicycle": Shape(0.28, 0.42),
     "clutter": Shape(0.16, 0.20),

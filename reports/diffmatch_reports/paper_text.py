@@ -69,7 +69,7 @@ def notes(filled: PaperTable) -> list[str]:
 
 def as_terminal(filled: PaperTable) -> Group:
     head, rows = grid(filled, lambda text: f"[bold]{text}[/]", escape)
-    table = RichTable(*head, title=f"{filled.table.name}: {escape(filled.table.title)}", title_justify="left")
+    table = RichTable(*head, title=escape(filled.table.heading), title_justify="left")
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:
@@ -79,7 +79,7 @@ def as_terminal(filled: PaperTable) -> Group:
 
 def as_markdown(filled: PaperTable) -> str:
     head, rows = grid(filled, lambda text: f"**{text}**", markdown)
-    lines = [f"**{filled.table.name}.** {markdown(filled.table.title)}", ""]
+    lines = [f"**{markdown(filled.table.heading)}**", ""]
     lines += [f"| {' | '.join(cells)} |" for cells in (head, ["---", *["--:"] * (len(head) - 1)], *rows)]
     return "\n".join([*lines, "", *(f"{markdown(line)}  " for line in notes(filled))]) + "\n"
 

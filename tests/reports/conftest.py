@@ -147,7 +147,12 @@ def write_run(
         split=SplitId(family="unimatch", sha256=sha, counts={"labelled": 30, "unlabelled": 1282, "val": 20, "test": 40}),
         data=DataId(root="data/acdc", fabricated=fabricated, fingerprint="77aa88bb" * 8),
         card=CARD.model_dump(mode="json"),
-        settings={"train": {"steps": 600, "lr": 0.01}, "diffusion": {"steps": 3, "codec": "bits"}, "method": {"threshold": 0.95}},
+        settings={
+            "train": {"steps": 600, "lr": 0.01},
+            "network": {"decoder": "unet", "encoder": "plain8"},
+            "diffusion": {"steps": 3, "codec": "bits"},
+            "method": {"threshold": 0.95},
+        },
         hash="0f3a9c21",
         parameters={"total": 14_230_112, "denoiser": 1_204_551},
         timing={"train_seconds": 131.2, "train_images_per_second": 36.6, "evaluate_seconds": 21.4},

@@ -253,7 +253,8 @@ def test_settings_and_provenance_are_complete(make_run: Make, tmp_path: Path) ->
     shown = page([make_run()], tmp_path)
     rows = {row[0][0]: row[1][0] for row in shown.table("Resolved settings")[1:]}
     assert rows == {
-        "diffusion.codec": "bits", "diffusion.steps": "3", "method.threshold": "0.95", "train.lr": "0.01", "train.steps": "600 overridden",
+        "diffusion.codec": "bits", "diffusion.steps": "3", "method.threshold": "0.95",
+        "network.decoder": "unet", "network.encoder": "plain8", "train.lr": "0.01", "train.steps": "600 overridden",
     }  # fmt: skip
     for text in (
         "1234567890abcdef, with uncommitted changes",

@@ -1,0 +1,195 @@
+"""Filled tables: what is bold, blank, marked or compared; and that no name becomes markup in any form."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from diffmatch.runs import RunFolder
+from diffmatch.tables import Column, Comparable, PublishedNumber, Row, Table
+from diffmatch_reports.paper import Source, fill, fill_shares
+from diffmatch_reports.paper_text import FORMS, as_latex, as_markdown, as_terminal, latex, notes
+
+COMPARABLE = Comparable(protocol="volume", families=("ssl4mis",))
+TABLE = Table(
+    title="Dice", dataset="acdc", baseline="base", ours="ours", comparable=COMPARABLE,
+    columns=(Column(name="3", labels="3", published="3"), Column(name="tail", labels="3", metric="tail")),
+    rows=(Row(name="base", method="supervised"), Row(name="theirs"), Row(name="ours", method="diffmatch")),
+)  # fmt: skip
+PAPER = {
+    ("base", "3"): PublishedNumber("41.5", "mean Dice", "p", "s"),
+    ("theirs", "3"): PublishedNumber("88.9", "mean Dice", "p", "s"),
+    ("ours", "3"): PublishedNumber("90.5", "mean Dice", "p", "s"),
+}
+
+
+@pytest.fixture
+def source(make_run):
+    """`source(value, tail, **record fields)`: a finished run whose test numbers are these."""
+
+    def make(value, tail=0.5, protocol="volume", **changes):
+        folder: RunFolder = make_run(seed=changes.pop("seed", 0), method=changes.pop("method", "diffmatch"))
+        record, (score, _) = folder.record(), folder.evaluation("test")
+        metrics = score.metrics | {"primary": {"name": "mean_dice", "value": value, "n_valid": 3}, "tail": {"classes": [], "value": tail}}
+        split = record.split.model_copy(update={"family": "ssl4mis"} | changes.pop("split", {}))
+        data = record.data.model_copy(update={"fabricated": changes.pop("fabricated", False)})
+        record = record.model_copy(update={"split": split, "data": data, **changes})
+        return Source(folder.path, record, score.model_copy(update={"metrics": metrics, "protocol": protocol}))
+
+    return make
+
+
+def filled(sources, table=TABLE, preset="paper", seeds=1, extra=None, problems=None):
+    return fill(table, sources, problems or {}, PAPER, preset=preset, seeds=seeds, extra=extra or {})
+
+
+def both(source, ours=0.8, base=0.6):
+    return {(row, column): [source(value, value / 2)] for row, value in (("ours", ours), ("base", base)) for column in ("3", "tail")}
+
+
+def test_the_difference_stands_where_protocol_split_preset_and_data_match(source):
+    table = filled(both(source))
+    cell = table.cells["ours", "3"]
+    assert cell.measured.mean == pytest.approx(80)
+    assert cell.difference == pytest.approx(80 - 90.5)
+    assert not table.footnotes
+    assert table.improvement == {"3": pytest.approx(20), "tail": pytest.approx(10)}
+    assert table.published_improvement == {"3": pytest.approx(49.0)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "reason"),
+    [
+        ({"fabricated": True}, {}, "invented data"),
+        ({}, {"preset": "quick"}, "quick preset"),
+        ({}, {"extra": {"train.steps": 20}}, "train.steps=20"),
+        ({"protocol": "slice"}, {}, "protocol slice, published volume"),
+        ({"split": {"family": "seeded-0"}}, {}, "split seeded-0, published ssl4mis"),
+        ({}, {"table": TABLE.model_copy(update={"comparable": None})}, "not one of ours"),
+        ({}, {"table": TABLE.model_copy(update={"comparable": COMPARABLE.model_copy(update={"selection": "best epoch"})})}, "best epoch"),
+    ],
+)
+def test_otherwise_a_dagger_says_why(source, changes, options, reason):
+    table = filled({("ours", "3"): [source(0.8, **changes)]}, **options)
+    cell = table.cells["ours", "3"]
+    assert cell.difference is None
+    assert reason in table.footnotes[cell.mark]
+    assert f"90.5**{cell.mark}" in as_markdown(table)
+
+
+def test_best_is_bold_among_the_measured_and_among_the_published(source):
+    table = filled(both(source, ours=0.5, base=0.7))
+    assert [table.cells[row, "3"].best for row in ("base", "ours")] == [True, False]
+    assert table.cells["ours", "3"].published_best
+    assert "**70.0**" in as_markdown(table)
+    assert "**90.5**" in as_markdown(table)
+
+
+def test_seeds_give_mean_deviation_and_n_and_a_missing_one_leaves_the_cell_blank(source):
+    runs = [source(value, seed=seed) for seed, value in enumerate((0.7, 0.8, 0.9))]
+    table = filled({("ours", "3"): runs, ("base", "3"): runs[:2]}, seeds=3)
+    measured = table.cells["ours", "3"].measured
+    assert (measured.mean, measured.std, measured.n) == (pytest.approx(80), pytest.approx(10), 3)
+    assert "80.0 ± 10.0 (3)" in as_markdown(table)
+    assert table.cells["base", "3"].measured is None
+    assert "3" not in table.improvement, "no improvement over what was not measured"
+    assert any(line.startswith("base, 3") for line in table.blank)
+
+
+def test_a_method_that_is_not_run_shows_its_published_number_and_a_mark(source):
+    table = filled(both(source))
+    line = next(line for line in as_markdown(table).splitlines() if "theirs" in line)
+    assert line == r"| theirs* |  | 88.9 |  |  |"
+    assert not table.blank
+    assert any("published number alone" in note for note in notes(table))
+
+
+def test_what_failed_is_blank_with_its_reason(source):
+    table = filled({}, problems={("ours", "3"): "loss not finite"})
+    assert "ours, 3: loss not finite" in table.blank
+    assert "base, tail: not run" in table.blank
+    assert table.basis == ["Nothing measured yet."]
+
+
+def test_two_splits_never_share_a_column(source):
+    other = source(0.6, split={"sha256": "f" * 64})
+    table = filled({("ours", "3"): [source(0.8)], ("base", "3"): [other]})
+    assert table.cells["ours", "3"].measured is None
+    assert "two splits in one column" in table.cells["base", "3"].problem
+
+
+def test_invented_data_preset_encoder_and_split_stand_below_every_table(source):
+    lines = " ".join(notes(filled({("ours", "3"): [source(0.8, fabricated=True)]}, preset="quick")))
+    assert all(word in lines for word in ("INVENTED", "quick preset", "last checkpoint", "Splits: 3: ssl4mis"))
+
+
+def test_shares_are_those_of_the_classes_shown():
+    columns = tuple(Column(name=n, metric=f"class:{n}", published=n) for n in ("liver", "aorta"))
+    table = Table(title="shares", dataset="synapse", kind="shares", columns=columns, rows=(Row(name="Ratio"),))
+    numbers = {("Ratio", "liver"): PublishedNumber("71.23", "share", "p", "s")}
+    shown = fill_shares(table, {"background": 0.9, "liver": 0.06, "aorta": 0.02}, numbers, "counted")
+    assert [shown.cells["Ratio", n].measured.mean for n in ("liver", "aorta")] == [pytest.approx(75), pytest.approx(25)]
+    assert "75.00" in as_markdown(shown)
+    assert "71.23" in as_markdown(shown)
+
+
+# -- forms ---------------------------------------------------------------------------------------------------------------------------
+
+HOSTILE = r"<script>alert(1)</script> & 50% of $x_1$ #1 {a}~^\input{/etc/passwd} | [link](x) `code` [bold]no[/bold]"
+
+
+@pytest.fixture
+def hostile(source):
+    rows = (Row(name=HOSTILE, method="diffmatch"),)
+    table = Table(title=HOSTILE, dataset="acdc", columns=(Column(name=HOSTILE, labels="3"),), rows=rows, notes=(HOSTILE,))
+    return fill(table, {(HOSTILE, HOSTILE): [source(0.8)]}, {}, {}, preset="quick", seeds=1, extra={})
+
+
+def test_hostile_names_are_text_in_markdown(hostile):
+    text = as_markdown(hostile)
+    assert r"\<script\>" in text
+    assert "<script>" not in text
+    assert r"\[link\](x)" in text
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert all(line.replace(r"\|", "").count("|") == 4 for line in rows)
+
+
+def test_hostile_names_are_text_on_the_terminal(hostile):
+    out = io.StringIO()
+    Console(file=out, width=400).print(as_terminal(hostile))
+    assert "[bold]no[/bold]" in out.getvalue()
+
+
+def test_csv_holds_every_cell_and_its_run(hostile):
+    (row,) = csv.DictReader(io.StringIO(FORMS["csv"](hostile)))
+    assert row["row"] == row["column"] == HOSTILE
+    assert float(row["measured"]) == pytest.approx(80)
+    assert Path(row["runs"]).is_dir()
+
+
+def test_latex_specials_are_spelt_out():
+    assert latex("50% of $x_1$ & #{}~^\\") == r"50\% of \$x\_1\$ \& \#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    assert "\\input{" not in latex(HOSTILE)
+
+
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no TeX here")
+def test_latex_compiles(hostile, source, tmp_path):
+    tables = as_latex(hostile) + as_latex(filled(both(source)))
+    page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{tables}\end{{document}}"
+    (tmp_path / "page.tex").write_text(page, encoding="utf-8")
+    subprocess.run(["pdflatex", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+
+
+def test_latex_is_a_whole_table(source):
+    text = as_latex(filled(both(source)))
+    assert text.count(r"\begin{") == text.count(r"\end{") == 2
+    body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
+    counts = {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")}
+    assert counts == {4}
+    assert r"\textbf{80.0}" in text
