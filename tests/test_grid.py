@@ -1,0 +1,164 @@
+"""Grids: what is done is found wherever its record lies, what failed is tried again, cells share runs, estimates are of this machine."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from diffmatch import grid
+from diffmatch.cli import invoke
+from diffmatch.domain import InputError
+from diffmatch.runs import RunFolder
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def small(job, tmp_path):
+    """`small(...)`: a run of two steps."""
+    return lambda **changes: job(tmp_path / "runs", **{"method": "supervised", "train__steps": 2, "train__audits": 0} | changes)
+
+
+def test_cells_that_ask_for_one_run_share_it(small):
+    found = grid.entries([small(), small(), small(seed=1)], others=())
+    assert len(found) == 2
+    assert not any(entry.done for entry in found.values())
+
+
+def test_what_is_missing_is_run_once_and_found_again(small, console):
+    jobs = [small(), small(seed=1)]
+    found = grid.entries(jobs, others=())
+    grid.run_missing(found.values(), console)
+    assert all(entry.done for entry in found.values())
+    assert "run 2 of 2" in console.file.getvalue()
+    assert "left" in console.file.getvalue()
+    again = grid.entries(jobs, others=())
+    assert all(entry.done for entry in again.values())
+    quiet = Console(file=io.StringIO())
+    grid.run_missing(again.values(), quiet)
+    assert quiet.file.getvalue() == ""
+
+
+def test_records_under_results_count_as_done(small, console, tmp_path):
+    found = grid.entries([small()], others=())
+    grid.run_missing(found.values(), console)
+    (entry,) = found.values()
+    results = tmp_path / "results"
+    kept = results / entry.folder.path.relative_to(tmp_path / "runs")
+    shutil.copytree(entry.folder.path, kept, ignore=shutil.ignore_patterns("*.ckpt"))
+    shutil.rmtree(tmp_path / "runs")
+    (entry,) = grid.entries([small()], others=(results,)).values()
+    assert entry.done
+    assert entry.folder.path == kept
+    assert grid.evaluation(entry, "last", None, None).checkpoint == "last"
+
+
+def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small, console, monkeypatch):
+    jobs = [small(), small(seed=1)]
+    real, tried = grid.run, []
+
+    def run(job, console):
+        tried.append(job.seed)
+        if job.seed == 0 and tried.count(0) == 1:
+            raise InputError("the disk is full")
+        return real(job, console)
+
+    monkeypatch.setattr(grid, "run", run)
+    found = list(grid.entries(jobs, others=()).values())
+    grid.run_missing(found, console)
+    assert [entry.done for entry in found] == [False, True]
+    assert found[0].problem == "the disk is full"
+    assert grid.evaluation(found[0], "last", None, None) is None
+    again = list(grid.entries(jobs, others=()).values())
+    grid.run_missing(again, console)
+    assert [entry.done for entry in again] == [True, True]
+    assert tried == [0, 1, 0]
+
+
+def test_other_sampler_steps_are_scored_once_and_kept(small, console):
+    found = grid.entries([small(method="diffmatch")], others=())
+    grid.run_missing(found.values(), console)
+    (entry,) = found.values()
+    assert grid.evaluation(entry, "last", None, None).steps == 3
+    five = grid.evaluation(entry, "last", None, 5)
+    assert five.steps == 5
+    assert RunFolder(entry.folder.path).evaluation("test")[0].steps == 3, "the headline stays"
+    (entry.folder.path / "last.ckpt").unlink()
+    assert grid.evaluation(entry, "last", None, 5) == five
+    assert grid.evaluation(entry, "last", None, 4) is None
+    assert "last.ckpt" in entry.problem
+
+
+def test_an_estimate_grows_with_the_steps(small):
+    few, many = (next(iter(grid.entries([small(train__steps=n)], others=()).values())) for n in (2, 2000))
+    assert 0 < grid.estimate(few.planned) < grid.estimate(many.planned)
+
+
+def test_jobs_that_differ_are_not_one(small):
+    one = small()
+    others = [
+        replace(one, seed=1),
+        replace(one, labels="3"),
+        replace(one, preset="paper"),
+        replace(one, overrides={}),
+        small(train__steps=3),
+    ]
+    assert len({grid.identity(j) for j in (one, *others)}) == 6
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (75, "1 min 15 s"), (4000, "1 h 6 min")])
+def test_time_is_told_as_people_say_it(seconds, text):
+    assert grid.clock(seconds) == text
+
+
+SPEC = """
+title: two methods on one patient
+dataset: acdc
+data: {data}
+baseline: plain
+ours: ours
+columns:
+  - {{name: one, labels: '1'}}
+  - {{name: tail, labels: '1', metric: tail}}
+  - {{name: size, labels: '1', metric: parameters}}
+rows:
+  - {{name: plain, method: supervised}}
+  - {{name: ours, method: diffmatch}}
+  - {{name: steps, method: diffmatch, steps: 1}}
+  - {{name: theirs}}
+"""
+
+
+def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
+    sets = [word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")]
+    assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
+    assert "2 of 2 runs are missing" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    assert invoke(["table", "mine.yaml", *sets]) == 0
+    shown = capsys.readouterr().out
+    assert "two methods on one patient" in shown
+    assert "improvement" in shown
+    assert "theirs*" in shown
+    assert invoke(["table", "mine.yaml", "--form", "csv", *sets]) == 0
+    assert capsys.readouterr().out.count("runs/acdc") == 9
+    assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
+    assert "0 of 2 runs are missing" in capsys.readouterr().out
+
+
+def test_a_blank_cell_makes_the_command_fail(few, stub, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid, "run", lambda job, console: (_ for _ in ()).throw(InputError("no luck")))
+    (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
+    assert invoke(["table", "mine.yaml"]) == 2
+    told = capsys.readouterr()
+    assert "Blank: plain, one: no luck" in told.out
+    assert "9 cells of installed methods are blank" in told.err
