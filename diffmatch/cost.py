@@ -38,6 +38,7 @@ def cost_of(dataset: str | None, classes: int | None, method: str, preset: str, 
     if (dataset is None) == (classes is None):
         raise InputError("cost: name a dataset, or give --classes N for DeepLabv3+, ResNet-50, 513 x 513")
     kind = plugins.method(method)
+    overrides = {**overrides, "network.weights": "none"}  # they cost nothing, and cannot be loaded without a connection
     if dataset is not None:
         domain = plugins.domain(dataset)
         card, settings = domain.card, settings_of(domain, kind, preset, overrides)

@@ -66,7 +66,7 @@ def test_every_table_has_its_network_and_its_cost(table, dataset, overrides, dec
     assert ours["gmac"]["prediction"] > plain["gmac"]["prediction"]
     assert all(found["step_memory_gib"] > 0.1 for found in costs.values())
 
-    settings = settings_of(domain, plugins.method("supervised"), "paper", overrides)
+    settings = settings_of(domain, plugins.method("supervised"), "paper", overrides | {"network.weights": "none"})
     extractor = build_extractor(domain.card, settings)
     assert sum(p.numel() for p in extractor.parameters() if p.requires_grad) == plain["parameters"]["extractor"]
     z = extractor(torch.rand(2, domain.card.dates, domain.card.channels, 64, 64))

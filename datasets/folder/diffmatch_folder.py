@@ -77,6 +77,7 @@ class Folder(Domain):
         paper={
             "network.decoder": "deeplabv3plus",
             "network.encoder": "resnet50",
+            "network.weights": "hub",
             "network.stride": 4,
             "data.crop": 513,
             "data.scale": (0.5, 2.0),
@@ -89,6 +90,7 @@ class Folder(Domain):
         },
         quick={
             "network.encoder": "plain8",
+            "network.weights": "none",
             "network.dim": 32,
             "data.crop": 64,
             "train.optimizer": "adamw",

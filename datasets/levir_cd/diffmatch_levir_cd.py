@@ -81,6 +81,7 @@ class LEVIRCD(Domain):
         paper={
             "network.decoder": "pspnet",
             "network.encoder": "resnet50",
+            "network.weights": "hub",
             "data.crop": PATCH,
             "data.scale": (0.8, 1.2),
             "data.grayscale_p": 0.0,
@@ -90,6 +91,7 @@ class LEVIRCD(Domain):
         },
         quick={
             "network.encoder": "plain8",
+            "network.weights": "none",
             "network.dim": 32,
             "data.crop": 64,
             "train.optimizer": "adamw",

@@ -83,6 +83,7 @@ class Pascal(Domain):
         paper={
             "network.decoder": "deeplabv3plus",
             "network.encoder": "resnet50",
+            "network.weights": "hub",
             "network.stride": 4,
             "data.crop": 513,
             "data.scale": (0.5, 2.0),
@@ -95,6 +96,7 @@ class Pascal(Domain):
         },
         quick={
             "network.encoder": "plain8",
+            "network.weights": "none",
             "network.dim": 32,
             "data.crop": 72,
             "train.optimizer": "adamw",

@@ -72,6 +72,7 @@ class WHUCD(Domain):
         paper={
             "network.decoder": "pspnet",
             "network.encoder": "resnet50",
+            "network.weights": "hub",
             "data.crop": PATCH,
             "data.scale": (0.8, 1.2),
             "data.grayscale_p": 0.0,
@@ -81,6 +82,7 @@ class WHUCD(Domain):
         },
         quick={
             "network.encoder": "plain8",
+            "network.weights": "none",
             "network.dim": 32,
             "data.crop": 64,
             "train.optimizer": "adamw",

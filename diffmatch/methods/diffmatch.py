@@ -68,7 +68,8 @@ class DiffMatch(Method):
         t = torch.rand(len(images), device=images.device)
         condition = self.network.condition(images, perturbed)
         y_t = self.network.noisy(y_0, t, condition.shape[-2:])
-        scores, strong = self.network.scores(y_t, condition, t, images.shape[-2:]).split([labelled, len(images) - labelled])
+        both = self.network.scores(y_t, condition, t, images.shape[-2:])
+        scores, strong = torch.split(both, [labelled, len(images) - labelled])
 
         kwargs: dict[str, Any] = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
         terms = {

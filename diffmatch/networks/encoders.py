@@ -76,7 +76,8 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
         )  # fmt: skip
     except Exception as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(f"network.encoder={name}: cannot be built with weights={weights} ({why})") from error
+        advice = "; without a connection take network.weights=none or the path of a state dict" if weights == "hub" else ""
+        raise InputError(f"network.encoder={name}: cannot be built with weights={weights} ({why}){advice}") from error
     if weights not in ("none", "hub"):
         load_weights(encoder.model, timm_name, Path(weights), channels)
     found, strides = list(encoder.out_channels), list(encoder.model.feature_info.reduction())
