@@ -15,14 +15,23 @@ from typing import Any
 from diffmatch.domain import Domain, Item
 
 
-def one_of_each_kind(files: Iterable[Path]) -> list[Path]:
-    """One binary file per ending and folder name; text files (lists, headers) are left out."""
+def kind(path: Path) -> tuple[str, str]:
+    """Files of one ending, in folders and with names that differ in numbers alone, are of one kind."""
+    return path.suffix, re.sub(r"\d+", "#", path.parent.name) + re.sub(r"[^a-z]+", "#", path.stem.lower())[-8:]
+
+
+def one_of_each_kind(files: Iterable[Path]) -> dict[tuple[str, str], Path]:
+    """One binary file per kind; text files (lists, headers) are left out."""
     kinds: dict[tuple[str, str], Path] = {}
+    text: set[tuple[str, str]] = set()
     for path in files:
-        key = path.suffix, re.sub(r"\d+", "#", path.parent.name) + re.sub(r"[^a-z]+", "#", path.stem.lower())[-8:]
-        if key not in kinds and not _is_text(path):
-            kinds[key] = path
-    return list(kinds.values())
+        key = kind(path)
+        if key not in kinds and key not in text:
+            if _is_text(path):
+                text.add(key)
+            else:
+                kinds[key] = path
+    return kinds
 
 
 def _is_text(path: Path) -> bool:

@@ -95,6 +95,7 @@ class CamVid(Domain):
         paper={
             "network.decoder": "deeplabv3plus",
             "network.encoder": "resnet50",
+            "network.weights": "hub",
             "data.crop": 353,
             "data.scale": (0.5, 2.0),
             "train.lr": 5e-3,
@@ -104,6 +105,7 @@ class CamVid(Domain):
         },
         quick={
             "network.encoder": "plain8",
+            "network.weights": "none",
             "network.dim": 32,
             "data.crop": 72,
             "train.optimizer": "adamw",

@@ -94,6 +94,7 @@ class Cityscapes(Domain):
         paper={
             "network.decoder": "deeplabv3plus",
             "network.encoder": "resnet50",
+            "network.weights": "hub",
             "data.crop": 801,
             "data.scale": (0.5, 2.0),
             "train.lr": 5e-3,
@@ -103,6 +104,7 @@ class Cityscapes(Domain):
         },
         quick={
             "network.encoder": "plain8",
+            "network.weights": "none",
             "network.dim": 32,
             "data.crop": 72,
             "train.optimizer": "adamw",
