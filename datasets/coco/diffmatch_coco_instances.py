@@ -83,13 +83,15 @@ def parse(path: Path, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[
         for a in content["annotations"]:
             number, category, owner = int(a["id"]), int(a["category_id"]), int(a["image_id"])
             if category not in classes:
-                raise InputError(f"{path}: annotation {number} has category_id {category}, which is none of its categories; repair the json")
+                raise InputError(
+                    f"{path}: annotation {number} has category_id {category}, which is none of its categories; repair the json"
+                )
             if owner not in objects:
                 raise InputError(f"{path}: annotation {number} belongs to image {owner}, which the json does not list; repair the json")
             objects[owner].append((number, classes[category], bool(a.get("iscrowd", 0)), a["segmentation"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a readable instances json ({type(error).__name__}: {str(error)[:80]}); take instances_*2017.json and unpack it again"
+            f"{path}: not a readable instances json ({type(error).__name__}: {str(error)[:80]}); unpack instances_*2017.json again"
         ) from error
     if len(objects) != len(images):
         raise InputError(f"{path}: lists {len(images) - len(objects)} images twice; repair the json")

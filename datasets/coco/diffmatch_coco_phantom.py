@@ -27,28 +27,28 @@ COMMON = (
     "motorcycle", "toilet", "airplane", "giraffe", "tv", "cake",
 )  # fmt: skip
 RARE = ("mouse", "sports ball", "toothbrush", "toaster", "hair drier")
-"""Largest and smallest shares of pixels, in falling order; the others lie between in the order of their ids. Common and rare classes
-have a colour of their own and are plain; each other class has a common one's colour and a pattern."""
+"""Most and least frequent classes; the others lie between, in the order of their ids. Common and rare classes have a colour of
+their own and are plain; each other class has a common one's colour and a pattern."""
 NAMES = [name for _, name, _ in THINGS]
-ORDER = [NAMES.index(name) + 1 for name in (*COMMON, *(n for n in NAMES if n not in COMMON + RARE), *RARE)]
-"""Class indices by falling share."""
-SHARE = np.concatenate([np.linspace(1.0, 0.6, len(COMMON)), np.linspace(0.6, 0.4, 80 - len(COMMON + RARE)), np.full(len(RARE), 0.25)])
-RADIUS = np.concatenate([np.linspace(24.0, 20.0, len(COMMON)), np.linspace(19.0, 14.0, 80 - len(COMMON + RARE)), np.full(len(RARE), 7.0)])
-"""Share of objects (relative) and radius in pixels by place in `ORDER`."""
+BETWEEN = tuple(name for name in NAMES if name not in COMMON + RARE)
+ORDER = [NAMES.index(name) + 1 for name in (*COMMON, *BETWEEN, *RARE)]
+SHARE = np.concatenate([0.88 ** np.arange(len(COMMON)), np.linspace(0.09, 0.06, len(BETWEEN)), np.full(len(RARE), 0.1)])
+RADIUS = np.concatenate([np.linspace(24.0, 20.0, len(COMMON)), np.linspace(15.0, 10.0, len(BETWEEN)), np.full(len(RARE), 7.0)])
+"""Class indices, their shares of the objects (relative) and their radii in pixels, by place."""
 PERSON = 1
 
-TEST, OBJECTS = 60, 36
+TEST, OBJECTS = 60, 18
 LAST_ID = 581_929
 """Image ids of the release end here."""
 
 
 def palette() -> NDArray[np.float64]:
-    """(80, 3) r, g, b in [0, 1]: as far apart as that many can be, none of them dull like the surroundings."""
+    """(25, 3) r, g, b in [0, 1]: as far apart as that many can be, none of them dull like the surroundings."""
     levels = np.linspace(0.05, 0.95, 7)
     points = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
     points = points[np.ptp(points, 1) > 0.35]
     chosen = [int(points.sum(1).argmin())]
-    while len(chosen) < len(THINGS):
+    while len(chosen) < len(COMMON + RARE):
         gaps = np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(1)
         chosen.append(int(gaps.argmax()))
     return np.asarray(points[chosen])
@@ -136,13 +136,14 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, ...], index: int) -> NDArray[np.float64]:
-    """(H, W, 3): the surface of an object. Four classes share a colour, twenty a pattern: plain, two kinds of stripes, checks."""
+    """(H, W, 3): the surface of an object: plain, striped either way, or checked, darker on half of it."""
     rows, columns = np.indices(shape, np.float64)
     period = rng.uniform(5.5, 7.5)
     down, across = (np.sin(2 * np.pi * x / period + rng.uniform(0, 2 * np.pi)) for x in (rows, columns))
     place = ORDER.index(index)
-    wave = (np.zeros(shape), down, across, down * across)[place % 4]
-    color = PALETTE[-1 - place] + rng.normal(0, 0.02, 3)
+    turn, hue = divmod(place, len(COMMON)) if place < len(COMMON + BETWEEN) else (0, place - len(ORDER))
+    wave = (np.zeros(shape), down, across, down * across)[turn]
+    color = PALETTE[hue] + rng.normal(0, 0.02, 3)
     return np.asarray(color * (1 + 0.4 * np.sign(wave))[..., None] * 0.75)
 
 

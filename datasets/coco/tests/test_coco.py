@@ -129,9 +129,7 @@ def test_ids_names_and_both_layouts_agree(fabricated: Path, tmp_path: Path) -> N
     assert any("annotations/ is left alone" in line for line in COCO(tmp_path).remarks())
 
 
-def test_json_is_parsed_once_and_no_mask_is_read_unasked(
-    fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_json_is_parsed_once_and_no_mask_is_read_unasked(fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = COCO(fabricated)
     domain.prepare(Cache(tmp_path))
     train = domain.index("train")
