@@ -34,6 +34,7 @@ def run(job: Job, console: Console) -> RunFolder:
     """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last checkpoint."""
     planned = plan(job)
     announce(planned, console)
+    look_at_network(planned)
     folder = planned.folder.create()
     if folder.record_path.exists() and folder.record().status == "done":
         console.print(f"already done: {folder.path}")
@@ -47,6 +48,17 @@ def run(job: Job, console: Console) -> RunFolder:
         devices.launch()
         _work(devices, job, planned)
     return folder
+
+
+def look_at_network(planned: Plan) -> None:
+    """Build the method without memory: an encoder or stride that does not exist is told before anything is read or written.
+
+    Raises:
+        InputError: as the network words it.
+    """
+    settings = planned.settings
+    with torch.device("meta"):
+        planned.build(settings.model_copy(update={"network": settings.network.model_copy(update={"weights": "none"})}))
 
 
 def look_at_scored_items(planned: Plan) -> None:

@@ -45,6 +45,7 @@ class DiffMatch(Method):
 
     Options = DiffMatchOptions
     sampled = True
+    version = 2  # the denoiser's branches start at zero
     title = "DiffMatch"
     citation = "Towards Unbiased Learning in Semi-Supervised Semantic Segmentation, under review"
 

@@ -15,6 +15,7 @@ class Discriminative(FixMatch):
     What it differs in from DiffMatch is what the diffusion adds; what it differs in from FixMatch are 3.9 M parameters (R50, D = 256).
     """
 
+    version = 2  # the denoiser's branches start at zero
     title = "Dis. Baseline"
     citation = "DiffMatch, Table 5"
 

@@ -16,8 +16,24 @@ def denoiser():
 
 
 def perturb(denoiser):
+    """What starts at zero moves a little, as after some training."""
     with torch.no_grad():
         denoiser.time.mlp[-1].weight.normal_(0, 0.1)
+        for layer in denoiser.layers:
+            layer.attention.output.weight.normal_(0, 0.2)
+            layer.ffn[-1].weight.normal_(0, 0.2)
+
+
+def test_f_starts_as_a_classifier_on_each_position(denoiser):
+    """No layer looks around before it has learnt to: a change at one position moves the scores of no other."""
+    y, z = torch.randn(1, 4, 5, 5), torch.randn(1, 16, 5, 5)
+    other = z.clone()
+    other[:, :, 2, 2] += 1
+    with torch.no_grad():
+        a, b = (denoiser(y, denoiser.condition(x), torch.rand(1)) for x in (z, other))
+    moved = (a - b).abs().amax(1)[0] > 0
+    assert moved[2, 2]
+    assert moved.sum() == 1
 
 
 def test_the_two_halves_of_the_fusion_are_the_convolution_over_both(denoiser):
