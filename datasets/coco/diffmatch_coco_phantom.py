@@ -32,8 +32,8 @@ their own and are plain; each other class has a common one's colour and a patter
 NAMES = [name for _, name, _ in THINGS]
 BETWEEN = tuple(name for name in NAMES if name not in COMMON + RARE)
 ORDER = [NAMES.index(name) + 1 for name in (*COMMON, *BETWEEN, *RARE)]
-SHARE = np.concatenate([np.full(len(COMMON), 1.0), np.full(len(BETWEEN), 0.03), np.full(len(RARE), 0.1)])
-RADIUS = np.concatenate([np.full(len(COMMON), 26.0), np.linspace(11.0, 9.0, len(BETWEEN)), np.full(len(RARE), 8.0)])
+SHARE = np.concatenate([np.full(len(COMMON), 1.0), np.full(len(BETWEEN) + len(RARE), 0.03)])
+RADIUS = np.concatenate([np.full(len(COMMON), 26.0), np.linspace(11.0, 9.5, len(BETWEEN)), np.full(len(RARE), 7.0)])
 """Class indices, their shares of the objects (relative) and their radii in pixels, by place."""
 PERSON = 1
 
