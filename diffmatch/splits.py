@@ -65,7 +65,8 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         budget: as typed; None: that of the lists, else the card's first.
         seed: of the draw (`data.split_seed`); published budgets do not depend on it.
         lists: a folder of split lists, or the name of an installed family.
-        partial: the data are fabricated and hold a part of the real set: of unlabelled, val and test lists, what is there is taken.
+        partial: the data are fabricated and hold a part of the real set: of unlabelled, val and test lists, what is there is taken, and
+            installed lists whose labelled members were not drawn are passed over.
 
     Raises:
         InputError: an impossible budget (with those that are published), an empty split, an id or case in two places, a list that names
@@ -78,7 +79,8 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         budget = (found and found.budget) or card.budgets[0]
     published = None if lists else domain.published(budget)
     if published is None and found is None:
-        found = next(iter(installed(domain, budget)), None)
+        there = {name for i in train for name in (i.id, i.case)}
+        found = next((f for f in installed(domain, budget) if not partial or there.issuperset(f.labelled or ())), None)
     if found:
         everything = [*train, *val, *test]
         if found.val is not None:

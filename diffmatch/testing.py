@@ -44,7 +44,8 @@ LOOKED_AT = 24
 
 def check_card(domain: type[Domain], root: Path) -> None:
     """The card is complete and fits itself; budgets can be typed; both presets resolve for every method that is installed."""
-    card = domain(root).card
+    opened = domain(root)
+    card = opened.card
     for field in ("title", "modality", "licence", "citation", "source"):
         assert getattr(card, field).strip(), f"card.{field} is empty"
     names: dict[str, list[Any]] = {
@@ -63,7 +64,7 @@ def check_card(domain: type[Domain], root: Path) -> None:
         for preset in ("paper", "quick"):
             if plugin.error:
                 continue
-            data = settings_of(domain(root), plugins.method(name), preset, {}).data
+            data = settings_of(opened, plugins.method(name), preset, {}).data
             assert len(data.mean) == len(data.std) == card.channels, f"recipe: data.mean and data.std need {card.channels} values"
 
 

@@ -179,6 +179,13 @@ def test_of_two_installed_families_the_first_known_one_is_taken_and_the_other_ca
     assert (split.family, split.budget, [i.id for i in split.labelled]) == ("theirs", "1/4", ["c", "d"])
 
 
+def test_fabricated_data_without_the_listed_members_are_drawn_from_by_seed(tmp_path):
+    install(Toy, write(tmp_path / "x" / "1_4", labeled="a z").parent)
+    assert make_split(Toy(), "1/4", 0, partial=True).family == "seeded-0"
+    with pytest.raises(InputError, match="names 1 items that are not there"):
+        make_split(Toy(), "1/4", 0)
+
+
 def test_a_users_folder_of_lists(tmp_path):
     folder = write(tmp_path / "mine" / "1_4", labeled="a h", unlabeled="b", val="v", test="t")
     split = make_split(Toy(), None, 0, str(folder))
