@@ -79,7 +79,7 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         budget = (found and found.budget) or card.budgets[0]
     published = None if lists else domain.published(budget)
     if published is None and found is None:
-        there = {name for i in train for name in (i.id, i.case)}
+        there = {name for i in (*train, *val, *test) for name in (i.id, i.case)}
         found = next((f for f in installed(domain, budget) if not partial or there.issuperset(f.labelled or ())), None)
     if found:
         everything = [*train, *val, *test]
