@@ -53,7 +53,7 @@ def grid(filled: PaperTable, bold: Decorate, plain: Decorate) -> tuple[list[str]
         cells = [filled.cells[row.name, key(column)] for column in columns]
         rows.append([name, *(text for cell in cells for text in (measured(cell, bold), published(cell, bold)))])
     if filled.improvement or filled.published_improvement:
-        gains = [(d.get(key(c)) for d in (filled.improvement, filled.published_improvement)) for c in columns]
+        gains = [(filled.improvement.get(key(c)), filled.published_improvement.get(key(c))) for c in columns]
         rows.append(["improvement", *("" if gain is None else f"{gain:+.1f}" for pair in gains for gain in pair)])
     return head, rows
 

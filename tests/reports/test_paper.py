@@ -61,6 +61,7 @@ def test_the_difference_stands_where_protocol_split_preset_and_data_match(source
     assert not table.footnotes
     assert table.improvement == {"3": pytest.approx(20), "tail": pytest.approx(10)}
     assert table.published_improvement == {"3": pytest.approx(49.0)}
+    assert "| improvement | +20.0 | +49.0 | +10.0 |  |" in as_markdown(table)
 
 
 @pytest.mark.parametrize(
