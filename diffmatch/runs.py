@@ -179,14 +179,21 @@ class RunFolder:
 
     def evaluation(self, split: str, checkpoint: str = "last") -> tuple[EvaluationRecord, Counts] | None:
         """The headline evaluation of a split: the one whose numbers stand in run.json."""
-        metrics = self.record().metrics.get(split)
-        for record, counts in self.evaluations():
-            if record.split == split and record.checkpoint == checkpoint and (metrics is None or record.metrics == metrics):
-                return record, counts
-        return None
+        return headline(self.record(), self.evaluations(), split, checkpoint)
 
     def samples(self) -> list[Path]:
         return sorted((self.path / "samples").glob("*.npz"))
+
+
+def headline(
+    run: RunRecord, evaluations: Iterable[tuple[EvaluationRecord, Counts]], split: str, checkpoint: str = "last"
+) -> tuple[EvaluationRecord, Counts] | None:
+    """Of a run's evaluations the one whose numbers stand in run.json; the first of the split where none stand there."""
+    metrics = run.metrics.get(split)
+    for record, counts in evaluations:
+        if record.split == split and record.checkpoint == checkpoint and (metrics is None or record.metrics == metrics):
+            return record, counts
+    return None
 
 
 class Curves:

@@ -7,13 +7,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from diffmatch.domain import InputError
-from diffmatch.planning import Job
+
+if TYPE_CHECKING:
+    from diffmatch.planning import Job
 
 
 class Part(BaseModel):
@@ -181,6 +183,8 @@ def cells(
         overrides: of the command line; they win over the table's own settings.
         invented: size of fabricated data, one for all columns so that they share their test items.
     """
+    from diffmatch.planning import Job  # late: a table's specification is read without torch
+
     root = Path(table.data) if table.data else data
     for row in table.rows:
         if row.method is None or row.method not in methods:

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import math
 import zipfile
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass, field, replace
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from diffmatch.domain import Card, InputError
 from diffmatch.metrics import Counts, majority, summary
-from diffmatch.runs import Curves, EvaluationRecord, RunFolder, RunRecord
+from diffmatch.runs import Curves, EvaluationRecord, RunFolder, RunRecord, headline
 
 SPLITS = ("test", "val", "unlabeled")
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 MANY_CLASSES = 8
+
+Series = dict[int, float]
+"""A curve: step -> value."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class RunView:
     Attributes:
         scores: the headline evaluation (last checkpoint) by split, where it exists.
         evaluations: all evaluations, by name.
-        curves: step, name, class, value; empty where nothing was logged.
+        curves: name -> class ("" for a curve without classes) -> curve; empty where nothing was logged.
         problems: what could not be read, in words.
     """
 
@@ -57,7 +61,7 @@ class RunView:
     card: Card
     scores: dict[str, Score] = field(default_factory=dict)
     evaluations: list[EvaluationRecord] = field(default_factory=list)
-    curves: pd.DataFrame = field(default_factory=pd.DataFrame)
+    curves: dict[str, dict[str, Series]] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -92,12 +96,14 @@ class RunView:
         head, tail = self.ranks()
         return list(dict.fromkeys(head + tail))
 
-    def series(self, name: str) -> pd.DataFrame:
-        """A curve as a table, one row per step and one column per class ("" for curves without classes)."""
-        if self.curves.empty:
-            return pd.DataFrame()
-        rows = self.curves[self.curves["name"] == name]
-        return rows.pivot_table(index="step", columns="class", values="value", aggfunc="last")
+    def series(self, name: str) -> dict[str, Series]:
+        """A curve by class ("" for curves without classes); empty where it was not logged."""
+        return self.curves.get(name, {})
+
+    def slim(self) -> RunView:
+        """The same run without counts, curves and samples: what many runs side by side need in memory."""
+        bare = {split: replace(score, counts=Counts(0)) for split, score in self.scores.items()}
+        return replace(self, scores=bare, curves={}, samples=[])
 
 
 def load_run(folder: RunFolder) -> RunView:
@@ -108,15 +114,16 @@ def load_run(folder: RunFolder) -> RunView:
     """
     record = folder.record()
     try:
-        card = Card.model_validate(record.card)
+        card = _card(json.dumps(record.card))
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{folder.record_path}: the card cannot be read ({'.'.join(map(str, first['loc']))}: {first['msg']})") from error
     run = RunView(folder.path, record, card)
     try:
-        run.evaluations = [evaluation for evaluation, _ in folder.evaluations()]
+        evaluations = folder.evaluations()
+        run.evaluations = [evaluation for evaluation, _ in evaluations]
         for split in SPLITS:
-            if found := folder.evaluation(split):
+            if found := headline(record, evaluations, split):
                 absent = card.protocol(found[0].protocol).empty
                 baseline = summary(majority(found[1], int(np.argmax(run.labelled_pixels))), card, run.labelled_pixels, empty=absent)
                 run.scores[split] = Score(*found, baseline)
@@ -131,18 +138,29 @@ def load_run(folder: RunFolder) -> RunView:
     return run
 
 
-def _curves(path: Path, problems: list[str]) -> pd.DataFrame:
-    columns = list(Curves.FIELDS)
+@lru_cache(maxsize=64)
+def _card(text: str) -> Card:
+    """Many runs share a card: it is read once."""
+    return Card.model_validate_json(text)
+
+
+def _curves(path: Path, problems: list[str]) -> dict[str, dict[str, Series]]:
+    """Complete rows with finite numbers; of two rows of one step the later one."""
+    found: dict[str, dict[str, Series]] = {}
     if not path.exists():
-        return pd.DataFrame(columns=columns)
+        return found
     try:
-        frame = pd.DataFrame(Curves.read(path), columns=columns)
+        for row in Curves.read(path):
+            try:
+                step, value = int(row["step"]), float(row["value"])
+            except ValueError:
+                continue
+            if math.isfinite(value):
+                found.setdefault(row["name"], {}).setdefault(row["class"], {})[step] = value
     except UNREADABLE as error:
         problems.append(f"curves.csv could not be read ({_brief(error)}).")
-        return pd.DataFrame(columns=columns)
-    for column in ("step", "value"):
-        frame[column] = pd.to_numeric(frame[column], errors="coerce")
-    return frame.replace([np.inf, -np.inf], np.nan).dropna(subset=["step", "value"])
+        return {}
+    return found
 
 
 def _sample(path: Path) -> Sample:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from markupsafe import Markup
 
 from diffmatch.metrics import ratio
 from diffmatch_reports import charts, wording
-from diffmatch_reports.load import RunView, Score
+from diffmatch_reports.load import RunView, Score, Series
 from diffmatch_reports.wording import METRICS, SPLITS, class_metric, duration, ece_scope, flatten, plural
 
 DENSE = 25
@@ -178,14 +177,12 @@ def distribution(run: RunView) -> Markup | None:
 def training(run: RunView) -> list[tuple[str, Markup]]:
     """Loss, learning rate and throughput."""
     found: list[tuple[str, Markup]] = []
-    terms = sorted({n for n in run.curves.get("name", []) if n.startswith("loss/")}, key=lambda n: (n != "loss/total", n))
-    losses = {name.removeprefix("loss/"): _plain(run.series(name)) for name in terms}
+    terms = sorted((n for n in run.curves if n.startswith("loss/")), key=lambda n: (n != "loss/total", n))
+    losses = {name.removeprefix("loss/"): curve for name in terms for curve in run.series(name).values()}
     if losses:
         found.append(("Losses", charts.lines(losses, "loss", "Losses")))
     for name, caption, unit in (("lr", "Learning rate", "learning rate"), ("images_per_second", "Throughput", "images per second")):
-        frame = run.series(name)
-        if not frame.empty:
-            found.append((caption, charts.lines({unit: _plain(frame)}, unit, caption)))
+        found += [(caption, charts.lines({unit: curve}, unit, caption)) for curve in run.series(name).values()]
     return found
 
 
@@ -193,15 +190,19 @@ def pseudo_labels(run: RunView) -> list[tuple[str, str, Markup]]:
     """Name, head/tail mark and chart of each class in the spotlight; empty where no pseudo-labels were logged."""
     count, trained = run.series("pseudo/count"), run.series("pseudo/accepted")
     predicted, truth, correct = (run.series(f"audit/{name}") for name in ("predicted", "truth", "correct"))
-    if trained.empty:
-        count_of, trained = predicted, run.series("audit/accepted")
+    if trained:
+        accepted_of = count
     else:
-        count_of = count
+        accepted_of, trained = predicted, run.series("audit/accepted")
+    totals = {"truth": (truth, _total(truth)), "pseudo-labels": (predicted, _total(predicted)), "training views": (count, _total(count))}
     head, tail = run.ranks()
     found = []
     for name in run.spotlight():
-        shares = {"truth": _share(truth, name), "pseudo-labels": _share(predicted, name), "training views": _share(count, name)}
-        rates = {"accepted": _rate(trained, count_of, name), "correct": _rate(correct, predicted, name)}
+        shares = {label: _rate(curves.get(name, {}), total) for label, (curves, total) in totals.items()}
+        rates = {
+            "accepted": _rate(trained.get(name, {}), accepted_of.get(name, {})),
+            "correct": _rate(correct.get(name, {}), predicted.get(name, {})),
+        }
         chart = charts.pseudo_labels(_filled(shares), _filled(rates), name)
         if chart is not None:
             found.append((name, "head" if name in head else "tail" if name in tail else "", chart))
@@ -252,23 +253,22 @@ def _listing(items: list[str], most: int = 20) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
 
 
-def _plain(frame: pd.DataFrame) -> pd.Series[float]:
-    return frame.iloc[:, 0].dropna()
+def _total(curves: dict[str, Series]) -> Series:
+    """All classes together at each step."""
+    total: Series = {}
+    for curve in curves.values():
+        for step, value in curve.items():
+            total[step] = total.get(step, 0.0) + value
+    return total
 
 
-def _share(frame: pd.DataFrame, name: str) -> pd.Series[float]:
-    """This class's part of all classes' pixels at each step."""
-    return _rate(frame, pd.DataFrame({name: frame.sum(axis=1)}), name)
+def _rate(part: Series, whole: Series) -> Series:
+    """Quotient where both are known and the whole is not 0."""
+    return {step: value / whole[step] for step, value in part.items() if whole.get(step, 0) > 0}
 
 
-def _rate(part: pd.DataFrame, whole: pd.DataFrame, name: str) -> pd.Series[float]:
-    if name not in part or name not in whole:
-        return pd.Series(dtype=float)
-    return (part[name] / whole[name].where(whole[name] > 0)).dropna()
-
-
-def _filled(curves: dict[str, pd.Series[float]]) -> dict[str, pd.Series[float]]:
-    return {name: curve for name, curve in curves.items() if len(curve)}
+def _filled(curves: dict[str, Series]) -> dict[str, Series]:
+    return {name: curve for name, curve in curves.items() if curve}
 
 
 def evaluations(run: RunView) -> Iterable[tuple[str, dict[str, Any], Any]]:
