@@ -1,4 +1,4 @@
-"""Commands that make many runs into one thing: table."""
+"""Commands that make many runs into one thing: table, figure."""
 
 from __future__ import annotations
 
@@ -118,3 +118,24 @@ def _tell(found: list[Entry]) -> None:
     show(["method", "labels", "seed", "time", "folder"], rows)
     missing = sum(not entry.done for entry in found)
     console.print(f"{missing} of {len(found)} runs are missing, about {grid.clock(total)} in all on this machine")
+
+
+@app.command()
+def figure(
+    number: Annotated[int, typer.Argument(help="of the paper's: 1, 4, 5, 6, 8 to 13")],
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders of them")],
+    out: Annotated[Path, typer.Option("--out", help="where it is written as PDF, SVG and PNG")] = Path("figures"),
+) -> None:
+    """One of the paper's figures from the records of runs of one dataset and split."""
+    from diffmatch.runs import find_runs
+    from diffmatch_reports.figures import draw, kind, save
+    from diffmatch_reports.load import load_run
+
+    kind(number)
+    found = [folder for root in runs for folder in find_runs(root)]
+    if not found:
+        raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
+    views = [load_run(folder) for folder in found]
+    drawn = draw(number, views)
+    for path in save(drawn, out / f"figure{number:02d}-{views[0].record.dataset}"):
+        typer.echo(path)

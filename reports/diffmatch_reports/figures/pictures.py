@@ -1,0 +1,148 @@
+"""Predictions as pictures: the paper's Figures 9, 11, 12 and 13 (one grid, whatever the dataset) and 10 (step by step)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from numpy.typing import NDArray
+from PIL import Image
+
+from diffmatch.card import VOID, Card
+from diffmatch.domain import InputError
+from diffmatch_reports.figures.comparison import Comparison, Group
+from diffmatch_reports.figures.style import INK, PAPER, finish, legend, named, sheet
+from diffmatch_reports.load import RunView, Sample
+from diffmatch_reports.pictures import MAX_SIDE, VOID_COLOR
+from diffmatch_reports.wording import plural, share
+
+ROWS = 4
+"""Samples that a grid shows at most."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of pictures: the sample that gives image and truth, and (heading, label map) beside them."""
+
+    sample: Sample
+    maps: list[tuple[str, NDArray[np.uint8]]]
+
+
+def usable(run: RunView) -> bool:
+    """Whether the run left pictures."""
+    return bool(run.samples)
+
+
+def stepwise(run: RunView) -> bool:
+    """Whether the run's pictures show more than one sampling step."""
+    return any(len(sample.steps) > 1 for sample in run.samples)
+
+
+def grid(found: Comparison) -> Figure:
+    """Figures 9, 11, 12, 13: image (both dates), truth and each method's prediction, of samples that all methods have.
+
+    Raises:
+        InputError: the methods have no sample in common.
+    """
+    samples = [{sample.title: sample for sample in group.runs[0].samples} for group in found.groups]
+    common = [title for title in samples[0] if all(title in other for other in samples)]
+    if not common:
+        raise InputError(f"{found.title}: the methods have no sample in common; train them with the same eval.samples")
+    rows = [
+        Row(samples[0][title], [(group.name, own[title].steps[-1]) for group, own in zip(found.groups, samples, strict=True)])
+        for title in common[:ROWS]
+    ]
+    return _draw(found, rows, "the last sampling step of the first seed")
+
+
+def trajectory(found: Comparison) -> Figure:
+    """Figure 10: image, truth and the prediction after each sampling step; several methods share the rows."""
+    most = max(1, ROWS // len(found.groups))
+    rows = [
+        Row(sample, [(_step(group, found, n), labels) for n, labels in enumerate(sample.steps, 1)])
+        for group in found.groups
+        for sample in [s for s in group.runs[0].samples if len(s.steps) > 1][:most]
+    ]
+    return _draw(found, rows, "the first seed")
+
+
+def _step(group: Group, found: Comparison, number: int) -> str:
+    return f"step {number}" if len(found.groups) == 1 else f"{group.name}, step {number}"
+
+
+def _draw(found: Comparison, rows: list[Row], which: str) -> Figure:
+    card, dates = found.card, len(rows[0].sample.image)
+    columns = dates + 1 + max(len(row.maps) for row in rows)
+    tallest = [row.sample.truth.shape[0] / row.sample.truth.shape[1] for row in rows]
+    side = min(2.0, max(1.1, 15 / columns))
+    body = sheet(max(5.0, side * columns), sum(side * min(2.0, ratio) + 0.32 for ratio in tallest) + 0.6)
+    panels = body.subplots(len(rows), columns, squeeze=False, height_ratios=[min(2.0, ratio) for ratio in tallest])
+    seen: set[int] = set()
+    for row, line in zip(rows, panels, strict=True):
+        sample = row.sample
+        for date, image in enumerate(sample.image):
+            _show(line[date], _fit(image, Image.Resampling.LANCZOS), f"date {date + 1}" if dates > 1 else "image")
+        truth = _fit(sample.truth, Image.Resampling.NEAREST)
+        for axes, (heading, labels) in zip(line[dates:], [("truth", sample.truth), *row.maps], strict=False):
+            small = _fit(labels, Image.Resampling.NEAREST)
+            seen |= set(np.unique(small).tolist())
+            _show(axes, _colored(small, card), heading)
+            _borders(axes, truth)
+            if labels is not sample.truth:
+                axes.set_xlabel(_error(labels, sample.truth), fontsize=6.5, labelpad=2)
+        line[0].set_xlabel(named(sample.title, 22), fontsize=6.5, labelpad=2)
+        for axes in line[dates + 1 + len(row.maps) :]:
+            axes.set_visible(False)
+    key = [
+        Patch(facecolor=_unit(k.color), edgecolor=INK, linewidth=0.5, label=named(k.name)) for c, k in enumerate(card.classes) if c in seen
+    ]
+    if VOID in seen:
+        key.append(Patch(facecolor=_unit(VOID_COLOR), edgecolor=INK, linewidth=0.5, label="not scored"))
+    legend(body, key)
+    tested = found.first.record.split.counts.get("test")
+    shown = f"{plural(len(rows), 'pictures')}{f' of {tested} test items' if tested else ' of the test split'}, last checkpoint"
+    note = f"Label maps are {which}; the thin line is the border of the true classes; wrong = share of the scored pixels"
+    return finish(body, f"{found.title}, {card.title}", found.caption(shown, note))
+
+
+def _show(axes: Axes, picture: NDArray[np.uint8], heading: str) -> None:
+    axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
+    axes.set_title(named(heading, 18), fontsize=7.5, pad=3)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.spines[:].set_visible(False)
+
+
+def _fit(picture: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
+    small = Image.fromarray(picture)
+    small.thumbnail((MAX_SIDE, MAX_SIDE), how)
+    return np.asarray(small)
+
+
+def _colored(labels: NDArray[np.uint8], card: Card) -> NDArray[np.uint8]:
+    """(H, W) classes as (H, W, 3) in the card's colours, void and anything beyond the classes in grey."""
+    palette = np.full((256, 3), VOID_COLOR, np.uint8)
+    palette[: len(card.classes)] = [k.color for k in card.classes]
+    return palette[labels]
+
+
+def _borders(axes: Axes, truth: NDArray[np.uint8]) -> None:
+    """The true classes' outlines, white in black: an error is seen without telling colours apart."""
+    classes = np.unique(truth[truth != VOID])
+    for c in classes if len(classes) > 2 else classes[1:]:
+        lines = axes.contour(truth == c, levels=[0.5], colors=[PAPER], linewidths=0.5)
+        lines.set_path_effects([withStroke(linewidth=1.3, foreground=INK)])
+
+
+def _error(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> str:
+    valid = truth != VOID
+    return f"{share(float((labels != truth)[valid].mean()))} % wrong" if valid.any() else "no truth"
+
+
+def _unit(color: tuple[int, int, int]) -> Any:
+    return tuple(channel / 255 for channel in color)
