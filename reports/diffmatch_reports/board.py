@@ -14,6 +14,11 @@ from diffmatch_reports.load import RunView
 from diffmatch_reports.wording import METRICS, class_metric, flatten, labels, page_caveats
 
 MANY_COLUMNS = 12
+EXTRA = {"val": "chosen on the validation split", "oracle": "best on test"}
+ORACLE = (
+    "The column oracle is the best of a run's test evaluations, where there are several. It was chosen by looking at the test split, "
+    "so it is not a result: it says how much the choice of checkpoint and sampling could have given."
+)
 
 
 @dataclass(frozen=True)
@@ -43,14 +48,18 @@ class Board:
     """Runs that may be compared: same dataset and data fingerprint, same split hash, same protocol.
 
     Attributes:
-        columns: key of a cell -> its heading.
+        columns: key of a cell -> its heading; the headline is `primary`.
+        extra: columns shown on demand, `val` and `oracle`, of the same metric; only those that have a number.
+        number: counted from 1 over all boards.
         scored: test items behind every number, None before the first score.
     """
 
     first: RunView
     columns: dict[str, str]
+    extra: dict[str, str]
     rows: list[Row]
     scored: int | None
+    number: int = 1
 
     @property
     def title(self) -> str:
@@ -66,6 +75,11 @@ class Board:
         )
 
     @property
+    def methods(self) -> int:
+        """How many different methods have a number."""
+        return len({row.name for row in self.rows if row.runs and row.cells})
+
+    @property
     def caveats(self) -> list[str]:
         return page_caveats([run.record for row in self.rows for run in row.runs])
 
@@ -76,7 +90,7 @@ def boards(runs: Iterable[RunView]) -> list[Board]:
     for run in runs:
         record = run.record
         groups[record.dataset, record.data.fingerprint, record.split.sha256, run.protocol].append(run)
-    return [_board(group) for group in groups.values()]
+    return [replace(_board(group), number=number) for number, group in enumerate(groups.values(), 1)]
 
 
 def values(metrics: dict[str, Any], card: Card) -> dict[str, float]:
@@ -86,6 +100,23 @@ def values(metrics: dict[str, Any], card: Card) -> dict[str, float]:
     found["ece"] = metrics.get("ece")
     found |= {f"class {name}": row.get(key) for name, row in metrics.get("per_class", {}).items()}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def chosen(run: RunView) -> dict[str, float]:
+    """The primary metric on test, under the headline's protocol, of the checkpoint chosen on val, and of the best evaluation of several."""
+    found = [
+        (e, e.metrics["primary"]["value"])
+        for e in run.evaluations
+        if e.split == "test" and e.protocol == run.protocol and "value" in e.metrics.get("primary", {})
+    ]
+    own = run.scores["test"].record if "test" in run.scores else None
+    known: dict[str, float] = {}
+    for e, value in found:
+        if own and e.checkpoint == "val" and (e.steps, e.draws) == (own.steps, own.draws):
+            known["val"] = value
+    if len(found) > 1:
+        known["oracle"] = max(value for _, value in found)
+    return known
 
 
 def _board(runs: list[RunView]) -> Board:
@@ -114,17 +145,18 @@ def _board(runs: list[RunView]) -> Board:
         status = run.record.status if run.record.status != "done" else "not scored"
         rows.append(Row(run.record.method, _note(run), [run.record.seed], status, {}, [run], run.record.reason or ""))
 
+    extra = {key: hint for key, hint in EXTRA.items() if any(key in row.cells for row in rows)}
     scored = next((run for run in runs if "test" in run.scores), None)
     if scored:
         cells = {name: Cell(value, None, 1) for name, value in values(scored.scores["test"].baseline, scored.card).items()}
         rows.append(Row("majority", f"always {scored.majority_class}", [], "baseline", cells))
-    return Board(first, columns, rows, scored.metrics("test").get("cases") if scored else None)
+    return Board(first, columns, extra, rows, scored.metrics("test").get("cases") if scored else None)
 
 
 def _cells(runs: Iterable[RunView]) -> dict[str, Cell]:
     collected: dict[str, list[float]] = defaultdict(list)
     for run in runs:
-        for name, value in values(run.metrics("test"), run.card).items():
+        for name, value in (values(run.metrics("test"), run.card) | chosen(run)).items():
             collected[name].append(value)
     return {
         name: Cell(float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None, len(found))

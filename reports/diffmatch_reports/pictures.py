@@ -21,41 +21,52 @@ WRONG_COLOR = (213, 94, 0)
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: caption, what it shows in words, and the label map to lay over the photograph (none for the photograph itself)."""
+    """One picture: caption, what it shows in words, and the map to lay over the photograph (none for the photograph itself)."""
 
     caption: str
     alt: str
-    overlay: str | None
-    image: int = 0
+    overlay: str = ""
 
 
 @dataclass(frozen=True)
 class Strip:
-    """A sample: its photographs (one per date) and the tiles beside them."""
+    """A sample: its photographs (one per date), the truth, and for each sampling step the prediction and where it is wrong.
+
+    Attributes:
+        images: the photographs as data URIs; the maps lie over the last one.
+        ratio: width / height, as CSS writes it.
+    """
 
     title: str
     images: list[str]
-    tiles: list[Tile]
+    photos: list[Tile]
+    truth: Tile
+    steps: list[Tile]
+    errors: list[Tile]
     ratio: str
+
+    @property
+    def last(self) -> int:
+        return len(self.images) - 1
 
 
 def strip(sample: Sample, card: Card) -> Strip:
-    """Photograph, truth, the label map after each sampling step, and where the last one is wrong."""
+    """Everything that the gallery shows of a sample."""
     valid = sample.truth != VOID
-    dates = len(sample.image)
-    tiles = [Tile(f"date {d + 1}" if dates > 1 else "image", f"{sample.title}, the input image", None, d) for d in range(dates)]
-    tiles.append(Tile("truth", f"Truth. {_shares(sample.truth, valid, card)}", _labels(sample.truth, card), dates - 1))
+    dates, count = len(sample.image), len(sample.steps)
+    photos = [Tile(f"date {d + 1}" if dates > 1 else "image", f"{sample.title}, the input image") for d in range(dates)]
+    truth = Tile("truth", f"Truth. {_shares(sample.truth, valid, card)}", _labels(sample.truth, card))
+    steps, errors = [], []
     for number, labels in enumerate(sample.steps, 1):
         wrong = float((labels != sample.truth)[valid].mean()) if valid.any() else None
-        name = f"step {number} of {len(sample.steps)}" if len(sample.steps) > 1 else "prediction"
+        name = f"step {number} of {count}" if count > 1 else "prediction"
         error = f"{share(wrong)} % wrong" if wrong is not None else "no truth"
-        tiles.append(Tile(f"{name}: {error}", f"Predicted, {name}. {_shares(labels, valid, card)}", _labels(labels, card), dates - 1))
-    errors = ((sample.steps[-1] != sample.truth) & valid).astype(np.uint8)
-    tiles.append(
-        Tile("errors", "Where the last step differs from the truth", _palette_png(errors, [(0, 0, 0), WRONG_COLOR], clear=0), dates - 1)
-    )
+        steps.append(Tile(f"{name}: {error}", f"Predicted, {name}. {_shares(labels, valid, card)}", _labels(labels, card)))
+        differs = ((labels != sample.truth) & valid).astype(np.uint8)
+        marked = _palette_png(differs, [(0, 0, 0), WRONG_COLOR], clear=0)
+        errors.append(Tile("errors", f"Where {name} differs from the truth: {error}", marked))
     height, width = sample.truth.shape
-    return Strip(sample.title, [_photo(image) for image in sample.image], tiles, f"{width} / {height}")
+    return Strip(sample.title, [_photo(image) for image in sample.image], photos, truth, steps, errors, f"{width} / {height}")
 
 
 def _shares(labels: NDArray[np.uint8], valid: NDArray[np.bool_], card: Card) -> str:

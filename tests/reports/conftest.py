@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from diffmatch.domain import Card, ClassInfo, ForegroundThirds, Protocol
 from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts, summary
 from diffmatch.runs import Curves, DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId
+from diffmatch_reports import write_report
 
 CARD = Card(
     version=1,
@@ -35,6 +37,7 @@ CARD = Card(
     citation="Bernard et al. 2018",
     source="https://example.org/acdc, unpacked into acdc/",
 )
+VOID = {"meta", "link", "br", "img", "input", "hr"}
 LABELLED = {"background": 940_000, "RV": 21_000, "Myo": 16_500, "LV": 22_500}
 SIDE = 40
 
@@ -189,6 +192,69 @@ def write_run(
             np.savez(path / "samples" / f"{number}.npz", image=image, truth=truth, steps=steps, title=np.array(title))
     folder.write(record.model_copy(update=changes))
     return folder
+
+
+class Page(HTMLParser):
+    """A well-formedness check that also collects tables (as rows of (text, data-value)) and attributes."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.html, self.stack, self.ids = html, [], []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.tables: list[list[list[tuple[str, str | None]]]] = []
+        self.captions: list[str] = []
+        self.text = ""
+        self.feed(html)
+        self.close()
+        assert not self.stack, f"never closed: {self.stack}"
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.stack.append(tag)
+        for name, value in attrs:
+            self.attributes.append((tag, name, value or ""))
+            if name == "id":
+                self.ids.append(value)
+        if tag == "table":
+            self.tables.append([])
+            self.captions.append("")
+        elif tag == "tr" and self.tables:
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append(("", dict(attrs).get("data-value")))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.stack.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.stack and self.stack[-1] == tag, f"</{tag}> closes {self.stack[-3:]}"
+        self.stack.pop()
+
+    def handle_data(self, data: str) -> None:
+        if "style" in self.stack or "script" in self.stack:
+            return
+        self.text += data
+        if "caption" in self.stack:
+            self.captions[-1] += data
+        elif self.stack and ("td" in self.stack or "th" in self.stack):
+            row = self.tables[-1][-1]
+            row[-1] = (row[-1][0] + data, row[-1][1])
+
+    def table(self, caption: str) -> list[list[tuple[str, str | None]]]:
+        return next(t for t, c in zip(self.tables, self.captions, strict=True) if caption in c)
+
+
+@pytest.fixture
+def parse() -> type[Page]:
+    """`parse(html)`: a page taken apart."""
+    return Page
+
+
+@pytest.fixture
+def page(tmp_path: Path) -> Callable[[list[RunFolder]], Page]:
+    """`page(runs)`: the first page of their report."""
+    return lambda runs: Page(write_report(runs, tmp_path / "report").read_text())
 
 
 @pytest.fixture

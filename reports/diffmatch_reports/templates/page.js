@@ -23,13 +23,40 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   });
 }
+for (const form of document.querySelectorAll("form.filters")) {
+  const tables = [...document.querySelectorAll("table.filtered")];
+  const rows = tables.flatMap((table) => [...table.tBodies[0].rows]);
+  const apply = () => {
+    const wanted = [...form.querySelectorAll("select")].filter((select) => select.value);
+    for (const row of rows) row.hidden = !wanted.every((select) => row.dataset[select.name] === select.value);
+    const left = rows.filter((row) => !row.hidden).length;
+    for (const table of tables) {
+      const section = table.closest(".one-board");
+      if (section) section.hidden = [...table.tBodies[0].rows].every((row) => row.hidden);
+      for (const box of form.querySelectorAll("[name=show]")) {
+        table.classList.toggle(`no-${box.value}`, !box.checked);
+        document.querySelector(`.about-${box.value}`).hidden = !box.checked;
+      }
+    }
+    form.querySelector("output").textContent = left === rows.length ? "" : `${left} of ${rows.length} rows`;
+  };
+  form.addEventListener("change", apply);
+  form.addEventListener("submit", (event) => event.preventDefault());
+  apply();
+}
 for (const box of document.querySelectorAll("input.overlay")) {
   box.addEventListener("change", () => box.closest("section").classList.toggle("overlaid", box.checked));
 }
-const reveal = () => {
-  const target = location.hash && document.getElementById(location.hash.slice(1));
-  const run = target && target.closest("details.run");
-  if (run) { run.open = true; target.scrollIntoView(); }
-};
-addEventListener("hashchange", reveal);
-reveal();
+for (const slider of document.querySelectorAll("input.walk")) {
+  slider.addEventListener("input", () => {
+    const section = slider.closest("section");
+    for (const list of section.querySelectorAll(".strip li")) {
+      const steps = [...list.querySelectorAll(".step")];
+      const shown = Math.min(slider.value, steps.length);
+      for (const step of steps) step.hidden = step.dataset.step != shown;
+    }
+    const said = `${slider.value} of ${slider.max}`;
+    section.querySelector(".walked").textContent = said;
+    slider.ariaValueText = `step ${said}`;
+  });
+}

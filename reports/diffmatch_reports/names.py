@@ -1,0 +1,30 @@
+"""File names of the site's pages: what a record calls itself is text, never a path."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+from diffmatch_reports.load import RunView
+
+LONGEST = 60
+
+
+def slug(text: str) -> str:
+    """Lower-case letters, digits and hyphens; `x` where nothing is left."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:LONGEST].strip("-") or "x"
+
+
+def safe(text: str) -> str:
+    """A file name for a text: itself where it is one already, else a slug and a hash that keeps different texts apart."""
+    return text if re.fullmatch(rf"[a-z0-9_-]{{1,{LONGEST}}}", text) else f"{slug(text)}-{_short(text)}"
+
+
+def run_name(run: RunView) -> str:
+    """Stem of a run's page and data file: the same folder gives the same name."""
+    record = run.record
+    return f"{slug(f'{record.dataset} {record.method} {record.labels.budget} {record.seed}')}-{_short(str(run.folder))}"
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:8]

@@ -1,0 +1,81 @@
+"""The report: one run as one page, several as a folder of pages that opens without a server and without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from diffmatch.domain import InputError
+from diffmatch.runs import RunFolder
+from diffmatch_reports import wording
+from diffmatch_reports.board import ORACLE, boards
+from diffmatch_reports.compare import RESAMPLES, comparable, script, title
+from diffmatch_reports.load import RunView, load_run
+from diffmatch_reports.names import run_name, safe
+from diffmatch_reports.overview import datasets, period
+from diffmatch_reports.page import write_page
+
+
+def write_report(runs: Sequence[RunFolder], out: Path) -> Path:
+    """Write `out`/index.html: the page of one run, or the overview of many with the site around it.
+
+    ::
+
+        index.html              what was run, on what, when; all leaderboards
+        datasets/<name>.html    a dataset's leaderboards
+        runs/<name>.html        a run; data/<name>.js its counts by case
+        compare.html            any two runs
+
+    Args:
+        runs: in the order in which they appear. One whose run.json cannot be read is named on the first page.
+        out: folder, created if absent.
+
+    Returns:
+        Path of the first page.
+
+    Raises:
+        InputError: there is no run, or not one that can be read, or `out` cannot be written.
+    """
+    try:
+        return _write(runs, out)
+    except OSError as error:
+        raise InputError(f"{error.filename or out}: cannot write ({error.strerror}); choose another folder with --out") from error
+
+
+def _write(runs: Sequence[RunFolder], out: Path) -> Path:
+    first = out / "index.html"
+    if len(runs) == 1:
+        write_page(first, "run", run=load_run(runs[0]), root=None)
+        return first
+    views: list[RunView] = []
+    unreadable: list[str] = []
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    for folder in runs:
+        try:
+            run = load_run(folder)
+        except InputError as error:
+            unreadable.append(str(error))
+            continue
+        write_page(out / "runs" / f"{run_name(run)}.html", "run", run=run, root="../")
+        if comparable(run):
+            data = out / "data" / f"{run_name(run)}.js"
+            data.parent.mkdir(parents=True, exist_ok=True)
+            data.write_text(script(run), encoding="utf-8")
+            pairs.setdefault(run.record.dataset, []).append((run_name(run), title(run)))
+        views.append(run.slim())
+    if not views:
+        raise InputError(unreadable[0] if unreadable else f"{out}: no run to report; train one with diffmatch bench")
+    _leaderboards(views, unreadable, out)
+    write_page(out / "compare.html", "compare", groups=list(pairs.items()), resamples=RESAMPLES, root="")
+    return first
+
+
+def _leaderboards(runs: list[RunView], unreadable: list[str], out: Path) -> None:
+    found = datasets(runs, boards(runs))
+    for dataset in found:
+        caveats = wording.page_caveats([run.record for run in dataset.runs])
+        write_page(out / "datasets" / f"{safe(dataset.name)}.html", "dataset", dataset=dataset, caveats=caveats, oracle=ORACLE, root="../")
+    write_page(
+        out / "index.html", "index", datasets=found, runs=runs, unreadable=unreadable, period=period(runs), oracle=ORACLE,
+        caveats=wording.page_caveats([run.record for run in runs]), root="",
+    )  # fmt: skip

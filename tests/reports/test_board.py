@@ -1,0 +1,55 @@
+"""Which runs share a board and a row, and what stands in columns of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from diffmatch.runs import RunFolder
+from diffmatch_reports.board import boards
+from diffmatch_reports.load import load_run
+
+Make = Callable[..., RunFolder]
+
+
+def test_seeds_share_a_row_with_mean_and_sample_deviation(make_run: Make) -> None:
+    runs = [load_run(make_run(seed=seed)) for seed in range(3)]
+    (board,) = boards(runs)
+    row, baseline = board.rows
+    values = [run.metrics("test")["primary"]["value"] for run in runs]
+    assert (row.seeds, row.cells["primary"].n) == ([0, 1, 2], 3)
+    assert row.cells["primary"].mean == pytest.approx(np.mean(values))
+    assert row.cells["primary"].std == pytest.approx(np.std(values, ddof=1))
+    assert baseline.name == "majority" and "ece" not in baseline.cells and baseline.cells["primary"].mean == 0
+
+
+@pytest.mark.parametrize("change", [{"preset": "paper"}, {"hash": "other"}, {"method": "fixmatch"}])
+def test_other_settings_are_another_row(make_run: Make, change: dict[str, Any]) -> None:
+    (board,) = boards([load_run(make_run()), load_run(make_run(seed=1, **change))])
+    assert [row.seeds for row in board.rows] in ([[0], [1], []], [[1], [0], []])
+    assert len({(row.name, row.note) for row in board.rows}) == 3
+
+
+def test_val_and_oracle_stand_in_columns_of_their_own(make_run: Make) -> None:
+    run = load_run(make_run())
+    (board,) = boards([run])
+    scores = {(e.checkpoint, e.steps): e.metrics["primary"]["value"] for e in run.evaluations if e.split == "test"}
+    cells = board.rows[0].cells
+    assert set(board.extra) == {"val", "oracle"} and not {"val", "oracle"} & set(board.columns)
+    assert cells["primary"].mean == scores["last", 3]
+    assert cells["val"].mean == scores["val", 3]
+    assert cells["oracle"].mean == max(scores.values())
+    (board,) = boards([load_run(make_run(light=True))])
+    assert not board.extra, "one test evaluation has no best"
+
+
+def test_oracle_looks_only_under_the_boards_protocol(make_run: Make, make_evaluation: Callable[..., Any]) -> None:
+    folder = make_run(light=True)
+    record, counts = folder.evaluation("test") or pytest.fail("no evaluation")
+    better = record.metrics | {"primary": record.metrics["primary"] | {"value": 0.999}}
+    folder.write_evaluation(make_evaluation("test", better, protocol="slice"), counts)
+    (board,) = boards([load_run(folder)])
+    assert not board.extra
