@@ -87,7 +87,8 @@ def uniform(seed: int, count: int) -> Floats:
     state = np.arange(1, count + 1, dtype=np.uint32) * np.uint32(0x6D2B79F5) + np.uint32(seed)
     t = (state ^ (state >> np.uint32(15))) * (state | np.uint32(1))
     t ^= t + (t ^ (t >> np.uint32(7))) * (t | np.uint32(61))
-    return (t ^ (t >> np.uint32(14))).astype(np.float64) / 2**32
+    numbers: Floats = (t ^ (t >> np.uint32(14))).astype(np.float64)
+    return numbers / 2**32
 
 
 def comparable(run: RunView) -> bool:
@@ -103,7 +104,7 @@ def script(run: RunView) -> str:
     record, card, score = run.record, run.card, run.scores["test"]
     found = terms(score.counts, card, score.record.protocol)
     content = {
-        "name": run_name(run),
+        "name": run_name(run.folder, run.record),
         "label": title(run),
         "dataset": record.dataset,
         "protocol": score.record.protocol,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 
-from diffmatch_reports.load import RunView
+from diffmatch.runs import RunRecord
 
 LONGEST = 60
 
@@ -20,10 +21,9 @@ def safe(text: str) -> str:
     return text if re.fullmatch(rf"[a-z0-9_-]{{1,{LONGEST}}}", text) else f"{slug(text)}-{_short(text)}"
 
 
-def run_name(run: RunView) -> str:
+def run_name(folder: Path, record: RunRecord) -> str:
     """Stem of a run's page and data file: the same folder gives the same name."""
-    record = run.record
-    return f"{slug(f'{record.dataset} {record.method} {record.labels.budget} {record.seed}')}-{_short(str(run.folder))}"
+    return f"{slug(f'{record.dataset} {record.method} {record.labels.budget} {record.seed}')}-{_short(str(folder))}"
 
 
 def _short(text: str) -> str:

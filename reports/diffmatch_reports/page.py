@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from diffmatch.runs import installed
-from diffmatch_reports import names, pictures, sections, wording
+from diffmatch_reports import names, paper, paper_text, pictures, sections, wording
 
 MAX_SAMPLES = 6
 
@@ -40,6 +40,8 @@ def _templates() -> Environment:
         "words": wording,
         "run_name": names.run_name,
         "safe": names.safe,
+        "paper_text": paper_text,
+        "column_key": paper.key,
         "max_samples": MAX_SAMPLES,
     }
     templates.filters |= {"shown": wording.shown, "strip": pictures.strip}

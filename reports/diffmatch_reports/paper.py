@@ -9,10 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from diffmatch.domain import Card
 from diffmatch.runs import EvaluationRecord, RunRecord
 from diffmatch.tables import Column, PublishedNumber, Row, Table
-from diffmatch_reports.wording import class_metric
+from diffmatch_reports.wording import class_key
 
 SELECTION = {"last": "last checkpoint", "val": "best checkpoint on val"}
 
@@ -93,7 +92,7 @@ def number(column: Column, source: Source) -> float | None:
         return source.evaluation.images_per_second
     metrics: Mapping[str, Any] = source.evaluation.metrics
     if column.metric.startswith("class:"):
-        value = metrics["per_class"].get(column.metric[6:], {}).get(class_metric(Card.model_validate(source.record.card))[0])
+        value = metrics["per_class"].get(column.metric[6:], {}).get(class_key(source.record.card["metric"]))
     elif column.metric in ("primary", "head", "tail"):
         value = metrics.get(column.metric, {}).get("value")
     else:

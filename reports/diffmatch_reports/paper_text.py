@@ -23,7 +23,7 @@ def decimals(column: Column) -> int:
     return 2 if column.metric == "parameters" or (column.metric.startswith("class:") and not column.labels) else 1
 
 
-def measured(cell: Filled, bold: Decorate) -> str:
+def measured(cell: Filled, bold: Decorate = str) -> str:
     """`83.8 ± 0.4 (3)`, blank where nothing was measured."""
     if cell.measured is None:
         return ""
@@ -35,7 +35,7 @@ def measured(cell: Filled, bold: Decorate) -> str:
     return text
 
 
-def published(cell: Filled, bold: Decorate) -> str:
+def published(cell: Filled, bold: Decorate = str) -> str:
     """`90.5 (-6.7)`, or `90.5†` where the two must not be compared; blank where the paper has no number."""
     if not cell.published:
         return ""
@@ -58,13 +58,17 @@ def grid(filled: PaperTable, bold: Decorate, plain: Decorate) -> tuple[list[str]
     return head, rows
 
 
-def notes(filled: PaperTable) -> list[str]:
-    """Everything that stands below the table."""
+def remarks(filled: PaperTable) -> list[str]:
+    """What the numbers rest on and what the marks mean."""
     lines = [*filled.basis, *filled.table.notes]
     if any(row.method is None for row in filled.table.rows) and filled.table.kind == "scores":
         lines.append("* not run here: the published number alone.")
-    lines += [f"{mark} not comparable with the published number: {reason}." for mark, reason in filled.footnotes.items()]
-    return [*lines, *(f"Blank: {problem}." for problem in filled.blank)]
+    return lines + [f"{mark} not comparable with the published number: {reason}." for mark, reason in filled.footnotes.items()]
+
+
+def notes(filled: PaperTable) -> list[str]:
+    """Everything that stands below the table: the remarks, and what is blank and why."""
+    return [*remarks(filled), *(f"Blank: {problem}." for problem in filled.blank)]
 
 
 def as_terminal(filled: PaperTable) -> Group:

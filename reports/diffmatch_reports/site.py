@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from diffmatch import tables
 from diffmatch.domain import InputError
 from diffmatch.runs import RunFolder
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
 from diffmatch_reports.compare import RESAMPLES, comparable, script, title
 from diffmatch_reports.load import RunView, load_run
+from diffmatch_reports.matching import fillings
 from diffmatch_reports.names import run_name, safe
 from diffmatch_reports.overview import datasets, period
 from diffmatch_reports.page import write_page
@@ -24,6 +26,7 @@ def write_report(runs: Sequence[RunFolder], out: Path) -> Path:
         index.html              what was run, on what, when; all leaderboards
         datasets/<name>.html    a dataset's leaderboards
         runs/<name>.html        a run; data/<name>.js its counts by case
+        tables/<number>.html    a table of the paper, as far as the runs fill it
         compare.html            any two runs
 
     Args:
@@ -56,12 +59,12 @@ def _write(runs: Sequence[RunFolder], out: Path) -> Path:
         except InputError as error:
             unreadable.append(str(error))
             continue
-        write_page(out / "runs" / f"{run_name(run)}.html", "run", run=run, root="../")
+        write_page(out / "runs" / f"{run_name(run.folder, run.record)}.html", "run", run=run, root="../")
         if comparable(run):
-            data = out / "data" / f"{run_name(run)}.js"
+            data = out / "data" / f"{run_name(run.folder, run.record)}.js"
             data.parent.mkdir(parents=True, exist_ok=True)
             data.write_text(script(run), encoding="utf-8")
-            pairs.setdefault(run.record.dataset, []).append((run_name(run), title(run)))
+            pairs.setdefault(run.record.dataset, []).append((run_name(run.folder, run.record), title(run)))
         views.append(run.slim())
     if not views:
         raise InputError(unreadable[0] if unreadable else f"{out}: no run to report; train one with diffmatch bench")
@@ -72,10 +75,16 @@ def _write(runs: Sequence[RunFolder], out: Path) -> Path:
 
 def _leaderboards(runs: list[RunView], unreadable: list[str], out: Path) -> None:
     found = datasets(runs, boards(runs))
+    filled = {}
+    for number in tables.numbers():
+        table = tables.load(str(number))
+        if shown := fillings(table, runs, tables.published(table)):
+            write_page(out / "tables" / f"{number}.html", "table", table=table, fillings=shown, root="../")
+            filled[number] = table
     for dataset in found:
         caveats = wording.page_caveats([run.record for run in dataset.runs])
         write_page(out / "datasets" / f"{safe(dataset.name)}.html", "dataset", dataset=dataset, caveats=caveats, oracle=ORACLE, root="../")
     write_page(
-        out / "index.html", "index", datasets=found, runs=runs, unreadable=unreadable, period=period(runs), oracle=ORACLE,
+        out / "index.html", "index", datasets=found, runs=runs, unreadable=unreadable, period=period(runs), oracle=ORACLE, tables=filled,
         caveats=wording.page_caveats([run.record for run in runs]), root="",
     )  # fmt: skip

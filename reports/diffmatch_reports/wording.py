@@ -65,9 +65,15 @@ def duration(seconds: float | None) -> str:
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
 
 
+def class_key(metric: str) -> str:
+    """Key in the record of the number that a class is scored by, where `metric` is the primary one."""
+    return "dice" if metric == "mean_dice" else "iou"
+
+
 def class_metric(card: Card) -> tuple[str, str]:
     """Key in the record and name of the metric that the card scores classes by."""
-    return ("dice", "Dice") if card.metric == "mean_dice" else ("iou", "IoU")
+    key = class_key(card.metric)
+    return key, {"dice": "Dice", "iou": "IoU"}[key]
 
 
 def ece_scope(card: Card) -> str:

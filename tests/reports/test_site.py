@@ -14,7 +14,6 @@ from rich.console import Console, RenderableType
 import diffmatch_reports
 from diffmatch.domain import InputError
 from diffmatch.runs import RunFolder
-from diffmatch_reports.load import load_run
 from diffmatch_reports.names import run_name, safe, slug
 
 Make = Callable[..., RunFolder]
@@ -52,7 +51,7 @@ def test_every_link_leads_to_a_page_of_the_site(make_run: Make, tmp_path: Path, 
     pages = check_site(first.parent, parse)
     assert {"index.html", "datasets/acdc.html"} < set(pages)
     for folder in runs:
-        name = f"runs/{run_name(load_run(folder))}.html"
+        name = f"runs/{run_name(folder.path, folder.record())}.html"
         assert folder.record().hash in pages[name].text, "the run's page has its provenance"
         for listing in ("index.html", "datasets/acdc.html"):
             links = [value for tag, attribute, value in pages[listing].attributes if tag == "a" and attribute == "href"]
@@ -102,7 +101,7 @@ def test_an_unfinished_run_is_named_and_has_no_numbers(make_run: Make, tmp_path:
     shown = page([make_run(light=True), folder])
     row = next(row for row in shown.table("standard deviation") if row[-1][0].startswith(status))
     assert [text for text, _ in row[7:-1]] == [""] * 6
-    own = tmp_path / "report" / "runs" / f"{run_name(load_run(folder))}.html"
+    own = tmp_path / "report" / "runs" / f"{run_name(folder.path, folder.record())}.html"
     assert f"the run is {status}" in own.read_text()
     terminal = printed(diffmatch_reports.run_table(folder))
     assert status in terminal and "not scored" in terminal
