@@ -129,7 +129,7 @@ def curves(path: Path, rng: np.random.Generator) -> None:
         log.append(rows)
 
 
-def write_run(
+def write(
     path: Path, *, method: str = "diffmatch", seed: int = 0, sha: str = "ab12cd34" * 8, status: str = "done", fabricated: bool = True,
     preset: str = "quick", skill: float = 4.0, full: bool = True,
     light: bool = False, title: str = "patient001, slice 5", **changes: Any,
@@ -257,6 +257,12 @@ def page(tmp_path: Path) -> Callable[[list[RunFolder]], Page]:
     return lambda runs: Page(write_report(runs, tmp_path / "report").read_text())
 
 
+@pytest.fixture(scope="session")
+def write_run() -> Callable[..., RunFolder]:
+    """`write_run(path, **changes)`: a run folder at a path."""
+    return write
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
     """Write the n-th run under a folder of its own."""
@@ -265,7 +271,7 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
     def make(**changes: Any) -> RunFolder:
         nonlocal made
         made += 1
-        return write_run(tmp_path / "runs" / str(made), **changes)
+        return write(tmp_path / "runs" / str(made), **changes)
 
     return make
 
