@@ -8,10 +8,11 @@ SEED ?= 0
 PRESET ?= quick
 OUT ?= runs
 SEEDS ?= 1
+RUNS ?= $(OUT)
 PLUGINS := $(wildcard datasets/*/pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench table report test lint clean
+.PHONY: help setup bench table figure report test lint clean
 
 help:  ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
@@ -31,6 +32,9 @@ bench: $(READY)  ## train, score and report one run: DATASET=acdc LABELS=3 [METH
 
 table: $(READY)  ## one of the paper's tables, what is missing run first: N=15 [SEEDS=1] [PRESET=] [DATA=dir] [DRY=1] [ARGS=]
 	@$(BIN)/diffmatch table $(N) --seeds $(SEEDS) --preset $(PRESET) $(if $(DATA),--data $(DATA)) $(if $(DRY),--dry) --out $(OUT) $(ARGS)
+
+figure: $(READY)  ## one of the paper's figures as PDF, SVG and PNG: N=4 RUNS="runs/acdc/diffmatch runs/acdc/unimatch" [ARGS="--out figures"]
+	@$(BIN)/diffmatch figure $(N) $(RUNS) $(ARGS)
 
 report: $(READY)  ## one offline page of all runs under OUT
 	@$(BIN)/diffmatch report $(OUT) --out report

@@ -135,7 +135,13 @@ def figure(
     found = [folder for root in runs for folder in find_runs(root)]
     if not found:
         raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
-    views = [load_run(folder) for folder in found]
-    drawn = draw(number, views)
-    for path in save(drawn, out / f"figure{number:02d}-{views[0].record.dataset}"):
+    views = []
+    for folder in found:
+        try:
+            views.append(load_run(folder))
+        except InputError as error:
+            typer.echo(f"left out: {error}", err=True)
+    if not views:
+        raise InputError(f"{', '.join(map(str, runs))}: none of the records can be read")
+    for path in save(draw(number, views), out / f"figure{number:02d}-{views[0].record.dataset}"):
         typer.echo(path)

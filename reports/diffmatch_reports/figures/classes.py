@@ -41,7 +41,7 @@ def normalised(found: Comparison) -> Figure:
         )
     class_ticks(axes, "x", members, card, (width - 1) / len(members))
     axes.set_ylabel(f"{metric} / best {metric}")
-    axes.set_ylim(max(0.0, np.floor(10 * np.nanmin(relative)) / 10 - 0.1), 1.03)
+    axes.set_ylim(max(0.0, np.floor(10 * np.nanmin(relative, initial=1.0)) / 10 - 0.1), 1.03)
     axes.set_xlim(-0.5, len(members) - 0.5)
     axes.grid()
     legend(body, axes.get_lines())

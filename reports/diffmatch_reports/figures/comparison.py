@@ -71,13 +71,16 @@ class Comparison:
             note: how the figure is made.
         """
         record = self.first.record
-        seeds = "; ".join(f"{group.name} n = {plural(len(group.runs), 'seeds')} ({_either(_seeds(group))})" for group in self.groups)
+        pooled: dict[str, list[str]] = {}
+        for group in self.groups:
+            seeds = [run.record.seed for run in group.runs]
+            pooled.setdefault(f"{plural(len(seeds), 'seeds')} ({_either(seeds)})", []).append(group.name)
         sentences = [
             f"{self.card.title}, {labels(record)} labelled, {shown or self._scored()}",
             f"Split {record.split.family} (sha256 {record.split.sha256[:8]}), data {record.data.fingerprint[:8]}, "
             f"protocol {self.first.protocol}, {_either(run.record.preset for run in self.runs)} preset",
             "INVENTED DATA: says nothing about how well a method works" if record.data.fabricated else "",
-            seeds,
+            "; ".join(f"{seeds} of {', '.join(names)}" for seeds, names in pooled.items()),
             note,
             f"Left out: {'; '.join(self.left_out)}" if self.left_out else "",
         ]
@@ -124,10 +127,6 @@ def compare(title: str, split: str, runs: Sequence[RunView], usable: Callable[[R
     if len(groups) > len(LOOKS):
         raise InputError(f"{title}: {len(groups)} methods cannot be told apart in one figure; name {len(LOOKS)} at most")
     return Comparison(title, split, groups, [f"{why}, seed {_either(seeds)}" for why, seeds in left_out.items()])
-
-
-def _seeds(group: Group) -> list[int]:
-    return [run.record.seed for run in group.runs]
 
 
 def _either(values: Iterable[object]) -> str:

@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 from diffmatch.card import VOID, Card
 from diffmatch.domain import InputError
@@ -23,6 +24,8 @@ from diffmatch_reports.wording import plural, share
 
 ROWS = 4
 """Samples that a grid shows at most."""
+DIGIT = 0.02
+"""Half of a digit's height, as a share of a picture's side."""
 
 
 @dataclass(frozen=True)
@@ -80,39 +83,46 @@ def _draw(found: Comparison, rows: list[Row], which: str) -> Figure:
     columns = dates + 1 + max(len(row.maps) for row in rows)
     tallest = [row.sample.truth.shape[0] / row.sample.truth.shape[1] for row in rows]
     side = min(2.0, max(1.1, 15 / columns))
-    body = sheet(max(5.0, side * columns), sum(side * min(2.0, ratio) + 0.32 for ratio in tallest) + 0.6)
+    body = sheet(max(5.0, side * columns), sum(side * min(2.0, ratio) + 0.2 for ratio in tallest) + 0.6)
     panels = body.subplots(len(rows), columns, squeeze=False, height_ratios=[min(2.0, ratio) for ratio in tallest])
     seen: set[int] = set()
+    above: list[str] = []
     for row, line in zip(rows, panels, strict=True):
         sample = row.sample
-        for date, image in enumerate(sample.image):
-            _show(line[date], _fit(image, Image.Resampling.LANCZOS), f"date {date + 1}" if dates > 1 else "image")
+        headings = [*([f"date {d + 1}" for d in range(dates)] if dates > 1 else ["image"]), "truth", *(heading for heading, _ in row.maps)]
+        if headings != above:
+            for axes, heading in zip(line, headings, strict=False):
+                axes.set_title(named(heading, 18), fontsize=7.5, pad=3)
+        above = headings
+        for axes, image in zip(line, sample.image, strict=False):
+            _show(axes, _fit(image, Image.Resampling.LANCZOS))
         truth = _fit(sample.truth, Image.Resampling.NEAREST)
-        for axes, (heading, labels) in zip(line[dates:], [("truth", sample.truth), *row.maps], strict=False):
+        for axes, labels in zip(line[dates:], [sample.truth, *(labels for _, labels in row.maps)], strict=False):
             small = _fit(labels, Image.Resampling.NEAREST)
             seen |= set(np.unique(small).tolist())
-            _show(axes, _colored(small, card), heading)
+            _show(axes, _colored(small, card))
             _borders(axes, truth)
+            _numbers(axes, small, card)
             if labels is not sample.truth:
                 axes.set_xlabel(_error(labels, sample.truth), fontsize=6.5, labelpad=2)
         line[0].set_xlabel(named(sample.title, 22), fontsize=6.5, labelpad=2)
         for axes in line[dates + 1 + len(row.maps) :]:
             axes.set_visible(False)
-    key = [
-        Patch(facecolor=_unit(k.color), edgecolor=INK, linewidth=0.5, label=named(k.name)) for c, k in enumerate(card.classes) if c in seen
-    ]
-    if VOID in seen:
-        key.append(Patch(facecolor=_unit(VOID_COLOR), edgecolor=INK, linewidth=0.5, label="not scored"))
-    legend(body, key)
+    legend(body, _key(card, seen))
     tested = found.first.record.split.counts.get("test")
     shown = f"{plural(len(rows), 'pictures')}{f' of {tested} test items' if tested else ' of the test split'}, last checkpoint"
-    note = f"Label maps are {which}; the thin line is the border of the true classes; wrong = share of the scored pixels"
+    note = f"Label maps are {which}; lines are the true borders, numbers the classes'; wrong = share of the scored pixels"
     return finish(body, f"{found.title}, {card.title}", found.caption(shown, note))
 
 
-def _show(axes: Axes, picture: NDArray[np.uint8], heading: str) -> None:
+def _key(card: Card, seen: set[int]) -> list[Patch]:
+    """What the colours and numbers of the classes that are seen mean."""
+    colors = [(f"{c} {k.name}", k.color) for c, k in enumerate(card.classes) if c in seen] + [("not scored", VOID_COLOR)] * (VOID in seen)
+    return [Patch(facecolor=_unit(color), edgecolor=INK, linewidth=0.5, label=named(name)) for name, color in colors]
+
+
+def _show(axes: Axes, picture: NDArray[np.uint8]) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
-    axes.set_title(named(heading, 18), fontsize=7.5, pad=3)
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
@@ -137,6 +147,16 @@ def _borders(axes: Axes, truth: NDArray[np.uint8]) -> None:
     for c in classes if len(classes) > 2 else classes[1:]:
         lines = axes.contour(truth == c, levels=[0.5], colors=[PAPER], linewidths=0.5)
         lines.set_path_effects([withStroke(linewidth=1.3, foreground=INK)])
+
+
+def _numbers(axes: Axes, labels: NDArray[np.uint8], card: Card) -> None:
+    """Each class's number where its region is widest, if it has room for a digit: read without colour, too."""
+    for c in set(np.unique(labels).tolist()) & set(card.foreground):
+        depth = distance_transform_edt(np.pad(labels == c, 1))[1:-1, 1:-1]
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        if depth[y, x] > DIGIT * max(depth.shape):
+            outline = [withStroke(linewidth=1.2, foreground=INK)]
+            axes.text(float(x), float(y), str(c), color=PAPER, fontsize=5.5, ha="center", va="center", path_effects=outline)
 
 
 def _error(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> str:

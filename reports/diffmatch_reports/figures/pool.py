@@ -17,6 +17,8 @@ from diffmatch_reports.wording import ece_scope, percent
 
 MOST_NUMBERS = 25
 """Classes of a confusion matrix whose cells can hold a number."""
+UNSEEN = 0.01
+"""A bar that is lower than this share of the highest has its number written above it."""
 
 
 def usable(run: RunView) -> bool:
@@ -54,7 +56,7 @@ def label_counts(found: Comparison) -> Figure:
 
 
 def _bars(axes: Axes, series: dict[str, NDArray[np.float64]], members: list[int]) -> None:
-    """A group of bars a class, one bar a series; a number that does not exist has none."""
+    """A group of bars a class, one bar a series; a number that does not exist has none, one too low to be seen is told."""
     width = 0.84 / len(series)
     looks = {"truth": (PAPER, "")} | {n: (k.color, k.hatch) for n, k in zip((n for n in series if n != "truth"), LOOKS, strict=False)}
     for i, (name, values) in enumerate(series.items()):
@@ -63,6 +65,11 @@ def _bars(axes: Axes, series: dict[str, NDArray[np.float64]], members: list[int]
         heights = values[members]
         known = np.isfinite(heights)
         axes.bar(places[known], heights[known], width, facecolor=color, edgecolor=INK, hatch=hatch, linewidth=0.7, label=named(name))
+    highest = max((float(patch.get_height()) for patch in axes.patches), default=0.0)  # type: ignore[attr-defined]
+    for patch in axes.patches:
+        place, height = patch.get_x() + width / 2, patch.get_height()  # type: ignore[attr-defined]
+        if height <= highest * UNSEEN:
+            axes.text(place, height, f"{height:.2g}", ha="center", va="bottom", fontsize=6)
     axes.set_xlim(-0.6, len(members) - 0.4)
     axes.grid(axis="y")
 
@@ -134,7 +141,7 @@ def confusions(found: Comparison) -> Figure:
             for (row, column), value in np.ndenumerate(shares):
                 if np.isfinite(value):
                     axes.text(column, row, f"{100 * value:.0f}", ha="center", va="center", fontsize=6, color=PAPER if value > 0.5 else INK)
-    panels[0, 0].set_ylabel("truth")
+    body.supylabel("truth", fontsize=8)
     body.colorbar(drawn, ax=panels, shrink=0.7, label="share of the true class %")
     note = "Rows add up to 100 %, a class without a pixel in the truth is left grey; the seeds' counts are added up"
     return finish(body, f"{found.title}, {card.title}", found.caption(note=note))

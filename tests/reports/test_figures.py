@@ -1,0 +1,328 @@
+"""The paper's figures hold what the counts hold, say what they rest on, and can be read without colour."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from diffmatch.cli import invoke
+from diffmatch.domain import InputError
+from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts
+from diffmatch.runs import DataId, RunFolder
+from diffmatch_reports.figures import FIGURES, draw, save
+from diffmatch_reports.figures.style import LOOKS
+from diffmatch_reports.load import RunView, Sample, load_run
+
+Make = Callable[..., RunFolder]
+HOSTILE = "<script>alert(1)</script> $x_1$ \\input{a} & %"
+ONE = [[90, 2, 3, 5], [4, 6, 0, 0], [5, 0, 3, 2], [1, 1, 0, 8]]
+TWO = [[100, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [10, 0, 0, 0]]
+RIGHT = [[100, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [0, 0, 0, 10]]
+"""Rows are background, RV, Myo (the tail), LV (the head): the labelled pixels of `conftest` rank them so."""
+DIFFERENT = sorted(set(FIGURES) - {11, 12, 13})
+"""Without the grids that are figure 9 by another number."""
+
+
+@pytest.fixture
+def make_view(make_run: Make) -> Callable[..., RunView]:
+    """A run with the given confusion of the unlabelled pool."""
+
+    def make(confusion: list[list[int]] | None = None, **changes: Any) -> RunView:
+        run = load_run(make_run(**changes))
+        if confusion is not None:
+            counts = Counts(4)
+            counts.confusion = np.array(confusion)
+            run.scores["unlabeled"] = replace(run.scores["unlabeled"], counts=counts)
+        return run
+
+    return make
+
+
+def axes_of(figure: Figure, title: str) -> Axes:
+    return next(axes for axes in figure.axes if axes.get_title().startswith(title))
+
+
+def bars(axes: Axes) -> dict[str, list[float]]:
+    return {str(c.get_label()): [round(float(p.get_height()), 6) for p in c.patches] for c in axes.containers}  # type: ignore[attr-defined]
+
+
+def texts(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.findobj(Text)]  # type: ignore[attr-defined]
+
+
+def caption(figure: Figure) -> str:
+    return figure.get_supxlabel().replace("\n", " ")
+
+
+def test_counts_and_iou_of_head_and_tail_are_those_of_the_pool(make_view: Any) -> None:
+    runs = [make_view(ONE), make_view(TWO, seed=1), make_view(RIGHT, method="fixmatch")]
+    figure = draw(1, runs)
+    head, tail, head_iou, tail_iou = figure.axes[0], figure.axes[1], figure.axes[2], figure.axes[3]
+    # LV: 5 + 0 + 2 + 8 = 15 and 0 predicted, 10 true; Myo: 3 + 0 + 3 + 0 = 6 and 10 predicted
+    assert bars(head) == {"truth": [10], "diffmatch": [7.5], "fixmatch": [10]}
+    assert bars(tail) == {"truth": [10], "diffmatch": [8], "fixmatch": [10]}
+    # both seeds' counts: LV 8 / (20 + 15 - 8), Myo 13 / (20 + 16 - 13)
+    assert bars(head_iou) == {"diffmatch": [round(8 / 27, 6)], "fixmatch": [1]}
+    assert bars(tail_iou) == {"diffmatch": [round(13 / 23, 6)], "fixmatch": [1]}
+    assert "2 seeds (0, 1) of diffmatch" in caption(figure)
+    assert "1 seed (0) of fixmatch" in caption(figure)
+
+
+def test_a_number_that_does_not_exist_has_no_bar_and_a_low_one_is_told(make_view: Any) -> None:
+    nowhere = [[100, 0, 0, 0], [0, 10, 0, 0], [0, 0, 0, 0], [10, 0, 0, 0]]
+    figure = draw(1, [make_view(nowhere)])
+    assert bars(figure.axes[2]) == {"diffmatch": [0]}
+    assert [t.get_text() for t in figure.axes[2].texts] == ["0"]
+    assert bars(figure.axes[3]) == {"diffmatch": []}
+    assert not figure.axes[3].texts
+
+
+def test_reliability_has_the_bins_accuracy_gap_and_share(make_view: Any) -> None:
+    runs = [make_view(ONE), make_view(TWO, seed=1)]
+    for run, (b, count, correct, confidence) in zip(runs, ((3, 10, 4, 0.25), (14, 30, 27, 0.95)), strict=True):
+        bins = run.scores["unlabeled"].counts.foreground
+        bins[:, b] = count, correct, round(confidence * count * CONFIDENCE_UNIT)
+    figure = draw(4, runs)
+    upper = axes_of(figure, "diffmatch")
+    lower = figure.axes[1]
+    assert upper.get_title() == "diffmatch\nECE 7.5 %", "(|4 - 2.5| + |27 - 28.5|) / 40"
+    assert bars(upper) == {"accuracy": [0.4, 0.9], "gap to confidence": [0.15, 0.05]}
+    assert [round(float(p.get_y()), 6) for p in upper.containers[1].patches] == [0.25, 0.9]  # type: ignore[attr-defined]
+    assert [round(float(p.get_x() + p.get_width() / 2) * BINS, 6) for p in upper.containers[0].patches] == [3.5, 14.5]  # type: ignore[attr-defined]
+    assert next(iter(bars(lower).values())) == [25, 75]
+
+
+def test_confusion_rows_are_shares_of_the_true_class(make_view: Any) -> None:
+    figure = draw(5, [make_view(ONE), make_view([*TWO[:2], [0, 0, 0, 0], TWO[3]], method="fixmatch")])
+    first, second = (np.ma.getdata(axes_of(figure, name).images[0].get_array()) for name in ("diffmatch", "fixmatch"))
+    np.testing.assert_allclose(first, np.array(ONE) * [[1], [10], [10], [10]])
+    assert np.isnan(second[2]).all(), "Myo is in no truth: not 0 %"
+    numbers = [t.get_text() for t in axes_of(figure, "fixmatch").texts]
+    assert len(numbers) == 12
+    assert "nan" not in numbers
+    assert not axes_of(figure, "fixmatch").yaxis.get_inverted() or first.shape == (4, 4)
+
+
+def test_scores_stand_over_those_of_the_best_method(make_view: Any) -> None:
+    given = [
+        ({"LV": 0.8, "RV": 0.0}, {"seed": 0}),
+        ({"LV": 0.6, "RV": 0.0}, {"seed": 1}),
+        ({"LV": 0.35, "RV": 0.0, "Myo": 0.4}, {"method": "fixmatch"}),
+    ]
+    runs = []
+    for dice, changes in given:
+        run = make_view(**changes)
+        run.scores["test"].record.metrics["per_class"] = {name: {"dice": value} for name, value in dice.items()}
+        runs.append(run)
+    figure = draw(6, runs)
+    axes = figure.axes[0]
+    drawn = {str(line.get_label()): line.get_ydata() for line in axes.get_lines()}
+    np.testing.assert_allclose(drawn["diffmatch"], [1, np.nan, np.nan])
+    np.testing.assert_allclose(drawn["fixmatch"], [0.5, np.nan, 1])
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["LV", "RV", "Myo"], "from most to least labelled"
+    with pytest.raises(InputError, match="two methods"):
+        draw(6, runs[:2])
+
+
+def test_counts_through_training_are_means_at_common_steps(make_view: Any) -> None:
+    runs = [make_view(), make_view(seed=1), make_view(method="supervised", full=False, status="failed")]
+    for run, predicted in zip(runs, ({10: 4, 20: 8, 30: 9}, {10: 6, 20: 0}), strict=False):
+        classes = {name: dict(predicted) for name in ("LV", "Myo")}
+        truth = {name: dict.fromkeys(predicted, 7) for name in classes}
+        run.curves = {"audit/predicted": classes, "audit/truth": truth}
+    figure = draw(8, runs)
+    head, tail = axes_of(figure, "head class: LV"), axes_of(figure, "tail class: Myo")
+    for axes in (head, tail):
+        drawn = {str(line.get_label()): line.get_xydata().tolist() for line in axes.get_lines()}  # type: ignore[attr-defined]
+        assert drawn == {"truth": [[10, 7], [20, 7]], "diffmatch": [[10, 5], [20, 4]]}
+    assert "Left out: supervised (failed), seed 0." in caption(figure)
+
+
+def sample(title: str, steps: list[int], dates: int = 1) -> Sample:
+    truth = np.zeros((6, 8), np.uint8)
+    truth[2:4, 2:6] = 3
+    truth[0] = 255
+    return Sample(title, np.full((dates, 6, 8, 3), 90, np.uint8), truth, np.stack([np.full((6, 8), c, np.uint8) for c in steps]))
+
+
+def test_a_grid_shows_image_truth_and_each_methods_last_step(make_view: Any) -> None:
+    runs = [make_view(), make_view(seed=1), make_view(method="fixmatch")]
+    runs[0].samples = [sample("b", [1, 3]), sample("a", [0, 1])]
+    runs[1].samples = [sample("b", [2, 2])]
+    runs[2].samples = [sample("a", [0]), sample("c", [0])]
+    figure = draw(12, runs)
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == ["image", "truth", "diffmatch", "fixmatch"], "one row: only sample a is in both"
+    pixels = [np.asarray(axes.images[0].get_array()) for axes in drawn]
+    colors = [c.color for c in runs[0].card.classes]
+    assert (pixels[0] == 90).all()
+    assert tuple(pixels[1][3, 3]) == colors[3]
+    assert tuple(pixels[1][0, 0]) not in colors, "void has no class's colour"
+    assert (pixels[2] == colors[1]).all(), "the last step of the first seed"
+    assert (pixels[3] == colors[0]).all()
+    assert [[t.get_text() for t in axes.texts] for axes in drawn] == [[], ["3"], ["1"], []], "a class is read without its colour"
+    # 40 scored pixels, 8 of them LV: background everywhere is wrong in 20 %, RV everywhere in all
+    assert [axes.get_xlabel() for axes in drawn] == ["a", "", "100.0 % wrong", "20.0 % wrong"]
+    assert "1 picture of 40 test items" in caption(figure)
+
+
+def test_both_dates_are_shown(make_view: Any) -> None:
+    run = make_view()
+    run.samples = [sample("a", [0, 3], dates=2)]
+    titles = [axes.get_title() for axes in draw(11, [run]).axes]
+    assert titles == ["date 1", "date 2", "truth", "diffmatch"]
+
+
+def test_the_trajectory_shows_every_step(make_view: Any) -> None:
+    runs = [make_view(), make_view(method="discriminative")]
+    runs[0].samples = [sample("a", [0, 1, 3])]
+    runs[1].samples = [sample("a", [0])]
+    figure = draw(10, runs)
+    assert [axes.get_title() for axes in figure.axes] == ["image", "truth", "step 1", "step 2", "step 3"]
+    assert [axes.get_xlabel() for axes in figure.axes[2:]] == ["20.0 % wrong", "100.0 % wrong", "80.0 % wrong"]
+    assert "Left out: discriminative (without pictures of several sampling steps), seed 0." in caption(figure)
+
+
+def test_methods_without_a_common_sample_are_refused(make_view: Any) -> None:
+    runs = [make_view(), make_view(method="fixmatch")]
+    runs[0].samples, runs[1].samples = [sample("a", [0])], [sample("b", [0])]
+    with pytest.raises(InputError, match="no sample in common"):
+        draw(9, runs)
+
+
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"sha": "ff00ff00" * 8}, r"split hash ab12cd34 and ff00ff00"),
+        ({"dataset": "msd"}, "dataset acdc and msd"),
+        ({"data": DataId(root="data/acdc", fabricated=True, fingerprint="99" * 32)}, "data fingerprint 77aa88bb and 99999999"),
+    ],
+)
+def test_runs_that_may_not_be_compared_are_refused_in_one_line(make_view: Any, other: dict[str, Any], told: str) -> None:
+    runs = [make_view(), make_view(method="fixmatch", **other)]
+    for number in FIGURES:
+        with pytest.raises(InputError, match=told) as error:
+            draw(number, runs)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("number", sorted(FIGURES))
+def test_runs_that_lack_what_a_figure_needs_are_told_what_to_do(make_view: Any, number: int) -> None:
+    with pytest.raises(InputError, match=FIGURES[number].needs):
+        draw(number, [make_view(full=False)])
+    with pytest.raises(InputError, match="no run"):
+        draw(number, [])
+
+
+@pytest.mark.parametrize("number", DIFFERENT)
+def test_every_figure_says_what_it_rests_on_and_nothing_runs_over_the_edge(make_view: Any, tmp_path: Path, number: int) -> None:
+    runs = [make_view(), make_view(seed=1), make_view(method="fixmatch")]
+    figure = draw(number, runs)
+    said = caption(figure)
+    for word in (
+        "ACDC cardiac MRI",
+        "3 cases labelled",
+        "unimatch (sha256 ab12cd34)",
+        "77aa88bb",
+        "volume",
+        "quick preset",
+        "INVENTED DATA",
+    ):
+        assert word in said
+    paths = save(figure, tmp_path / "deep" / "one")
+    assert [p.name for p in paths] == ["one.pdf", "one.svg", "one.png"]
+    assert paths[0].read_bytes().startswith(b"%PDF")
+    assert Image.open(paths[2]).width > 600
+    figure.draw_without_rendering()
+    for text in figure.findobj(Text):
+        box = text.get_window_extent()  # type: ignore[attr-defined]
+        if box.width and text.get_visible() and not re.fullmatch(r"−?[\d.]+", text.get_text()):  # type: ignore[attr-defined]
+            assert box.x0 > -1 and box.y0 > -1, text
+            assert box.x1 < figure.bbox.x1 + 1 and box.y1 < figure.bbox.y1 + 1, text
+    again = save(draw(number, runs), tmp_path / "again")
+    assert [p.read_bytes() for p in again] == [p.read_bytes() for p in paths], "the same records make the same bytes"
+
+
+def test_real_data_are_not_called_invented(make_view: Any) -> None:
+    assert "INVENTED" not in caption(draw(4, [make_view(fabricated=False)]))
+
+
+@pytest.mark.parametrize("number", DIFFERENT)
+def test_hostile_names_are_shown_as_text(make_run: Make, tmp_path: Path, number: int) -> None:
+    runs = []
+    for method in (HOSTILE, f"{HOSTILE}\n\x00two"):
+        folder = make_run(method=method, title=HOSTILE)
+        for path in (folder.record_path, *(folder.path / "evaluations").glob("*.json")):
+            path.write_text(path.read_text().replace('"Myo"', json.dumps(HOSTILE)))
+        curves = folder.path / "curves.csv"
+        curves.write_text(curves.read_text().replace(",Myo,", f',"{HOSTILE}",'))
+        runs.append(load_run(folder))
+    figure = draw(number, runs)
+    assert "$x_1$" in " ".join(texts(figure))
+    svg = save(figure, tmp_path / "figure")[1]
+    kinds = {element.tag.rsplit("}")[-1] for element in ElementTree.parse(svg).iter()}
+    assert "script" not in kinds
+
+
+def test_no_two_methods_look_alike_without_colour(make_view: Any) -> None:
+    for one, other in combinations(LOOKS, 2):
+        assert (one.marker, one.dash) != (other.marker, other.dash)
+        assert "".join(sorted(one.hatch)) != "".join(sorted(other.hatch))
+    runs = [make_view(method=name) for name in ("a", "b", "c", "d", "e")]
+    for number in (6, 8):
+        for axes in draw(number, runs).axes:
+            looks = [(line.get_marker(), repr(line._dash_pattern)) for line in axes.get_lines()]  # type: ignore[attr-defined]
+            assert len(looks) >= 5
+            assert len(set(looks)) == len(looks)
+    for axes in draw(1, runs).axes:
+        looks = [(c.patches[0].get_hatch(), c.patches[0].get_facecolor() == (1, 1, 1, 1)) for c in axes.containers]  # type: ignore[attr-defined]
+        assert len(looks) >= 5
+        assert len(set(looks)) == len(looks)
+
+
+def test_more_methods_than_looks_are_refused(make_view: Any) -> None:
+    run = make_view()
+    runs = [replace(run, record=run.record.model_copy(update={"method": f"m{i}"})) for i in range(len(LOOKS) + 1)]
+    draw(1, runs[:-1])
+    with pytest.raises(InputError, match=f"name {len(LOOKS)} at most"):
+        draw(1, runs)
+
+
+def test_settings_of_one_method_are_told_apart(make_view: Any) -> None:
+    runs = [make_view(), make_view(hash="ffff0000", overrides={"train.steps": 900})]
+    names = [axes.get_title().replace("\n", " ") for axes in draw(5, runs).axes if axes.get_title()]
+    assert names == ["diffmatch (quick, train.steps=600)", "diffmatch (quick, train.steps=900)"]
+
+
+def test_the_command_writes_three_files_and_prints_where(make_run: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    root = make_run().path.parent
+    make_run(method="fixmatch")
+    (root / "broken").mkdir()
+    (root / "broken" / "run.json").write_text('{"schema": 1')
+    assert invoke(["figure", "5", str(root), "--out", str(tmp_path / "drawn")]) == 0
+    told = capfd.readouterr()
+    assert told.out.split() == [str(tmp_path / "drawn" / f"figure05-acdc.{form}") for form in ("pdf", "svg", "png")]
+    assert all(Path(line).exists() for line in told.out.split())
+    assert told.err.startswith("left out: ")
+    assert "broken" in told.err
+
+
+@pytest.mark.parametrize(("arguments", "told"), [("3 runs", "no figure 3"), ("4 nowhere", "no run.json below")])
+def test_the_command_refuses_in_one_line(arguments: str, told: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert invoke(["figure", *arguments.split()]) == 2
+    error = capfd.readouterr().err
+    assert told in error
+    assert error.count("\n") == 1
