@@ -217,9 +217,11 @@ class Curves:
     def read(path: Path) -> Iterator[dict[str, str]]:
         """Complete rows; a line cut off by a kill is left out."""
         with path.open(newline="") as handle:
-            for row in csv.DictReader(handle):
-                if all(row.get(field) is not None for field in Curves.FIELDS) and row["value"]:
-                    yield row
+            rows = csv.reader(handle)
+            names = next(rows, [])
+            for row in rows:
+                if len(row) == len(names) and row[-1]:
+                    yield dict(zip(names, row, strict=True))
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -62,7 +62,7 @@ def finish(run: Path) -> None:
     from diffmatch_reports import run_table, write_report
 
     console.print(run_table(RunFolder(run)))
-    console.print(f"page: {write_report([RunFolder(run)], run / 'report')}", soft_wrap=True)
+    console.print(f"page: {write_report([RunFolder(run)], run / 'report').page}", soft_wrap=True)
 
 
 @app.command()
@@ -95,12 +95,15 @@ def report(
     runs: Annotated[list[Path], typer.Argument(help="run folders, or folders of them")],
     out: Annotated[Path, typer.Option("--out")] = Path("report"),
 ) -> None:
-    """One offline page of one run or many."""
+    """Offline pages: the page of one run, or a site of many with leaderboards, tables and comparisons."""
     from diffmatch.runs import find_runs
     from diffmatch_reports import leaderboard, write_report
 
     found = [folder for root in runs for folder in find_runs(root)]
     if not found:
         raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
-    console.print(leaderboard(found))
-    console.print(f"page: {write_report(found, out)}", soft_wrap=True)
+    written = write_report(found, out)
+    console.print(leaderboard(written.runs))
+    for problem in written.unreadable:
+        console.print(f"not shown: {problem}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"page: {written.page}", soft_wrap=True)

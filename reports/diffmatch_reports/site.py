@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from diffmatch import tables
@@ -18,7 +19,22 @@ from diffmatch_reports.overview import datasets, period
 from diffmatch_reports.page import write_page
 
 
-def write_report(runs: Sequence[RunFolder], out: Path) -> Path:
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        page: the first page.
+        runs: those that could be read, without their arrays.
+        unreadable: the others, in a line each.
+    """
+
+    page: Path
+    runs: list[RunView]
+    unreadable: list[str]
+
+
+def write_report(runs: Sequence[RunFolder], out: Path) -> Report:
     """Write `out`/index.html: the page of one run, or the overview of many with the site around it.
 
     ::
@@ -33,9 +49,6 @@ def write_report(runs: Sequence[RunFolder], out: Path) -> Path:
         runs: in the order in which they appear. One whose run.json cannot be read is named on the first page.
         out: folder, created if absent.
 
-    Returns:
-        Path of the first page.
-
     Raises:
         InputError: there is no run, or not one that can be read, or `out` cannot be written.
     """
@@ -45,11 +58,12 @@ def write_report(runs: Sequence[RunFolder], out: Path) -> Path:
         raise InputError(f"{error.filename or out}: cannot write ({error.strerror}); choose another folder with --out") from error
 
 
-def _write(runs: Sequence[RunFolder], out: Path) -> Path:
+def _write(runs: Sequence[RunFolder], out: Path) -> Report:
     first = out / "index.html"
     if len(runs) == 1:
-        write_page(first, "run", run=load_run(runs[0]), root=None)
-        return first
+        run = load_run(runs[0])
+        write_page(first, "run", run=run, root=None)
+        return Report(first, [run.slim()], [])
     views: list[RunView] = []
     unreadable: list[str] = []
     pairs: dict[str, list[tuple[str, str]]] = {}
@@ -70,7 +84,7 @@ def _write(runs: Sequence[RunFolder], out: Path) -> Path:
         raise InputError(unreadable[0] if unreadable else f"{out}: no run to report; train one with diffmatch bench")
     _leaderboards(views, unreadable, out)
     write_page(out / "compare.html", "compare", groups=list(pairs.items()), resamples=RESAMPLES, root="")
-    return first
+    return Report(first, views, unreadable)
 
 
 def _leaderboards(runs: list[RunView], unreadable: list[str], out: Path) -> None:

@@ -84,9 +84,9 @@ def _footing(run: RunView) -> list[RenderableType]:
     ]
 
 
-def leaderboard(runs: Iterable[RunFolder]) -> RenderableType:
+def leaderboard(runs: Iterable[RunView]) -> RenderableType:
     """Runs side by side, one table per data fingerprint, split hash and protocol; mean ± std over seeds. Classes are on the page."""
-    found = boards(load_run(folder) for folder in runs)
+    found = boards(runs)
     return Group(*(Padding(_board(board), (0, 0, 1, 0)) for board in found)) if found else Text("No runs.")
 
 

@@ -254,7 +254,7 @@ def parse() -> type[Page]:
 @pytest.fixture
 def page(tmp_path: Path) -> Callable[[list[RunFolder]], Page]:
     """`page(runs)`: the first page of their report."""
-    return lambda runs: Page(write_report(runs, tmp_path / "report").read_text())
+    return lambda runs: Page(write_report(runs, tmp_path / "report").page.read_text())
 
 
 @pytest.fixture(scope="session")

@@ -91,7 +91,7 @@ def test_banners_appear_exactly_where_they_are_due(make_run: Make, page: Show, f
     for text in (
         shown.text,
         printed(diffmatch_reports.run_table(folder)),
-        printed(diffmatch_reports.leaderboard([folder])),
+        printed(diffmatch_reports.leaderboard([load_run(folder)])),
     ):
         assert ("come from invented data" in " ".join(text.split())) == fabricated
         assert ("come from the quick preset" in " ".join(text.split())) == (preset == "quick")

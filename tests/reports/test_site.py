@@ -14,6 +14,7 @@ from rich.console import Console, RenderableType
 import diffmatch_reports
 from diffmatch.domain import InputError
 from diffmatch.runs import RunFolder
+from diffmatch_reports.load import load_run
 from diffmatch_reports.names import run_name, safe, slug
 
 Make = Callable[..., RunFolder]
@@ -47,7 +48,7 @@ def check_site(root: Path, parse: Show) -> dict[str, Any]:
 
 def test_every_link_leads_to_a_page_of_the_site(make_run: Make, tmp_path: Path, parse: Show) -> None:
     runs = [make_run(), make_run(seed=1, light=True), make_run(method="fixmatch", light=True), make_run(status="failed", full=False)]
-    first = diffmatch_reports.write_report(runs, tmp_path / "report")
+    first = diffmatch_reports.write_report(runs, tmp_path / "report").page
     pages = check_site(first.parent, parse)
     assert {"index.html", "datasets/acdc.html"} < set(pages)
     for folder in runs:
@@ -67,7 +68,7 @@ def test_a_hostile_name_is_text_and_never_a_file_name(make_run: Make, tmp_path: 
         make_run(dataset="..", method="/etc/passwd", status="failed", reason=EVIL, full=False),
     ]  # fmt: skip
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
-    pages = check_site(diffmatch_reports.write_report(runs, tmp_path / "report").parent, parse)
+    pages = check_site(diffmatch_reports.write_report(runs, tmp_path / "report").page.parent, parse)
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
     assert all(path.is_relative_to(tmp_path / "report") and re.fullmatch(r"[a-z0-9_.-]+", path.name) for path in made)
     assert len([name for name in pages if name.startswith("runs/")]) == 3
@@ -83,11 +84,11 @@ def test_file_names() -> None:
 
 def test_two_splits_never_share_a_leaderboard(make_run: Make, tmp_path: Path, parse: Show) -> None:
     runs = [make_run(light=True), make_run(sha="ffee0011" * 8, seed=1, light=True), make_run(method="fixmatch", light=True)]
-    pages = check_site(diffmatch_reports.write_report(runs, tmp_path / "report").parent, parse)
+    pages = check_site(diffmatch_reports.write_report(runs, tmp_path / "report").page.parent, parse)
     captions = [c for c in pages["datasets/acdc.html"].captions if "standard deviation" in c]
     assert len(captions) == 2
     assert "ab12cd34" in captions[0] and "ffee0011" in captions[1]
-    assert printed(diffmatch_reports.leaderboard(runs)).count("sha256") == 2
+    assert printed(diffmatch_reports.leaderboard(load_run(folder) for folder in runs)).count("sha256") == 2
 
 
 def test_a_mixed_page_says_how_many_runs_are_invented(make_run: Make, page: Show) -> None:
