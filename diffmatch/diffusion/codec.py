@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffmatch.domain import VOID
@@ -33,7 +34,8 @@ class Codec(nn.Module):
         codes = self.codes()
         table = torch.cat([codes, codes.new_zeros(1, self.channels)])
         index = torch.where(mask == VOID, self.classes, mask.long())
-        return table[index].movedim(-1, 1)
+        # not table[index]: its gradient is added up by racing threads, and a run would not repeat to the bit
+        return F.embedding(index, table).movedim(-1, 1)
 
     @torch.no_grad()
     def class_distance(self) -> float:

@@ -76,3 +76,18 @@ def test_the_embedding_is_sigmoid_times_two_minus_one_times_b():
         codec.embedding.weight.copy_(torch.tensor([[0.0, 100.0, -100.0], [1.0, 2.0, 3.0]]))
     expected = torch.tensor([[0.0, 0.1, -0.1], [0.0462117, 0.0761594, 0.0905148]])
     torch.testing.assert_close(codec.codes().detach(), expected, atol=1e-6, rtol=0)
+
+
+def test_the_gradient_of_the_codes_is_the_same_every_time_on_several_threads():
+    threads = torch.get_num_threads()
+    mask, weights = torch.randint(0, 5, (8, 32, 32)), torch.randn(8, 16, 32, 32)
+    torch.set_num_threads(2)
+    try:
+        codec = EmbeddingCodec(5, 0.1, 16)
+        gradients = [torch.autograd.grad((codec(mask) * weights).sum(), codec.embedding.weight)[0] for _ in range(20)]
+    finally:
+        torch.set_num_threads(threads)
+    assert all(torch.equal(gradients[0], g) for g in gradients[1:])
+    by_hand = torch.stack([weights.movedim(1, -1)[mask == c].sum(0) for c in range(5)])
+    slope = torch.sigmoid(codec.embedding.weight) * (1 - torch.sigmoid(codec.embedding.weight)) * 2 * 0.1
+    assert torch.allclose(gradients[0], by_hand * slope, atol=1e-4)

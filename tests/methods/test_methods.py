@@ -61,6 +61,24 @@ def test_same_seed_same_bits(
     assert not same(weights(runs[0]), weights(other))
 
 
+def test_gradients_repeat_to_the_bit_on_two_threads(name: str, planned: Any, draw: Any) -> None:
+    """A batch large enough that torch shares its work out: sums made by racing threads would differ from time to time."""
+    p = planned(name, network__dim=32, network__heads=8)
+    method, batch = p.build().train(), draw(p, 16)
+    state = {key: value.clone() for key, value in method.state_dict().items()}
+    threads, found = torch.get_num_threads(), []
+    torch.set_num_threads(2)
+    try:
+        for _ in range(4):
+            method.load_state_dict(state)
+            method.zero_grad()
+            step(method, batch).total.backward()
+            found.append([q.grad.clone() for q in method.parameters() if q.grad is not None])
+    finally:
+        torch.set_num_threads(threads)
+    assert found[0] and all(all(torch.equal(a, b) for a, b in zip(found[0], again, strict=True)) for again in found[1:])
+
+
 @pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
 def test_nothing_to_learn_is_finite(name: str, loss: str, planned: Any, draw: Any) -> None:
     """An all-void labelled crop, and unlabelled crops that are all padding."""
