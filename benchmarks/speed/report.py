@@ -2,7 +2,7 @@
 
     python benchmarks/speed/report.py [--runs 2000] [--records benchmarks/results] [--out benchmarks/speed/results/report.md]
 
-The folder is invented from real records: each is copied in turn under another method name, seed and hash, every
+The folder is invented from real records: each is copied in turn under other methods, seeds and hashes, every
 fiftieth as a failed run and every hundredth cut in half. The report is written by a process of its own, on one core.
 """
 
@@ -22,13 +22,16 @@ from pathlib import Path
 
 from diffmatch.runs import find_runs
 
-METHODS, SEEDS = 8, 5
+METHODS = ("supervised", "mean_teacher", "cps", "fixmatch", "unimatch", "u2pl", "discriminative", "diffmatch")
+SEEDS = 5
 FAILED, BROKEN = 50, 100
 
 
 def fabricate(records: Path, runs: int, root: Path) -> None:
     """`runs` run folders under `root`, varied copies of those under `records`."""
-    for n, folder in enumerate(islice(cycle(find_runs(records)), runs)):
+    originals = find_runs(records)
+    for n, folder in enumerate(islice(cycle(originals), runs)):
+        turn, seed = divmod(n // len(originals), SEEDS)
         target = root / str(n)
         for path in folder.path.rglob("*"):
             if path.is_file() and path.suffix in (".json", ".npz", ".csv") and path != folder.record_path:
@@ -36,7 +39,7 @@ def fabricate(records: Path, runs: int, root: Path) -> None:
                 copy.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, copy)
         record = json.loads(folder.record_path.read_text())
-        record |= {"method": f"{record['method']}_{n % METHODS}", "seed": n % SEEDS, "hash": f"{n // SEEDS:08x}"}
+        record |= {"method": METHODS[turn % len(METHODS)], "seed": seed, "hash": f"{turn:08x}"}
         if n % FAILED == FAILED - 1:
             record |= {"status": "failed", "reason": "loss is not finite at step 17", "metrics": {}}
         text = json.dumps(record)

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from diffmatch.runs import RunRecord
+from diffmatch_reports.load import RunView
 
 LONGEST = 60
 
@@ -24,6 +25,13 @@ def safe(text: str) -> str:
 def run_name(folder: Path, record: RunRecord) -> str:
     """Stem of a run's page and data file: the same folder gives the same name."""
     return f"{slug(f'{record.dataset} {record.method} {record.labels.budget} {record.seed}')}-{_short(str(folder))}"
+
+
+def board_name(first: RunView) -> str:
+    """Stem of what belongs to a board, by any of its runs."""
+    record = first.record
+    board = f"{record.data.fingerprint} {record.split.sha256} {first.protocol}"
+    return f"{slug(f'{record.dataset} {record.labels.budget}')}-{_short(board)}"
 
 
 def _short(text: str) -> str:

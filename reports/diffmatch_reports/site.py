@@ -12,6 +12,7 @@ from diffmatch.runs import RunFolder
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
 from diffmatch_reports.compare import RESAMPLES, comparable, script, title
+from diffmatch_reports.figure_pages import write_figures
 from diffmatch_reports.load import RunView, load_run
 from diffmatch_reports.matching import fillings
 from diffmatch_reports.names import run_name, safe
@@ -43,6 +44,7 @@ def write_report(runs: Sequence[RunFolder], out: Path) -> Report:
         datasets/<name>.html    a dataset's leaderboards
         runs/<name>.html        a run; data/<name>.js its counts by case
         tables/<number>.html    a table of the paper, as far as the runs fill it
+        figures/<name>.html     a figure of the paper, of the largest boards
         compare.html            any two runs
 
     Args:
@@ -88,7 +90,9 @@ def _write(runs: Sequence[RunFolder], out: Path) -> Report:
 
 
 def _leaderboards(runs: list[RunView], unreadable: list[str], out: Path) -> None:
-    found = datasets(runs, boards(runs))
+    shared = boards(runs)
+    found = datasets(runs, shared)
+    figures = write_figures(shared, out)
     filled = {}
     for number in tables.numbers():
         table = tables.load(str(number))
@@ -96,9 +100,10 @@ def _leaderboards(runs: list[RunView], unreadable: list[str], out: Path) -> None
             write_page(out / "tables" / f"{number}.html", "table", table=table, fillings=shown, root="../")
             filled[number] = table
     for dataset in found:
+        page = out / "datasets" / f"{safe(dataset.name)}.html"
         caveats = wording.page_caveats([run.record for run in dataset.runs])
-        write_page(out / "datasets" / f"{safe(dataset.name)}.html", "dataset", dataset=dataset, caveats=caveats, oracle=ORACLE, root="../")
+        write_page(page, "dataset", dataset=dataset, caveats=caveats, figures=figures, oracle=ORACLE, root="../")
     write_page(
-        out / "index.html", "index", datasets=found, runs=runs, unreadable=unreadable, period=period(runs), oracle=ORACLE, tables=filled,
-        caveats=wording.page_caveats([run.record for run in runs]), root="",
+        out / "index.html", "index", datasets=found, runs=runs, unreadable=unreadable, period=period(runs), oracle=ORACLE,
+        tables=filled, figures=figures, caveats=wording.page_caveats([run.record for run in runs]), root="",
     )  # fmt: skip

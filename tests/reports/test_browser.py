@@ -101,11 +101,12 @@ def kinds(site: Site) -> dict[str, str]:
         "run": f"runs/{site.name('full')}.html",
         "failed run": f"runs/{site.name('failed')}.html",
         "table": "tables/15.html",
+        "figure": str(next((site.root / "figures").glob("*-4.html")).relative_to(site.root)),
         "comparison": f"compare.html#a={site.name('full')}&b={site.name('weak')}",
     }
 
 
-KINDS = ("overview", "leaderboard", "run", "failed run", "table", "comparison")
+KINDS = ("overview", "leaderboard", "run", "failed run", "table", "figure", "comparison")
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])

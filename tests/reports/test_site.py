@@ -14,12 +14,19 @@ from rich.console import Console, RenderableType
 import diffmatch_reports
 from diffmatch.domain import InputError
 from diffmatch.runs import RunFolder
+from diffmatch_reports import figure_pages
 from diffmatch_reports.load import load_run
 from diffmatch_reports.names import run_name, safe, slug
 
 Make = Callable[..., RunFolder]
 Show = Callable[..., Any]
 EVIL = "<script>alert(1)</script> \\input{x} $&%_#~^ ../../etc"
+
+
+@pytest.fixture(autouse=True)
+def without_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take seconds; the test of their pages asks for them."""
+    monkeypatch.setattr(figure_pages, "MOST_BOARDS", 0)
 
 
 def printed(renderable: RenderableType) -> str:
@@ -118,3 +125,21 @@ def test_an_unreadable_record_is_named_and_the_others_are_shown(make_run: Make, 
         diffmatch_reports.write_report([bad], tmp_path)
     with pytest.raises(InputError, match="no run"):
         diffmatch_reports.write_report([], tmp_path)
+
+
+def test_the_largest_board_has_figure_pages(make_run: Make, tmp_path: Path, parse: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figure_pages, "MOST_BOARDS", 1)
+    runs = [
+        make_run(skill=3.0, overrides={}),
+        make_run(skill=5.0, light=True, hash="better, but changed", overrides={"train.steps": 600}),
+        make_run(method="fixmatch"),
+        make_run(sha="00" * 32, light=True),
+    ]
+    pages = check_site(diffmatch_reports.write_report(runs, tmp_path / "report").page.parent, parse)
+    drawn = [name for name in pages if name.startswith("figures/")]
+    assert {name.rsplit("-", 1)[1] for name in drawn} == {f"{n}.html" for n in (1, 4, 5, 6, 8, 10, 12)}
+    for name in drawn:
+        links = {value for tag, attribute, value in pages[name].attributes if (tag, attribute) == ("a", "href")}
+        shown = [f"../runs/{run_name(folder.path, folder.record())}.html" in links for folder in runs]
+        assert shown == [True, False, True, False], "of each method the row with the fewest overrides"
+        assert f"../{name}" in pages["datasets/acdc.html"].html and name in pages["index.html"].html

@@ -1,0 +1,72 @@
+"""The paper's figures of the site's largest boards: matplotlib takes half a second each, so they are few."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from diffmatch.domain import InputError
+from diffmatch.runs import RunFolder
+from diffmatch_reports.board import Board, Row
+from diffmatch_reports.load import RunView, load_run
+from diffmatch_reports.names import board_name
+from diffmatch_reports.page import write_page
+from diffmatch_reports.wording import flatten
+
+MOST_BOARDS, MOST_METHODS, MOST_SEEDS = 2, 6, 3
+GRIDS = {"whu_cd": 11, "acdc": 12, "synapse": 13}
+"""Which of the paper's grids of predictions is a dataset's; 9 for the others."""
+
+
+@dataclass(frozen=True)
+class FigurePage:
+    """A figure that was drawn: its page is figures/`name`.html, beside it the same name with .svg, .png and .pdf."""
+
+    number: int
+    title: str
+    name: str
+
+
+def write_figures(boards: Sequence[Board], out: Path) -> dict[int, list[FigurePage]]:
+    """Draw the figures of the boards with the most methods, two at least, into `out`/figures.
+
+    A board's best methods stand in them. A figure that the records cannot fill is left out.
+
+    Returns:
+        Number of a board -> its figures.
+    """
+    several = sorted((board for board in boards if board.methods > 1), key=lambda board: -board.methods)[:MOST_BOARDS]
+    return {board.number: list(_draw(board, out)) for board in several}
+
+
+def _draw(board: Board, out: Path) -> Iterable[FigurePage]:
+    from diffmatch_reports.figures import FIGURES, draw, save  # late: matplotlib
+
+    runs = shown(board)
+    grid = GRIDS.get(board.first.record.dataset, 9)
+    for number, kind in FIGURES.items():
+        if number in (9, *GRIDS.values()) and number != grid:
+            continue
+        try:
+            figure = draw(number, runs)
+        except InputError:
+            continue
+        page = FigurePage(number, kind.title, f"{board_name(board.first)}-{number}")
+        save(figure, out / "figures" / page.name)
+        write_page(out / "figures" / f"{page.name}.html", "figure", figure=page, board=board, runs=runs, root="../")
+        yield page
+
+
+def shown(board: Board) -> list[RunView]:
+    """The runs of one row of each of the best methods, read again with their arrays: the row with the fewest overrides, the newest."""
+    rows: dict[str, Row] = {}
+    for row in board.rows:
+        if row.runs and row.cells and (row.name not in rows or _plainness(row) > _plainness(rows[row.name])):
+            rows[row.name] = row
+    return [load_run(RunFolder(run.folder)) for row in list(rows.values())[:MOST_METHODS] for run in row.runs[:MOST_SEEDS]]
+
+
+def _plainness(row: Row) -> tuple[int, str]:
+    record = row.runs[0].record
+    return -len(flatten(record.overrides)), str(record.environment.get("time", ""))
