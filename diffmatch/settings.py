@@ -44,7 +44,7 @@ class Network(Section):
 
     decoder: Literal["deeplabv3plus", "unet", "pspnet"] = "deeplabv3plus"
     encoder: str = "resnet50"
-    weights: str = Field(default="none", description="none | hub | path of a state dict")
+    weights: str = Field(default="none", description="none | hub | path of a state dict | package:NAME that ships one")
     stride: int = Field(default=4, ge=1, description="image pixels per mask position")
     dim: int = Field(default=256, ge=8, description="D, channels of z")
     layers: int = Field(default=4, ge=1, description="L, of the denoiser")

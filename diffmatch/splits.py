@@ -101,7 +101,8 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         units = sorted({i.case if by_case else i.id for i in train if i.masked})
         try:
             total = len({i.case if by_case else i.id for i in train})
-            count = Budget(str(domain.sizes.get(canonical(domain, budget), budget))).count(total)
+            # a published size is one of the whole set; of a pool that lists fix, a fraction is that pool's
+            count = Budget(budget if found else str(domain.sizes.get(canonical(domain, budget), budget))).count(total)
         except InputError as error:
             raise InputError(f"{error}; {card.name} publishes {', '.join(card.budgets)} {card.label_unit}") from error
         if count > len(units):

@@ -74,6 +74,7 @@ class Table(Part):
         protocol: by name; None for the dataset's default.
         data: data root, relative to the YAML file; None: as on the command line.
         split: a folder of split lists relative to the YAML file, or an installed family.
+        set: settings of all its runs.
         baseline, ours: rows whose difference is the improvement row.
         comparable: protocol and split families under which the published numbers were made, and how they chose the epoch.
     """
@@ -85,6 +86,7 @@ class Table(Part):
     protocol: str | None = None
     data: str | None = None
     split: str | None = None
+    set: dict[str, Any] = Field(default_factory=dict)
     baseline: str | None = None
     ours: str | None = None
     comparable: Comparable | None = None
@@ -191,7 +193,7 @@ def cells(
             continue
         for column in table.columns:
             backbone = {"network.encoder": column.backbone} if column.backbone and preset == "paper" else {}
-            settings = {**backbone, **column.set, **row.set, **overrides}
+            settings = {**backbone, **table.set, **column.set, **row.set, **overrides}
             jobs = tuple(
                 Job(table.dataset, row.method, column.labels, seed, preset, root, out, settings, split=table.split, invented=invented)
                 for seed in range(seeds)

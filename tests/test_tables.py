@@ -88,13 +88,23 @@ rows: [{name: ours, method: diffmatch, set: {diffusion.tau: 0.2}}, {name: theirs
 
 def test_a_table_of_ones_own_may_name_its_data_beside_it(tmp_path):
     (tmp_path / "patients").mkdir()
-    (tmp_path / "mine.yaml").write_text(MINE + "data: patients\n")
+    (tmp_path / "mine.yaml").write_text(MINE + "data: patients\nset: {diffusion.tau: 0.1, train.steps: 7}\n")
     table = tables.load(str(tmp_path / "mine.yaml"))
     assert tables.published(table) == {}
     (one, tail) = tables.cells(table, METHODS, preset="quick", seeds=1, data=Path("elsewhere"), out=Path("runs"), overrides={}, invented=1)
     assert one.jobs == tail.jobs
     assert one.jobs[0].data == tmp_path / "patients"
-    assert one.jobs[0].overrides == {"diffusion.tau": 0.2}
+    assert one.jobs[0].overrides == {"diffusion.tau": 0.2, "train.steps": 7}, "the row's settings win over the table's"
+
+
+@pytest.mark.parametrize(
+    "path", sorted(p for p in tables.shipped("tables").glob("*.yaml") if not p.stem.startswith("table")), ids=lambda p: p.stem
+)
+def test_the_studys_tables_ask_for_settings_and_lists_that_exist(path):
+    table = tables.load(str(path))
+    assert table.split is None or Path(table.split).is_dir()
+    for cell in tables.cells(table, METHODS, preset="quick", seeds=1, data=None, out=Path("runs"), overrides={}, invented=1):
+        resolve(plugins.method(cell.row.method or "").Options, *(job.overrides for job in cell.jobs))
 
 
 @pytest.mark.parametrize(

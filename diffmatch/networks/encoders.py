@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,7 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
     Args:
         name: `plain<width>`, or any encoder of timm.
         channels: of the input image.
-        weights: `none`, `hub` (timm downloads), or the path of a state dict.
+        weights: `none`, `hub` (timm downloads), the path of a state dict, or `package:NAME` of an installed package that ships one.
         output_stride: 8, 16 or 32; the last stages are dilated for 8 and 16. Plain encoders have 16 by construction.
 
     Raises:
@@ -79,10 +80,27 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
         advice = "; without a connection take network.weights=none or the path of a state dict" if weights == "hub" else ""
         raise InputError(f"network.encoder={name}: cannot be built with weights={weights} ({why}){advice}") from error
     if weights not in ("none", "hub"):
-        load_weights(encoder.model, timm_name, Path(weights), channels)
+        load_weights(encoder.model, timm_name, weights_file(weights), channels)
     found, strides = list(encoder.out_channels), list(encoder.model.feature_info.reduction())
     # smp puts the image (stride 1) before timm's maps, and a map without channels at stride 2 where timm begins at 4.
     return encoder, found, [*(1, 2)[: len(found) - len(strides)], *strides]
+
+
+def weights_file(weights: str) -> Path:
+    """The file behind `network.weights`: a path as it is, for `package:NAME` the one .pth file of an installed package.
+
+    Raises:
+        InputError: no such package, or not exactly one file in it.
+    """
+    kind, _, package = weights.partition("package:")
+    if kind or not package:
+        return Path(weights)
+    spec = find_spec(package) if package.isidentifier() else None
+    found = [path for place in (spec and spec.submodule_search_locations) or () for path in sorted(Path(place).rglob("*.pth"))]
+    if len(found) != 1:
+        what = "no such package is installed" if spec is None else f"{len(found)} .pth files in it, one is needed"
+        raise InputError(f"network.weights={weights}: {what}; name the path of a state dict instead")
+    return found[0]
 
 
 def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int) -> None:

