@@ -67,10 +67,20 @@ class ClassPrior(nn.Module):
         self.ema.lerp_(share, 1 - self.momentum)
 
 
-def posthoc(prior: Tensor, tau: float) -> Callable[[Tensor], Tensor]:
-    """Eq. 7 as a function of scores (N, C, h, w): division by (C p)^tau at each sampling step; no retraining."""
+Adjust = Callable[[Tensor, float], Tensor]
+"""(scores (N, C, h, w) of one sampling step, its t) -> the scores that are encoded and returned."""
+
+
+def posthoc(prior: Tensor, tau: float) -> Adjust:
+    """Eq. 7: division by (C p)^tau at each sampling step; no retraining."""
     shift = tau * (len(prior) * prior).log().view(1, -1, 1, 1)
-    return lambda scores: scores - shift
+    return lambda scores, t: scores - shift
+
+
+def natural(prior: Tensor, tau: float) -> Adjust:
+    """The natural scores of a network trained with the `logit` reading, whose own are balanced: its loss's shift, at each step."""
+    shift = tau * (len(prior) * prior).log().view(1, -1, 1, 1)
+    return lambda scores, t: scores + t * shift
 
 
 def denoising_loss(

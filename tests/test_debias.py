@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from diffmatch.debias import PRIOR_FLOOR, ClassPrior, denoising_loss, posthoc, smoothed
+from diffmatch.debias import PRIOR_FLOOR, ClassPrior, denoising_loss, natural, posthoc, smoothed
 from diffmatch.domain import VOID
 
 ADJUSTMENTS = ("none", "literal", "pixel", "normalised", "logit", "posthoc")
@@ -184,8 +184,8 @@ def test_a_uniform_prior_adjusts_nothing(sample):
 def test_posthoc_divides_odds_by_cp_to_the_tau():
     scores = torch.tensor([[2.0, 1.0, 0.0]]).view(1, 3, 1, 1)
     odds = torch.tensor([2.0, 1.0, 0.0]).exp() / (3 * PRIOR) ** 0.5
-    torch.testing.assert_close(posthoc(PRIOR, 0.5)(scores).softmax(1).flatten(), odds / odds.sum())
-    assert torch.equal(posthoc(PRIOR, 0.0)(scores), scores)
+    torch.testing.assert_close(posthoc(PRIOR, 0.5)(scores, 0.3).softmax(1).flatten(), odds / odds.sum())
+    assert torch.equal(posthoc(PRIOR, 0.0)(scores, 1.0), scores)
 
 
 # -- void and confidence -----------------------------------------------------------------------------------------------------------
@@ -217,3 +217,13 @@ def test_a_class_never_seen_leaves_everything_finite(adjustment, sample):
     found.backward()
     assert found.isfinite()
     assert sample[0].grad.isfinite().all()
+
+
+@pytest.mark.parametrize("t", [1.0, 1 / 3, 0.0])
+def test_the_natural_scores_of_the_logit_reading_are_those_inside_its_loss(t):
+    """A network that is perfect under the shifted loss predicts the true odds after the shift, whatever the time."""
+    odds = torch.tensor([0.6, 0.3, 0.1][: len(PRIOR)] + [0.05] * max(0, len(PRIOR) - 3))
+    odds = odds / odds.sum()
+    trained = odds.log() - 0.7 * t * (len(PRIOR) * PRIOR).log()
+    found = natural(PRIOR, 0.7)(trained.view(1, -1, 1, 1), t).softmax(1).flatten()
+    torch.testing.assert_close(found, odds)

@@ -60,7 +60,7 @@ def ddim(
     codec: Codec,
     noise: Tensor,
     steps: int,
-    adjust: Callable[[Tensor], Tensor] | None = None,
+    adjust: Callable[[Tensor, float], Tensor] | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Reverse process (Algorithm 3 with DDIM's own coefficient, see the departures table).
@@ -70,7 +70,7 @@ def ddim(
         codec: encodes the predicted mask.
         noise: y at t = 1, (draws, batch, channels, h, w).
         steps: S.
-        adjust: applied to the scores of every step (the post-hoc adjustment, Eq. 7).
+        adjust: applied to the scores of every step, with its t (the post-hoc adjustment, Eq. 7).
         on_step: called with the step's number and its scores (draws, batch, C, h, w).
 
     Returns:
@@ -84,7 +84,7 @@ def ddim(
         t = torch.full((draws * batch,), now, device=y.device)
         scores = denoise(y, t)
         if adjust is not None:
-            scores = adjust(scores)
+            scores = adjust(scores, now)
         if on_step is not None:
             on_step(k, scores.view(draws, batch, *scores.shape[1:]))
         if k + 1 == len(pairs):

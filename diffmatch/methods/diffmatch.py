@@ -9,7 +9,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from diffmatch.debias import ClassPrior, denoising_loss, posthoc
+from diffmatch.debias import Adjust, ClassPrior, denoising_loss, natural, posthoc
 from diffmatch.domain import VOID, Card
 from diffmatch.methods.base import (
     Batch,
@@ -40,7 +40,7 @@ class DiffMatch(Method):
     """L = L_sup + L_unsup, both ||f(y_t, g(x), t) - y_0||^2 with adjustment (Eq. 10 and 11, Algorithms 1-3).
 
     Labelled: y_0 is the truth. Unlabelled: y_0 is the reverse process on the weak view, and f denoises it given the strong view.
-    Scoring and pseudo-labels use the natural scores; `posthoc` alone changes the sampler.
+    Scoring and pseudo-labels use the natural scores, which `logit` has to restore; `posthoc` alone balances what is sampled.
     """
 
     Options = DiffMatchOptions
@@ -112,8 +112,7 @@ class DiffMatch(Method):
             offset=(offset[0] // stride, offset[1] // stride), adjust=self._adjust(), on_step=on_step,
         )  # fmt: skip
 
-    def _adjust(self) -> Callable[[Tensor], Tensor] | None:
+    def _adjust(self) -> Adjust | None:
         diffusion = self.settings.diffusion
-        if diffusion.adjustment != "posthoc" or diffusion.tau == 0:
-            return None
-        return posthoc(self.prior.labelled, diffusion.tau)
+        how = {"posthoc": posthoc, "logit": natural}.get(diffusion.adjustment)
+        return how(self.prior.labelled, diffusion.tau) if how and diffusion.tau > 0 else None

@@ -85,7 +85,7 @@ class DenoiserNetwork(nn.Module):
         steps: int,
         draws: int = 1,
         offset: tuple[int, int] = (0, 0),
-        adjust: Callable[[Tensor], Tensor] | None = None,
+        adjust: Callable[[Tensor, float], Tensor] | None = None,
         on_step: Callable[[int, Tensor], Any] | None = None,
     ) -> Tensor:
         """The reverse process: probabilities (N, C, H, W), averaged over draws.

@@ -165,7 +165,7 @@ def test_the_adjustment_changes_what_is_encoded_and_what_is_returned():
         seen.append(ddim(lambda y, t, seen=seen: seen.append(y) or f(y, t), codec, noise, 3, how))
     assert torch.equal(states["plain"][0], states["adjusted"][0]), "the first state is the noise"
     assert not torch.equal(states["plain"][1], states["adjusted"][1])
-    torch.testing.assert_close(states["adjusted"][-1], adjust(f(states["adjusted"][-2], torch.tensor([1 / 3])))[None])
+    torch.testing.assert_close(states["adjusted"][-1], adjust(f(states["adjusted"][-2], torch.tensor([1 / 3])), 1 / 3)[None])
 
 
 # -- the network's sampler ----------------------------------------------------------------------------------------------------------
