@@ -19,7 +19,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from diffmatch.cli import invoke
-from diffmatch.domain import InputError
+from diffmatch.domain import InputError, TopBottom
 from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts
 from diffmatch.runs import DataId, RunFolder
 from diffmatch_reports.figures import FIGURES, draw, save
@@ -27,7 +27,7 @@ from diffmatch_reports.figures.style import LOOKS
 from diffmatch_reports.load import RunView, Sample, load_run
 
 Make = Callable[..., RunFolder]
-HOSTILE = "<script>alert(1)</script> $x_1$ \\input{a} & %"
+HOSTILE = "<script>alert(1)</script> $x_1$ $\\input{a}$ & %"
 ONE = [[90, 2, 3, 5], [4, 6, 0, 0], [5, 0, 3, 2], [1, 1, 0, 8]]
 TWO = [[100, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [10, 0, 0, 0]]
 RIGHT = [[100, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [0, 0, 0, 10]]
@@ -113,7 +113,6 @@ def test_confusion_rows_are_shares_of_the_true_class(make_view: Any) -> None:
     numbers = [t.get_text() for t in axes_of(figure, "fixmatch").texts]
     assert len(numbers) == 12
     assert "nan" not in numbers
-    assert not axes_of(figure, "fixmatch").yaxis.get_inverted() or first.shape == (4, 4)
 
 
 def test_scores_stand_over_those_of_the_best_method(make_view: Any) -> None:
@@ -140,11 +139,12 @@ def test_scores_stand_over_those_of_the_best_method(make_view: Any) -> None:
 def test_counts_through_training_are_means_at_common_steps(make_view: Any) -> None:
     runs = [make_view(), make_view(seed=1), make_view(method="supervised", full=False, status="failed")]
     for run, predicted in zip(runs, ({10: 4, 20: 8, 30: 9}, {10: 6, 20: 0}), strict=False):
-        classes = {name: dict(predicted) for name in ("LV", "Myo")}
+        run.card = run.card.model_copy(update={"head_tail": TopBottom(k=2)})  # head: background, LV; tail: RV, Myo
+        classes = {name: dict(predicted) for name in ("background", "Myo")}
         truth = {name: dict.fromkeys(predicted, 7) for name in classes}
         run.curves = {"audit/predicted": classes, "audit/truth": truth}
     figure = draw(8, runs)
-    head, tail = axes_of(figure, "head class: LV"), axes_of(figure, "tail class: Myo")
+    head, tail = axes_of(figure, "head class: background"), axes_of(figure, "tail class: Myo")
     for axes in (head, tail):
         drawn = {str(line.get_label()): line.get_xydata().tolist() for line in axes.get_lines()}  # type: ignore[attr-defined]
         assert drawn == {"truth": [[10, 7], [20, 7]], "diffmatch": [[10, 5], [20, 4]]}
