@@ -77,6 +77,32 @@ def test_prior_follows_pseudo_labels_within_its_bounds(planned: Any, draw: Any) 
     assert torch.equal(prior.labelled, start)
 
 
+# -- what f is trained on ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_share_of_the_training_times_are_the_samplers(planned: Any) -> None:
+    torch.manual_seed(0)
+    t = planned(method__sampler_times=0.5).build().times(4000, torch.device("cpu"))
+    own = sum((t == torch.tensor(now)).sum().item() for now in (1.0, 2 / 3, 1 / 3))
+    assert own / 4000 == pytest.approx(0.5, abs=0.05)
+    assert 0 <= t.min() and t.max() <= 1
+    uniform = planned().build().times(4000, torch.device("cpu"))
+    assert uniform.max() < 1 and uniform.mean().item() == pytest.approx(0.5, abs=0.03)
+
+
+def test_own_masks_make_y_t_and_leave_the_target(planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With f's own mask in y_t the truth reaches f through the loss alone: other labels, the same scores."""
+    p = planned(method__own_masks=1.0, method__threshold=0.0)
+    method, batch, seen = p.build(), draw(p), []
+    noisy = method.network.noisy
+    monkeypatch.setattr(method.network, "noisy", lambda masks, *rest: seen.append(masks) or noisy(masks, *rest))
+    other = replace(batch, masks=(batch.masks + 1) % 4)
+    a, b = first_losses(method, batch).terms, first_losses(method, other).terms
+    assert torch.equal(seen[0], seen[1]) and seen[0].shape[1:] != batch.masks.shape[1:]
+    assert a["sup"] != b["sup"]
+    assert seen[0].dtype == torch.int64, "indices carry no gradient"
+
+
 # -- pseudo-labels -----------------------------------------------------------------------------------------------------------------
 
 
