@@ -85,7 +85,7 @@ def test_a_share_of_the_training_times_are_the_samplers(planned: Any) -> None:
     t = planned(method__sampler_times=0.5).build().times(4000, torch.device("cpu"))
     own = sum((t == torch.tensor(now)).sum().item() for now in (1.0, 2 / 3, 1 / 3))
     assert own / 4000 == pytest.approx(0.5, abs=0.05)
-    assert 0 <= t.min() and t.max() <= 1
+    assert t.min() >= 0 and t.max() <= 1
     uniform = planned().build().times(4000, torch.device("cpu"))
     assert uniform.max() < 1 and uniform.mean().item() == pytest.approx(0.5, abs=0.03)
 
