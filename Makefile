@@ -36,7 +36,7 @@ table: $(READY)  ## one of the paper's tables, what is missing run first: N=15 [
 figure: $(READY)  ## one of the paper's figures as PDF, SVG and PNG: N=4 RUNS="runs/acdc/diffmatch runs/acdc/unimatch" [ARGS="--out figures"]
 	@$(BIN)/diffmatch figure $(N) $(RUNS) $(ARGS)
 
-report: $(READY)  ## one offline page of all runs under OUT
+report: $(READY)  ## offline pages of all runs under OUT
 	@$(BIN)/diffmatch report $(OUT) --out report
 
 test: $(READY)  ## the test suite

@@ -44,7 +44,7 @@ def write_report(runs: Sequence[RunFolder], out: Path) -> Report:
         datasets/<name>.html    a dataset's leaderboards
         runs/<name>.html        a run; data/<name>.js its counts by case
         tables/<number>.html    a table of the paper, as far as the runs fill it
-        figures/<name>.html     a figure of the paper, of the largest boards
+        figures/<name>.html     a figure of the paper, of the largest board
         compare.html            any two runs
 
     Args:
