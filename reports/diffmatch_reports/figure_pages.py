@@ -55,6 +55,7 @@ def _draw(board: Board, out: Path) -> Iterable[FigurePage]:
             continue
         page = FigurePage(number, kind.title, f"{board_name(board.first)}-{number}")
         save(figure, out / "figures" / page.name)
+        figure.clear()  # its pictures are hundreds of MiB and would stay until the collector runs
         write_page(out / "figures" / f"{page.name}.html", "figure", figure=page, board=board, runs=runs, root="../")
         yield page
 

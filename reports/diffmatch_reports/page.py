@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from diffmatch.runs import installed
-from diffmatch_reports import names, paper, paper_text, pictures, sections, wording
+from diffmatch_reports import confusion, names, paper, paper_text, pictures, sections, wording
 
 MAX_SAMPLES = 6
 
@@ -38,6 +38,7 @@ def _templates() -> Environment:
     templates.globals |= {
         "sections": sections,
         "words": wording,
+        "matrix": confusion.matrix,
         "run_name": names.run_name,
         "safe": names.safe,
         "paper_text": paper_text,

@@ -102,6 +102,6 @@ def _uri(picture: Image.Image, transparency: int | None = None) -> str:
         picture.save(buffer, "JPEG", quality=88)
         kind = "jpeg"
     else:
-        picture.save(buffer, "PNG", **({} if transparency is None else {"transparency": transparency}))
+        picture.save(buffer, "PNG", compress_level=3, **({} if transparency is None else {"transparency": transparency}))
         kind = "png"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -7,15 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from markupsafe import Markup
 
-from diffmatch.metrics import ratio
 from diffmatch_reports import charts, wording
-from diffmatch_reports.load import RunView, Score, Series
+from diffmatch_reports.confusion import DENSE
+from diffmatch_reports.load import RunView, Series
 from diffmatch_reports.wording import METRICS, SPLITS, class_metric, duration, ece_scope, flatten, plural
 
-DENSE = 25
 DISTANCES = {"hd95_mm": "HD95 mm", "asd_mm": "ASD mm", "hd95_voxel": "HD95 voxel", "asd_voxel": "ASD voxel"}
 
 
@@ -46,16 +44,6 @@ class Tile:
     value: float | None
     baseline: float | None
     hint: str
-
-
-@dataclass(frozen=True)
-class Matrix:
-    """Row-normalised confusion: per truth class its pixels and the share that each class was predicted on (empty where it is absent)."""
-
-    names: list[str]
-    rows: list[tuple[str, int, list[float | None]]]
-    dense: bool
-    gist: str
 
 
 def basis(run: RunView, split: str) -> str:
@@ -131,22 +119,6 @@ def class_table(run: RunView, split: str) -> ClassTable | None:
         pair = {key: metrics.get(group, {}).get("value"), "majority": baseline.get(group, {}).get("value")}
         groups.append((label, {k: v for k, v in pair.items() if v is not None}))
     return ClassTable([column for column in columns if column.key in used], rows, groups)
-
-
-def matrix(score: Score, names: list[str]) -> Matrix:
-    """The paper's Figure 5."""
-    confusion = score.counts.confusion
-    truth = confusion.sum(1)
-    shares = ratio(confusion, np.broadcast_to(truth[:, None], confusion.shape))
-    rows: list[tuple[str, int, list[float | None]]] = [
-        (name, int(truth[c]), [None if np.isnan(v) else float(v) for v in shares[c]]) for c, name in enumerate(names)
-    ]
-    wrong = shares * (1 - np.eye(len(names)))
-    gist = ""
-    if np.isfinite(wrong).any():
-        t, p = np.unravel_index(int(np.nanargmax(wrong)), wrong.shape)
-        gist = f"The most frequent confusion: {100 * wrong[t, p]:.0f} % of {names[t]} is predicted as {names[p]}."
-    return Matrix(names, rows, len(names) > DENSE, gist)
 
 
 def reliability(run: RunView, split: str) -> list[tuple[str, Markup]]:

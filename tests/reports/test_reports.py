@@ -17,7 +17,8 @@ import diffmatch_reports
 from diffmatch.domain import Card, ClassInfo, TopBottom
 from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts, majority, summary
 from diffmatch.runs import EvaluationRecord, RunFolder, RunRecord
-from diffmatch_reports import charts, sections, wording
+from diffmatch_reports import charts, wording
+from diffmatch_reports.confusion import matrix
 from diffmatch_reports.load import load_run
 
 Make = Callable[..., RunFolder]
@@ -185,10 +186,11 @@ def test_confusion_rows_are_shares_of_the_truth(make_run: Make) -> None:
     run = load_run(make_run())
     counts = run.scores["test"].counts
     counts.confusion[1] = 0  # a class without truth has no shares
-    rows = sections.matrix(run.scores["test"], run.card.names).rows
-    assert rows[1] == ("RV", 0, [None] * 4)
-    assert sum(v or 0 for v in rows[0][2]) == pytest.approx(1)
-    assert rows[2][2][3] == counts.confusion[2, 3] / counts.confusion[2].sum()
+    found = matrix(counts.confusion, run.card.names)
+    assert found.pixels[1] == 0 and np.isnan(found.shares[1]).all()
+    assert np.nansum(found.shares[0]) == pytest.approx(1)
+    assert found.shares[2, 3] == counts.confusion[2, 3] / counts.confusion[2].sum()
+    assert found.body.count("<td></td>") == 4, "blank, not 0"
 
 
 def test_reliability_tells_its_gist_and_follows_the_theme(parse: Show) -> None:
