@@ -82,15 +82,21 @@ def run_missing(found: Iterable[Entry], console: Console) -> None:
             console.print(f"[red]failed[/]: {entry.problem}", highlight=False, soft_wrap=True)
 
 
-def evaluation(entry: Entry, checkpoint: Literal["last", "val"], protocol: str | None, steps: int | None) -> EvaluationRecord | None:
+def evaluation(
+    entry: Entry, checkpoint: Literal["last", "val", "oracle"], protocol: str | None, steps: int | None
+) -> EvaluationRecord | None:
     """The test evaluation that a cell asks for; made if the checkpoint is still there and it does not exist yet.
 
     Args:
+        checkpoint: `oracle` is that of the other two which scores better on test.
         protocol: by name; None for the default.
         steps: of the sampler; None for the run's own.
     """
     if not entry.done:
         return None
+    if checkpoint == "oracle":
+        both = [evaluation(entry, "last", protocol, steps), evaluation(entry, "val", protocol, steps)]
+        return max((e for e in both if e), key=lambda e: e.metrics["primary"].get("value", -1.0)) if all(both) else None
     settings = entry.folder.record().settings
     wanted = (checkpoint, protocol or entry.planned.card.protocol().name, steps or settings["diffusion"]["steps"])
     sampled = plugins.method(entry.planned.job.method).sampled

@@ -60,6 +60,22 @@ def test_records_under_results_count_as_done(small, console, tmp_path):
     assert grid.evaluation(entry, "last", None, None).checkpoint == "last"
 
 
+@pytest.mark.parametrize("better", ["last", "val"])
+def test_oracle_is_the_checkpoint_that_scores_better_on_test(small, console, monkeypatch, better):
+    (entry,) = grid.entries([small(train__validations=0)], others=()).values()
+    grid.run_missing([entry], console)
+    score = grid.evaluation(entry, "last", None, None)
+    assert grid.evaluation(entry, "oracle", None, None) is None, "without a val checkpoint there is nothing to choose"
+
+    def scored(folder, checkpoint, *rest, **settings):
+        value = 0.9 if checkpoint == better else 0.1
+        return score.model_copy(update={"checkpoint": checkpoint, "metrics": score.metrics | {"primary": {"value": value}}})
+
+    monkeypatch.setattr(grid, "evaluate_run", scored)
+    monkeypatch.setattr(RunFolder, "evaluations", lambda folder: [])
+    assert grid.evaluation(entry, "oracle", None, None).checkpoint == better
+
+
 def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small, console, monkeypatch):
     jobs = [small(), small(seed=1)]
     real, tried = grid.run, []

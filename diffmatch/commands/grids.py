@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from diffmatch.tables import Table
     from diffmatch_reports.paper import PaperTable
 
+Checkpoint = Literal["last", "val", "oracle"]
 Form = Literal["terminal", "markdown", "latex", "csv"]
 
 
@@ -28,7 +29,9 @@ def table(
     out: OutOption = Path("runs"),
     sets: SetOption = [],  # noqa: B006 - typer copies it
     dry: Annotated[bool, typer.Option("--dry", help="only tell what would be run, and how long it would take")] = False,
-    checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint", help="val: chosen on val, a column of its own")] = "last",
+    checkpoint: Annotated[
+        Checkpoint, typer.Option("--checkpoint", help="val: chosen on val; oracle: chosen on test, which is not a result")
+    ] = "last",
     form: Annotated[Form, typer.Option("--form", help="as what it is printed")] = "terminal",
 ) -> None:
     """One of the paper's tables: runs what is missing, then prints measured beside published."""
@@ -67,7 +70,7 @@ def _shares(spec: Table, data: Path | None) -> PaperTable:
 
 def _scores(
     spec: Table, preset: Preset, seeds: int, data: Path | None, out: Path, overrides: dict[str, Any], dry: bool,
-    checkpoint: Literal["last", "val"],
+    checkpoint: Checkpoint,
 ) -> PaperTable | None:  # fmt: skip
     from diffmatch import grid, plugins, tables
     from diffmatch.loading import size_for

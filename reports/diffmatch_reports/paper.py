@@ -13,7 +13,10 @@ from diffmatch.runs import EvaluationRecord, RunRecord
 from diffmatch.tables import Column, PublishedNumber, Row, Table
 from diffmatch_reports.wording import class_key
 
-SELECTION = {"last": "last checkpoint", "val": "best checkpoint on val"}
+SELECTION = {
+    "last": "last checkpoint", "val": "best checkpoint on val",
+    "oracle": "better of last and val's best checkpoint ON TEST, which is not a result",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ class Filled:
 
 @dataclass
 class PaperTable:
-    """A filled table with the footnotes that its marks refer to."""
+    """A filled table with the footnotes that its marks refer to, and by which rule of SELECTION its checkpoints were chosen."""
 
     table: Table
     cells: dict[tuple[str, str], Filled]
@@ -67,6 +70,7 @@ class PaperTable:
     basis: list[str]
     improvement: dict[str, float] = field(default_factory=dict)
     published_improvement: dict[str, float] = field(default_factory=dict)
+    checkpoint: str = "last"
 
     @property
     def blank(self) -> list[str]:
@@ -100,7 +104,7 @@ def number(column: Column, source: Source) -> float | None:
     return None if value is None else 100 * float(value)
 
 
-def why_not_comparable(table: Table, source: Source, preset: str, extra: Mapping[str, Any]) -> str:
+def why_not_comparable(table: Table, source: Source, preset: str, extra: Mapping[str, Any], checkpoint: str = "last") -> str:
     """Why a run's number may not be set against the published one; empty where it may."""
     record = source.record
     reasons = []
@@ -118,7 +122,7 @@ def why_not_comparable(table: Table, source: Source, preset: str, extra: Mapping
         if record.split.family not in table.comparable.families:
             reasons.append(f"split {record.split.family}, published {' or '.join(table.comparable.families)}")
         if table.comparable.selection:
-            reasons.append(f"last checkpoint, published {table.comparable.selection}")
+            reasons.append(f"{SELECTION[checkpoint]}, published {table.comparable.selection}")
     return "; ".join(reasons)
 
 
@@ -150,7 +154,8 @@ def fill(
                 cells[place] = Filled(row, column, published=paper.value if paper else None, problem=problem, sources=found)
                 continue
             measured = Measured(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
-            reason = next((why for s in found if (why := why_not_comparable(table, s, preset, extra))), "") if paper else ""
+            why = (why_not_comparable(table, s, preset, extra, checkpoint) for s in found if paper)
+            reason = next(filter(None, why), "")
             mark = marks.setdefault(reason, _mark(len(marks))) if reason else ""
             difference = measured.mean - float(paper.value) if paper and not reason else None
             cells[place] = Filled(row, column, measured, paper.value if paper else None, difference, mark, "", sources=found)
@@ -159,7 +164,9 @@ def fill(
             for place, cell in cells.items():
                 if place[1] == name and cell.measured:
                     cells[place] = Filled(cell.row, cell.column, published=cell.published, problem="two splits in one column")
-    filled = PaperTable(table, cells, {mark: reason for reason, mark in marks.items()}, basis(table, cells, preset, checkpoint))
+    filled = PaperTable(
+        table, cells, {mark: reason for reason, mark in marks.items()}, basis(table, cells, preset, checkpoint), checkpoint=checkpoint
+    )
     _embolden(filled)
     if table.baseline and table.ours:
         for column in table.columns:

@@ -44,17 +44,18 @@ def published(cell: Filled, bold: Decorate = str) -> str:
 
 
 def grid(filled: PaperTable, bold: Decorate, plain: Decorate) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text: two columns, measured and published, for each of the table's."""
-    columns = filled.table.columns
-    head = ["", *(f"{plain(key(column))}{side}" for column in columns for side in ("", " (paper)"))]
+    """Headings and rows of text: two columns, measured and published, for each of the table's; one where nothing is published."""
+    columns, both = filled.table.columns, any(cell.published for cell in filled.cells.values())
+    own = "" if filled.checkpoint == "last" else f" {filled.checkpoint}"
+    head = ["", *(f"{plain(key(column))}{side}" for column in columns for side in ((own, " (paper)") if both else (own,)))]
     rows = []
     for row in filled.table.rows:
         name = plain(row.name) + ("" if row.method or filled.table.kind == "shares" else "*")
         cells = [filled.cells[row.name, key(column)] for column in columns]
-        rows.append([name, *(text for cell in cells for text in (measured(cell, bold), published(cell, bold)))])
+        rows.append([name, *(text for cell in cells for text in (measured(cell, bold), published(cell, bold))[: 1 + both])])
     if filled.improvement or filled.published_improvement:
         gains = [(filled.improvement.get(key(c)), filled.published_improvement.get(key(c))) for c in columns]
-        rows.append(["improvement", *("" if gain is None else f"{gain:+.1f}" for pair in gains for gain in pair)])
+        rows.append(["improvement", *("" if gain is None else f"{gain:+.1f}" for pair in gains for gain in pair[: 1 + both])])
     return head, rows
 
 
@@ -74,6 +75,7 @@ def notes(filled: PaperTable) -> list[str]:
 def as_terminal(filled: PaperTable) -> Group:
     head, rows = grid(filled, lambda text: f"[bold]{text}[/]", escape)
     table = RichTable(*head, title=escape(filled.table.heading), title_justify="left")
+    table.columns[0].no_wrap = True
     for column in table.columns[1:]:
         column.justify = "right"
     for row in rows:

@@ -158,7 +158,7 @@ def test_hostile_names_are_text_in_markdown(hostile):
     assert "<script>" not in text
     assert r"\[link\](x)" in text
     rows = [line for line in text.splitlines() if line.startswith("|")]
-    assert all(line.replace(r"\|", "").count("|") == 4 for line in rows)
+    assert all(line.replace(r"\|", "").count("|") == 3 for line in rows)
 
 
 def test_hostile_names_are_text_on_the_terminal(hostile):
@@ -194,3 +194,18 @@ def test_latex_is_a_whole_table(source):
     counts = {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")}
     assert counts == {4}
     assert r"\textbf{80.0}" in text
+
+
+def test_a_table_of_ones_own_has_no_columns_for_a_paper(source):
+    own = fill(TABLE, both(source), {}, {}, preset="quick", seeds=1, extra={})
+    assert "(paper)" not in as_markdown(own) and "(paper)" in as_markdown(filled(both(source)))
+    rows = [line for line in as_markdown(own).splitlines() if line.startswith("|")]
+    assert {line.count("|") for line in rows} == {4}
+    assert rows[-1] == "| improvement | +20.0 | +10.0 |"
+
+
+@pytest.mark.parametrize(("checkpoint", "head"), [("last", "| 3 |"), ("val", "| 3 val |"), ("oracle", "| 3 oracle |")])
+def test_a_checkpoint_chosen_otherwise_than_last_stands_in_a_column_that_says_so(source, checkpoint, head):
+    table = fill(TABLE, both(source), {}, PAPER, preset="paper", seeds=1, extra={}, checkpoint=checkpoint)
+    assert head in as_markdown(table)
+    assert ("ON TEST" in " ".join(notes(table))) == (checkpoint == "oracle")

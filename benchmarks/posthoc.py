@@ -1,0 +1,79 @@
+"""How strong a post-hoc adjustment (Eq. 7) suits finished runs? The same for every method, so that rivals are given the equivalent.
+
+    python benchmarks/posthoc.py RUN [RUN ...] [--split val|test] [--tau 0 0.1 0.2 0.3 0.5 1]
+
+A sampler's scores are divided by (C p)^tau at each step, a discriminative method's probabilities once; p is of the labelled pixels. Prints,
+and writes as posthoc.json into each run folder, the card's metric, head, tail and ECE for every tau. Choose on tuning items only.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from diffmatch import checkpoint
+from diffmatch.debias import smoothed
+from diffmatch.evaluation import evaluate, members
+from diffmatch.methods.base import Method
+from diffmatch.metrics import summary
+from diffmatch.planning import Plan, job_of, plan
+from diffmatch.progress import Bar
+from diffmatch.runs import RunFolder, write_json
+
+
+def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method:
+    """The run's method with the adjustment of Eq. 7 at strength tau."""
+    settings = planned.settings
+    if planned.job.method == "diffmatch":
+        changed = {"adjustment": "posthoc", "tau": tau}
+        settings = settings.model_copy(update={"diffusion": settings.diffusion.model_copy(update=changed)})
+    method = planned.build(settings)
+    method.load_state_dict(state)
+    if planned.job.method != "diffmatch":
+        prior = smoothed(torch.tensor(planned.statistics.pixels))
+        ratio = (len(prior) * prior).pow(tau).view(1, -1, 1, 1)
+        natural = method.probabilities
+
+        def balanced(*args: Any, **kwargs: Any) -> Tensor:
+            scores = natural(*args, **kwargs) / ratio
+            return scores / scores.sum(1, keepdim=True)
+
+        method.probabilities = balanced  # type: ignore[method-assign]
+    return method
+
+
+def strengths(folder: RunFolder, split: str, taus: list[float], data: Path | None) -> dict[str, Any]:
+    planned = plan(job_of(folder, data))
+    protocol = planned.card.protocol()
+    items = members(planned.split, "test" if split == "test" else "val", protocol)
+    state = checkpoint.load(folder.path / "last.ckpt", planned.split.sha256)["method"]
+    result: dict[str, Any] = {}
+    for tau in taus:
+        counts = evaluate(
+            adjusted(planned, state, tau), planned.domain, items, protocol, bar=Bar(f"tau {tau}", len(items)), distances=False,
+            device=torch.device("cpu"),
+        )  # fmt: skip
+        found = summary(counts, planned.card, planned.statistics.pixels)
+        result[str(tau)] = {name: round(found[name]["value"], 4) for name in ("primary", "head", "tail")} | {"ece": round(found["ece"], 4)}
+    return {"run": folder.path.name, "split": split, "items": len(items), "metric": planned.card.metric, "tau": result}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+")
+    parser.add_argument("--split", choices=["val", "test"], default="val")
+    parser.add_argument("--tau", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 1.0])
+    parser.add_argument("--data", type=Path)
+    arguments = parser.parse_args()
+    for run in arguments.runs:
+        result = strengths(RunFolder(run), arguments.split, arguments.tau, arguments.data)
+        print(run, *(f"{tau}: {row}" for tau, row in result["tau"].items()), sep="\n  ")
+        write_json(run / "posthoc.json", result)
+
+
+if __name__ == "__main__":
+    main()
