@@ -99,7 +99,7 @@ def report(
     from diffmatch.runs import find_runs
     from diffmatch_reports import leaderboard, write_report
 
-    found = [folder for root in runs for folder in find_runs(root)]
+    found = list({folder.path.resolve(): folder for root in runs for folder in find_runs(root)}.values())
     if not found:
         raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
     written = write_report(found, out)
