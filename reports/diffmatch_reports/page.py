@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from diffmatch.runs import installed
-from diffmatch_reports import confusion, names, paper, paper_text, pictures, sections, wording
+from diffmatch_reports import compare, confusion, names, paper, paper_text, pictures, sections, wording
 
 MAX_SAMPLES = 6
 
@@ -40,6 +40,7 @@ def _templates() -> Environment:
         "words": wording,
         "matrix": confusion.matrix,
         "run_name": names.run_name,
+        "comparable": compare.comparable,
         "safe": names.safe,
         "paper_text": paper_text,
         "column_key": paper.key,

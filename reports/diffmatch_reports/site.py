@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from jinja2 import TemplateError
 
 from diffmatch import tables
 from diffmatch.domain import InputError
@@ -18,6 +21,9 @@ from diffmatch_reports.matching import fillings
 from diffmatch_reports.names import run_name, safe
 from diffmatch_reports.overview import datasets, period
 from diffmatch_reports.page import write_page
+
+FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError)
+"""What a record that parses may still raise where it does not hold what a run writes."""
 
 
 @dataclass(frozen=True)
@@ -63,42 +69,59 @@ def write_report(runs: Sequence[RunFolder], out: Path) -> Report:
 def _write(runs: Sequence[RunFolder], out: Path) -> Report:
     first = out / "index.html"
     if len(runs) == 1:
-        run = load_run(runs[0])
-        write_page(first, "run", run=run, root=None)
+        with _named(runs[0]):
+            run = load_run(runs[0])
+            write_page(first, "run", run=run, root=None)
         return Report(first, [run.slim()], [])
     views: list[RunView] = []
     unreadable: list[str] = []
-    pairs: dict[str, list[tuple[str, str]]] = {}
+    specs = [tables.load(str(number)) for number in tables.numbers()]
     for folder in runs:
         try:
-            run = load_run(folder)
+            with _named(folder):
+                views.append(_run_pages(folder, specs, out))
         except InputError as error:
             unreadable.append(str(error))
-            continue
-        write_page(out / "runs" / f"{run_name(run.folder, run.record)}.html", "run", run=run, root="../")
-        if comparable(run):
-            data = out / "data" / f"{run_name(run.folder, run.record)}.js"
-            data.parent.mkdir(parents=True, exist_ok=True)
-            data.write_text(script(run), encoding="utf-8")
-            pairs.setdefault(run.record.dataset, []).append((run_name(run.folder, run.record), title(run)))
-        views.append(run.slim())
     if not views:
         raise InputError(unreadable[0] if unreadable else f"{out}: no run to report; train one with diffmatch bench")
-    _leaderboards(views, unreadable, out)
-    write_page(out / "compare.html", "compare", groups=list(pairs.items()), resamples=RESAMPLES, root="")
+    _shared_pages(views, specs, unreadable, out)
     return Report(first, views, unreadable)
 
 
-def _leaderboards(runs: list[RunView], unreadable: list[str], out: Path) -> None:
+@contextmanager
+def _named(folder: RunFolder) -> Iterator[None]:
+    """Turn what a foreign record makes fail into an error that names it."""
+    try:
+        yield
+    except FOREIGN as error:
+        what = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise InputError(f"{folder.record_path}: what it or its evaluations hold is not what a run writes ({what})") from error
+
+
+def _run_pages(folder: RunFolder, specs: Sequence[tables.Table], out: Path) -> RunView:
+    """A run's page and data; also everything that the shared pages ask of it, so that a foreign record fails here and alone."""
+    run = load_run(folder)
+    name = run_name(run.folder, run.record)
+    boards([run])
+    for table in specs:
+        fillings(table, [run], {})
+    if comparable(run):
+        data = out / "data" / f"{name}.js"
+        data.parent.mkdir(parents=True, exist_ok=True)
+        data.write_text(script(run), encoding="utf-8")
+    write_page(out / "runs" / f"{name}.html", "run", run=run, root="../")
+    return run.slim()
+
+
+def _shared_pages(runs: Sequence[RunView], specs: Sequence[tables.Table], unreadable: list[str], out: Path) -> None:
     shared = boards(runs)
     found = datasets(runs, shared)
     figures = write_figures(shared, out)
     filled = {}
-    for number in tables.numbers():
-        table = tables.load(str(number))
+    for table in specs:
         if shown := fillings(table, runs, tables.published(table)):
-            write_page(out / "tables" / f"{number}.html", "table", table=table, fillings=shown, root="../")
-            filled[number] = table
+            write_page(out / "tables" / f"{table.table}.html", "table", table=table, fillings=shown, root="../")
+            filled[table.table] = table
     for dataset in found:
         page = out / "datasets" / f"{safe(dataset.name)}.html"
         caveats = wording.page_caveats([run.record for run in dataset.runs])
@@ -107,3 +130,5 @@ def _leaderboards(runs: list[RunView], unreadable: list[str], out: Path) -> None
         out / "index.html", "index", datasets=found, runs=runs, unreadable=unreadable, period=period(runs), oracle=ORACLE,
         tables=filled, figures=figures, caveats=wording.page_caveats([run.record for run in runs]), root="",
     )  # fmt: skip
+    groups = [(d.name, [(run_name(run.folder, run.record), title(run)) for run in d.runs if comparable(run)]) for d in found]
+    write_page(out / "compare.html", "compare", groups=groups, resamples=RESAMPLES, root="")

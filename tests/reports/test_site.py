@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from rich.console import Console, RenderableType
 
 import diffmatch_reports
 from diffmatch.domain import InputError
+from diffmatch.metrics import Counts
 from diffmatch.runs import RunFolder
 from diffmatch_reports import figure_pages
 from diffmatch_reports.load import load_run
@@ -125,6 +127,38 @@ def test_an_unreadable_record_is_named_and_the_others_are_shown(make_run: Make, 
         diffmatch_reports.write_report([bad], tmp_path)
     with pytest.raises(InputError, match="no run"):
         diffmatch_reports.write_report([], tmp_path)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        {"metrics": {"test": {"primary": 5}}},
+        {"metrics": {"test": {"primary": {"value": "high"}, "per_class": []}}},
+        {"metrics": {"test": {"per_class": {"RV": {"dice": [1]}}}}},
+        {"settings": {}, "parameters": {}, "environment": {"git": 3}},
+        {"card": {"name": "of another world"}},
+    ],
+)
+def test_a_foreign_record_is_named_and_stops_nothing(make_run: Make, tmp_path: Path, parse: Show, spoil: dict[str, Any]) -> None:
+    good, bad = make_run(light=True), make_run(light=True, seed=1)
+    bad.record_path.write_text(json.dumps(json.loads(bad.record_path.read_text()) | spoil))
+    for path in (bad.path / "evaluations").glob("*.npz"):
+        path.write_bytes(b"PK")
+    report = diffmatch_reports.write_report([good, bad], tmp_path / "report")
+    pages = check_site(report.page.parent, parse)
+    assert [run.folder for run in report.runs] == [good.path]
+    (line,) = report.unreadable
+    assert line.startswith(str(bad.record_path)) and line in pages["index.html"].text
+    with pytest.raises(InputError, match=re.escape(str(bad.record_path))):
+        diffmatch_reports.write_report([bad], tmp_path / "alone")
+
+
+def test_counts_of_other_classes_are_named_and_stop_nothing(make_run: Make, tmp_path: Path) -> None:
+    good, bad = make_run(light=True), make_run(light=True, seed=1)
+    Counts(2).save(next((bad.path / "evaluations").glob("*.npz")))
+    report = diffmatch_reports.write_report([good, bad], tmp_path / "report")
+    assert [run.folder for run in report.runs] == [good.path]
+    assert "IndexError" in report.unreadable[0]
 
 
 def test_the_largest_board_has_figure_pages(make_run: Make, tmp_path: Path, parse: Show, monkeypatch: pytest.MonkeyPatch) -> None:
