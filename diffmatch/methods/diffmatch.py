@@ -43,7 +43,7 @@ class DiffMatch(Method):
     """L = L_sup + L_unsup, both ||f(y_t, g(x), t) - y_0||^2 with adjustment (Eq. 10 and 11, Algorithms 1-3).
 
     Labelled: y_0 is the truth. Unlabelled: y_0 is the reverse process on the weak view, and f denoises it given the strong view.
-    Scoring and pseudo-labels use the natural scores, which `logit` has to restore; `posthoc` alone balances what is sampled.
+    Scoring and pseudo-labels use the natural scores, which `logit` has to restore; `posthoc` balances predictions, never pseudo-labels.
     """
 
     Options = DiffMatchOptions
@@ -105,7 +105,7 @@ class DiffMatch(Method):
         teacher = self.network if self.teacher is None else self.teacher
         with evaluating(teacher):
             probabilities = teacher.sample(
-                teacher.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.pseudo_steps, adjust=self._adjust()
+                teacher.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.pseudo_steps, adjust=self._natural()
             )
         return confident(probabilities, self.settings.method.threshold)
 
@@ -126,7 +126,14 @@ class DiffMatch(Method):
             offset=(offset[0] // stride, offset[1] // stride), adjust=self._adjust(), on_step=on_step,
         )  # fmt: skip
 
-    def _adjust(self) -> Adjust | None:
+    def _natural(self) -> Adjust | None:
+        """What makes the network's scores the natural ones: its own are, unless it was trained with the `logit` reading."""
         diffusion = self.settings.diffusion
-        how = {"posthoc": posthoc, "logit": natural}.get(diffusion.adjustment)
-        return how(self.prior.labelled, diffusion.tau) if how and diffusion.tau > 0 else None
+        return natural(self.prior.labelled, diffusion.tau) if diffusion.adjustment == "logit" and diffusion.tau > 0 else None
+
+    def _adjust(self) -> Adjust | None:
+        """Of predictions. Pseudo-labels stay natural: balanced ones fed back would move the prior that balances them."""
+        diffusion = self.settings.diffusion
+        if diffusion.adjustment == "posthoc" and diffusion.tau > 0:
+            return posthoc(self.prior.labelled, diffusion.tau)
+        return self._natural()

@@ -63,6 +63,21 @@ def test_every_reading_trains(codec: str, adjustment: str, loss: str, planned: A
     assert all(q.isfinite().all() for q in adjusted.state_dict().values())
 
 
+def test_posthoc_leaves_training_and_pseudo_labels_as_they_are(planned: Any, draw: Any, fit: Any, same: Any) -> None:
+    """Eq. 7 needs no retraining: the same weights to the bit, other predictions."""
+    states, predictions, pseudo = [], [], []
+    for adjustment in ("none", "posthoc"):
+        p = planned(method__threshold=0.0, diffusion__adjustment=adjustment, diffusion__tau=1.0)
+        method = p.build()
+        fit(method, [draw(p, 2, 2 * k) for k in range(3)])
+        method.eval()
+        states.append(method.state_dict())
+        predictions.append(method.probabilities(images(), KEYS))
+        pseudo.append(method.pseudo_labels(images(), KEYS).probabilities)
+    assert same(*states) and torch.equal(*pseudo)
+    assert not torch.equal(*predictions)
+
+
 def test_prior_follows_pseudo_labels_within_its_bounds(planned: Any, draw: Any) -> None:
     p = planned(diffusion__prior_momentum=0.5)
     method, batch = p.build(), draw(p)
