@@ -84,8 +84,9 @@ def natural(prior: Tensor, tau: float) -> Adjust:
 
 
 def denoising_loss(
-    scores: Tensor, target: Tensor, accepted: Tensor, t: Tensor, prior: Tensor, *, loss: str, adjustment: str, tau: float
-) -> Tensor:
+    scores: Tensor, target: Tensor, accepted: Tensor, t: Tensor, prior: Tensor, *, loss: str, adjustment: str, tau: float,
+    domain: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:  # fmt: skip
     """L*_diff: the denoiser's loss with its adjustment (Eq. 9).
 
     Args:
@@ -94,7 +95,7 @@ def denoising_loss(
         accepted: (N, H, W) bool, pixels that carry loss; the mean is over non-void pixels all the same.
         t: (N,), the times.
         prior: (C,), p(y_0) of the target's kind.
-        loss: `squared` (Eq. 4-6) or `ce`.
+        loss: `squared` (Eq. 4-6), `ce`, or `domain`: what `domain` makes of the scores.
         adjustment: `none`, `literal`, `pixel`, `normalised`, `logit` (Eq. 20; Menon et al. 2020, Eq. 10) or `posthoc` (none here).
         tau: its weight; 0 is `none`, bit for bit.
 
@@ -106,8 +107,12 @@ def denoising_loss(
     if tau > 0 and adjustment == "logit":
         scores = scores + tau * t.view(-1, 1, 1, 1) * ratio.log().view(1, -1, 1, 1)
     probabilities = scores.softmax(1)
-    per_pixel = per_pixel_ce(scores, target) if loss == "ce" else per_pixel_squared(probabilities, target)
-    total = masked_mean(per_pixel, weight, valid)
+    if loss == "domain":
+        assert domain is not None
+        total = domain(scores)
+    else:
+        per_pixel = per_pixel_ce(scores, target) if loss == "ce" else per_pixel_squared(probabilities, target)
+        total = masked_mean(per_pixel, weight, valid)
     if tau == 0 or adjustment in ("none", "posthoc", "logit"):
         return total
     balanced = probabilities / ratio.view(1, -1, 1, 1)

@@ -60,7 +60,7 @@ class Diffusion(Section):
     scale: float = Field(default=0.1, gt=0, description="b; its meaning depends on codec and D")
     steps: int = Field(default=3, ge=1, description="S, of the sampler")
     pseudo_steps: int = Field(default=3, ge=1, description="sampler steps for pseudo-labels")
-    loss: Literal["squared", "ce"] = "squared"
+    loss: Literal["squared", "ce", "domain"] = Field(default="squared", description="domain: train.loss, as the discriminative methods")
     adjustment: Literal["none", "literal", "pixel", "normalised", "logit", "posthoc"] = "normalised"
     tau: float = Field(default=0.1, ge=0, description="0 is no adjustment, bit for bit")
     prior_momentum: float = Field(default=0.99, ge=0, lt=1)

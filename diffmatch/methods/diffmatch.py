@@ -12,6 +12,7 @@ from torch import Tensor
 from diffmatch.debias import Adjust, ClassPrior, denoising_loss, natural, posthoc
 from diffmatch.diffusion.schedule import timesteps
 from diffmatch.domain import VOID, Card
+from diffmatch.losses import pseudo_loss, supervised_loss
 from diffmatch.methods.base import (
     Batch,
     Losses,
@@ -77,12 +78,17 @@ class DiffMatch(Method):
         both = self.network.scores(y_t, condition, t, images.shape[-2:])
         scores, strong = torch.split(both, [labelled, len(images) - labelled])
 
+        kind = self.settings.train.loss
         kwargs: dict[str, Any] = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
         terms = {
             "sup": denoising_loss(
-                scores, batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled, **kwargs
+                scores, batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled,
+                domain=lambda shifted: supervised_loss(kind, shifted, batch.masks), **kwargs,
             ),
-            "unsup": denoising_loss(strong, target, accepted, t[labelled:], self.prior.unlabelled, **kwargs),
+            "unsup": denoising_loss(
+                strong, target, accepted, t[labelled:], self.prior.unlabelled,
+                domain=lambda shifted: pseudo_loss(kind, shifted, target, accepted), **kwargs,
+            ),
         }  # fmt: skip
         used = pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, len(self.card.classes))
         return Losses(terms, given=given, accepted=used, times=t)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from diffmatch.domain import VOID
-from diffmatch.losses import one_hot
+from diffmatch.losses import one_hot, pseudo_loss, supervised_loss
 from diffmatch.methods.base import Progress, PseudoLabels, cutmix, mixed_targets
 from diffmatch.methods.ema import follow, teacher_of
 from diffmatch.settings import Diffusion
@@ -42,7 +42,7 @@ def test_tau_0_is_no_adjustment_bit_for_bit(adjustment: str, planned: Any, draw:
     assert same(*states)
 
 
-@pytest.mark.parametrize("codec, adjustment, loss", list(product(["embedding", "bits"], ADJUSTMENTS, ["squared", "ce"])))
+@pytest.mark.parametrize("codec, adjustment, loss", list(product(["embedding", "bits"], ADJUSTMENTS, ["squared", "ce", "domain"])))
 def test_every_reading_trains(codec: str, adjustment: str, loss: str, planned: Any, draw: Any, fit: Any) -> None:
     """Two finite steps, also where a class has no labelled pixel; and what is asked for changes what it should, nothing else."""
     changed = {"diffusion__codec": codec, "diffusion__adjustment": adjustment, "diffusion__loss": loss, "method__threshold": 0.0}
@@ -61,6 +61,22 @@ def test_every_reading_trains(codec: str, adjustment: str, loss: str, planned: A
     history = fit(adjusted, [batch, draw(p, 2, 2)])
     assert torch.tensor([list(terms.values()) for terms in history]).isfinite().all()
     assert all(q.isfinite().all() for q in adjusted.state_dict().values())
+
+
+@pytest.mark.parametrize("kind", ["ce", "ce_dice", "ohem"])
+def test_the_domains_loss_is_that_of_the_discriminative_methods(
+    kind: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    p = planned(diffusion__loss="domain", train__loss=kind, diffusion__adjustment="none", method__threshold=0.0)
+    method, batch, seen = p.build(), draw(p), []
+    scores = method.network.scores
+    monkeypatch.setattr(method.network, "scores", lambda *args: seen.append(scores(*args)) or seen[-1])
+    terms = first_losses(method, batch).terms
+    pseudo = method.pseudo_labels(batch.weak, batch.pool_keys)
+    target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
+    labelled, strong = seen[0].split(len(batch.images))
+    assert terms["sup"] == supervised_loss(kind, labelled, batch.masks)
+    assert terms["unsup"] == pseudo_loss(kind, strong, target, accepted)
 
 
 def test_posthoc_leaves_training_and_pseudo_labels_as_they_are(planned: Any, draw: Any, fit: Any, same: Any) -> None:
