@@ -67,7 +67,7 @@ def tiles(run: RunView, split: str = "test") -> list[Tile]:
         found: float | None = source.get(group, {}).get("value")
         return found
 
-    found = [Tile(METRICS[run.card.metric], value(metrics, "primary"), value(baseline, "primary"), over.replace("1 classe", "1 class"))]
+    found = [Tile(METRICS[run.card.metric], value(metrics, "primary"), value(baseline, "primary"), over)]
     found += [
         Tile(label, value(metrics, key), value(baseline, key), ", ".join(names))
         for label, key, names in (("Head", "head", head), ("Tail", "tail", tail))

@@ -52,7 +52,8 @@ def shown(value: float | None, kind: Literal["share", "percent", "decimal", "int
 
 
 def plural(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n != 1 else f"{n} {noun.removesuffix('s')}"
+    """`1 class`, `11 classes`: the noun is given in the plural."""
+    return f"{n} {noun}" if n != 1 else f"{n} {noun[:-2] if noun.endswith('sses') else noun[:-1]}"
 
 
 def duration(seconds: float | None) -> str:

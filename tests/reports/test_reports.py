@@ -248,5 +248,8 @@ def test_a_run_without_pseudo_labels_or_background(page: Show, make_run: Make, m
 def test_words() -> None:
     assert [wording.share(v) for v in (None, 0, 0.00034, 0.9)] == ["", "0.0", "0.034", "90.0"]
     assert [wording.duration(v) for v in (3.21, 59, 185, 8040)] == ["3.2 s", "59 s", "3 min 5 s", "2 h 14 min"]
+    assert [wording.plural(n, noun) for n, noun in ((1, "classes"), (11, "classes"), (1, "cases"), (2, "seeds"))] == [
+        "1 class", "11 classes", "1 case", "2 seeds",
+    ]  # fmt: skip
     assert [wording.big(v) for v in (None, 0, 950, 12345678)] == ["", "0", "950", "12.3 M"]
     assert wording.spread(0.5, None) == "50.0" and wording.spread(0.5, 0.012) == "50.0 ± 1.2"
