@@ -6,9 +6,11 @@ import csv
 import io
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
-from rich.console import Group
-from rich.markup import escape
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.markup import escape, render
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -72,15 +74,35 @@ def notes(filled: PaperTable) -> list[str]:
     return [*remarks(filled), *(f"Blank: {problem}." for problem in filled.blank)]
 
 
+@dataclass(frozen=True)
+class Sheet:
+    """A grid of markup on a terminal; turned on its side where it is too wide for it and narrower so."""
+
+    title: str
+    grid: list[list[str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        turned = [list(column) for column in zip(*self.grid, strict=True)]
+        fits = _width(self.grid) <= max(options.max_width, _width(turned))
+        head, *rows = self.grid if fits else turned
+        table = RichTable(*head)
+        table.columns[0].no_wrap = True
+        for column in table.columns[1:]:
+            column.justify = "right"
+        for row in rows:
+            table.add_row(*row)
+        yield f"[italic]{self.title}[/]"
+        yield table
+
+
+def _width(grid: list[list[str]]) -> int:
+    """Columns that a grid needs when no cell is broken over two lines."""
+    return sum(max(cell_len(render(cell).plain) for cell in column) + 3 for column in zip(*grid, strict=True)) + 1
+
+
 def as_terminal(filled: PaperTable) -> Group:
     head, rows = grid(filled, lambda text: f"[bold]{text}[/]", escape)
-    table = RichTable(*head, title=escape(filled.table.heading), title_justify="left")
-    table.columns[0].no_wrap = True
-    for column in table.columns[1:]:
-        column.justify = "right"
-    for row in rows:
-        table.add_row(*row)
-    return Group(table, *(Text(line) for line in notes(filled)))
+    return Group(Sheet(escape(filled.table.heading), [head, *rows]), *(Text(line) for line in notes(filled)))
 
 
 def as_markdown(filled: PaperTable) -> str:

@@ -167,6 +167,18 @@ def test_hostile_names_are_text_on_the_terminal(hostile):
     assert "[bold]no[/bold]" in out.getvalue()
 
 
+@pytest.mark.parametrize(("width", "first"), [(260, "base"), (80, "3")])
+def test_a_table_too_wide_for_the_terminal_lies_on_its_side(source, width, first):
+    columns = tuple(Column(name=f"class {n}", labels="3", metric="primary", published="3") for n in range(6))
+    table = Table(**{**TABLE.model_dump(), "columns": (TABLE.columns[0], *columns)})
+    sources = {(row, f"{c.name}"): [source(value)] for row, value in (("ours", 0.8), ("base", 0.6)) for c in table.columns}
+    out = io.StringIO()
+    Console(file=out, width=width).print(as_terminal(filled(sources, table)))
+    lines = [line for line in out.getvalue().splitlines() if line.startswith("│")]
+    assert lines[0].split("│")[1].strip() == first
+    assert "…" not in out.getvalue() and "80.0" in out.getvalue() and "improvement" in out.getvalue()
+
+
 def test_csv_holds_every_cell_and_its_run(hostile):
     (row,) = csv.DictReader(io.StringIO(FORMS["csv"](hostile)))
     assert row["row"] == row["column"] == HOSTILE
