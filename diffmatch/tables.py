@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -159,7 +160,7 @@ def load(asked: str) -> Table:
         if wanted and wanted not in [r.name for r in table.rows]:
             raise InputError(f"{asked}: no row '{wanted}'")
     near = {"data": table.data, "split": table.split}
-    moved = {key: str(path.parent / value) for key, value in near.items() if value and (path.parent / value).exists()}
+    moved = {key: os.path.normpath(path.parent / value) for key, value in near.items() if value and (path.parent / value).exists()}
     return table.model_copy(update=moved)
 
 

@@ -149,7 +149,10 @@ def picture(height: float, parts: Sequence[str], gist: str) -> Markup:
 
 
 def _number(value: float) -> str:
-    """A tick's label: `0.25`, `1200`, `10k`, `2M`."""
+    """A tick's label: `0.25`, `1200`, `10k`, `2M`, `4e-4`."""
+    if 1e-12 < abs(value) < 1e-3:
+        mantissa, exponent = f"{value:.3e}".split("e")
+        return f"{float(mantissa):g}e{int(exponent)}"
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= max(size, 1e4):
             return f"{value / size:g}{unit}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffmatch_reports import charts
+from diffmatch_reports import charts, svg
 from diffmatch_reports.svg import RIGHT, WIDTH, Look, Panel, decades, legend, ticks
 
 
@@ -74,3 +74,9 @@ def test_names_are_escaped() -> None:
         charts.pseudo_labels({"truth": {0: 0.5}}, {}, evil),
     ):
         assert drawn is not None and "<script" not in drawn and 'aria-label="' in drawn
+
+
+def test_ticks_are_short_enough_for_their_margin():
+    assert [svg._number(v) for v in (0, 0.25, 1200, 1e4, 2e6, 4e-4, 2.5e-4, -3e-5, 1e-15)] == [
+        "0", "0.25", "1200", "10k", "2M", "4e-4", "2.5e-4", "-3e-5", "0",
+    ]  # fmt: skip
