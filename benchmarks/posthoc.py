@@ -27,13 +27,10 @@ from diffmatch.runs import RunFolder, write_json
 
 def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method:
     """The run's method with the adjustment of Eq. 7 at strength tau."""
-    settings = planned.settings
-    if planned.job.method == "diffmatch":
-        changed = {"adjustment": "posthoc", "tau": tau}
-        settings = settings.model_copy(update={"diffusion": settings.diffusion.model_copy(update=changed)})
-    method = planned.build(settings)
+    changed = planned.settings.diffusion.model_copy(update={"adjustment": "posthoc", "tau": tau})
+    method = planned.build(planned.settings.model_copy(update={"diffusion": changed}))
     method.load_state_dict(state)
-    if planned.job.method != "diffmatch":
+    if not method.sampled:
         prior = smoothed(torch.tensor(planned.statistics.pixels))
         ratio = (len(prior) * prior).pow(tau).view(1, -1, 1, 1)
         natural = method.probabilities

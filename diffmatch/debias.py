@@ -12,6 +12,7 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 
+from diffmatch.diffusion.sampler import Adjust
 from diffmatch.domain import VOID
 from diffmatch.losses import masked_mean, per_pixel_ce, per_pixel_squared
 
@@ -65,10 +66,6 @@ class ClassPrior(nn.Module):
         total = counts.sum()
         share = torch.where(total > 0, counts / total.clamp(min=1), self.ema.double()).float()
         self.ema.lerp_(share, 1 - self.momentum)
-
-
-Adjust = Callable[[Tensor, float], Tensor]
-"""(scores (N, C, h, w) of one sampling step, its t) -> the scores that are encoded and returned."""
 
 
 def posthoc(prior: Tensor, tau: float) -> Adjust:

@@ -99,6 +99,11 @@ class Table(Part):
     def name(self) -> str:
         return f"Table {self.table}" if self.table else self.title
 
+    def asked(self, row: Row, column: Column, preset: str) -> dict[str, Any]:
+        """The settings that a cell's runs are given: the row's over the column's over the table's."""
+        backbone = {"network.encoder": column.backbone} if column.backbone and preset == "paper" else {}
+        return {**backbone, **self.set, **column.set, **row.set}
+
     @property
     def heading(self) -> str:
         return f"Table {self.table}: {self.title}" if self.table else self.title
@@ -193,8 +198,7 @@ def cells(
         if row.method is None or row.method not in methods:
             continue
         for column in table.columns:
-            backbone = {"network.encoder": column.backbone} if column.backbone and preset == "paper" else {}
-            settings = {**backbone, **table.set, **column.set, **row.set, **overrides}
+            settings = {**table.asked(row, column, preset), **overrides}
             jobs = tuple(
                 Job(table.dataset, row.method, column.labels, seed, preset, root, out, settings, split=table.split, invented=invented)
                 for seed in range(seeds)

@@ -40,7 +40,7 @@ def test_datasets_methods_budgets_classes_protocols_and_settings_exist(table):
         assert row.method is None or row.method in METHODS
         for column in table.columns:
             if row.method:
-                resolve(plugins.method(row.method).Options, {**column.set, **row.set})
+                resolve(plugins.method(row.method).Options, table.asked(row, column, "quick"))
     for column in table.columns:
         if column.labels:
             Budget(column.labels).count(10**6)

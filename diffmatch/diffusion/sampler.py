@@ -16,6 +16,9 @@ BLOCK = 32
 Denoise = Callable[[Tensor, Tensor], Tensor]
 """(y_t of shape (R * B, channels, h, w), t of shape (R * B,)) -> class scores (R * B, C, h, w)."""
 
+Adjust = Callable[[Tensor, float], Tensor]
+"""(class scores (R * B, C, h, w) of one sampling step, its t) -> the scores that are encoded and returned."""
+
 
 def seed_of(*parts: object) -> int:
     """A 63-bit seed from any printable parts, the same on every machine."""
@@ -60,7 +63,7 @@ def ddim(
     codec: Codec,
     noise: Tensor,
     steps: int,
-    adjust: Callable[[Tensor, float], Tensor] | None = None,
+    adjust: Adjust | None = None,
     on_step: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """Reverse process (Algorithm 3 with DDIM's own coefficient, see the departures table).

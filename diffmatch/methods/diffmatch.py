@@ -9,7 +9,8 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from diffmatch.debias import Adjust, ClassPrior, denoising_loss, natural, posthoc
+from diffmatch.debias import ClassPrior, denoising_loss, natural, posthoc
+from diffmatch.diffusion.sampler import Adjust
 from diffmatch.diffusion.schedule import timesteps
 from diffmatch.domain import VOID, Card
 from diffmatch.losses import pseudo_loss, supervised_loss

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffmatch.diffusion.codec import Codec, build_codec
-from diffmatch.diffusion.sampler import batch_noise, ddim
+from diffmatch.diffusion.sampler import Adjust, batch_noise, ddim
 from diffmatch.diffusion.schedule import add_noise
 from diffmatch.domain import Card
 from diffmatch.networks.denoiser import Denoiser
@@ -92,7 +92,7 @@ class DenoiserNetwork(nn.Module):
         steps: int,
         draws: int = 1,
         offset: tuple[int, int] = (0, 0),
-        adjust: Callable[[Tensor, float], Tensor] | None = None,
+        adjust: Adjust | None = None,
         on_step: Callable[[int, Tensor], Any] | None = None,
     ) -> Tensor:
         """The reverse process: probabilities (N, C, H, W), averaged over draws.

@@ -59,6 +59,13 @@ def test_a_run_of_a_sweep_stands_only_where_its_override_is_asked_for(run: Calla
     assert filled(found) == {("ours, bits", "three")}
 
 
+def test_settings_of_the_whole_table_are_asked_of_every_run(run: Callable[..., Any]) -> None:
+    table = TABLE.model_copy(update={"set": {"diffusion.codec": "bits"}})
+    (found,) = fillings(table, [run(overrides={"diffusion.codec": "bits"})], {})
+    assert filled(found) == FILLED
+    assert not fillings(table.model_copy(update={"set": {"train.steps": -1}}), [run()], {})
+
+
 @pytest.mark.parametrize(
     "change",
     [{"preset": "paper"}, {"data": None}, {"overrides": {"train.lr": 0.01}}, {"family": "other"}],

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from diffmatch.metrics import BINS, CONFIDENCE, CONFIDENCE_UNIT, CORRECT, COUNT, Ints, calibration_error, iou, ratio
+from diffmatch_reports.confusion import matrix
 from diffmatch_reports.figures.comparison import Comparison
 from diffmatch_reports.figures.style import GRID, INK, LOOKS, PAPER, class_ticks, finish, legend, named, sheet
 from diffmatch_reports.load import RunView
@@ -129,8 +130,7 @@ def confusions(found: Comparison) -> Figure:
     for axes in panels.ravel()[len(found.groups) :]:
         axes.set_visible(False)
     for group, axes in zip(found.groups, panels.ravel(), strict=False):
-        confusion = group.pooled(found.split).confusion
-        shares = ratio(confusion, np.broadcast_to(confusion.sum(1)[:, None], confusion.shape))
+        shares = matrix(group.pooled(found.split).confusion, card.names).shares
         axes.set_facecolor(GRID)
         drawn = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
         axes.set_title(named(group.name))
