@@ -304,7 +304,23 @@ def test_more_methods_than_looks_are_refused(make_view: Any) -> None:
 def test_settings_of_one_method_are_told_apart(make_view: Any) -> None:
     runs = [make_view(), make_view(hash="ffff0000", overrides={"train.steps": 900})]
     names = [axes.get_title().replace("\n", " ") for axes in draw(5, runs).axes if axes.get_title()]
-    assert names == ["diffmatch (quick, train.steps=600)", "diffmatch (quick, train.steps=900)"]
+    assert names == ["diffmatch (train.steps=600)", "diffmatch (train.steps=900)"]
+
+
+def test_settings_that_all_runs_share_stand_in_the_caption_and_hide_no_difference(make_view: Any) -> None:
+    shared = {"network.encoder": "an_encoder_with_a_name_that_is_far_too_long_for_any_legend"}
+    runs = [make_view(overrides=shared), make_view(hash="ffff0000", overrides={**shared, "diffusion.loss": "ce"})]
+    runs.append(make_view(method="fixmatch", overrides=shared))
+    figure = draw(5, runs)
+    names = [axes.get_title().replace("\n", " ") for axes in figure.axes if axes.get_title()]
+    assert names == ["diffmatch", "diffmatch (diffusion.loss=ce)", "fixmatch"]
+    assert f"All with network.encoder={shared['network.encoder']}." in caption(figure)
+
+
+def test_runs_that_differ_in_hash_alone_are_named_by_it(make_view: Any) -> None:
+    figure = draw(5, [make_view(hash="aaaa0000"), make_view(hash="ffff0000")])
+    names = [axes.get_title().replace("\n", " ") for axes in figure.axes if axes.get_title()]
+    assert names == ["diffmatch (hash aaaa0000)", "diffmatch (hash ffff0000)"]
 
 
 def test_the_command_writes_three_files_and_prints_where(make_run: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

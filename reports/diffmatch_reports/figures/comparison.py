@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from diffmatch.card import Card
 from diffmatch.domain import InputError
 from diffmatch.metrics import Counts
-from diffmatch_reports.board import boards
+from diffmatch_reports.board import Row, boards
 from diffmatch_reports.figures.style import LOOKS, plain
 from diffmatch_reports.load import RunView
-from diffmatch_reports.wording import SPLITS, labels, plural
+from diffmatch_reports.wording import SPLITS, flatten, labels, plural
 
 APART: dict[str, Callable[[RunView], str]] = {
     "dataset": lambda run: run.record.dataset,
@@ -44,12 +43,14 @@ class Comparison:
 
     Attributes:
         left_out: runs that lack what the figure needs, in words.
+        common: settings that were changed in all runs; what differs stands in the groups' names.
     """
 
     title: str
     split: str
     groups: list[Group]
     left_out: list[str]
+    common: list[str]
 
     @property
     def first(self) -> RunView:
@@ -81,6 +82,7 @@ class Comparison:
             f"protocol {self.first.protocol}, {_either(run.record.preset for run in self.runs)} preset",
             "INVENTED DATA: says nothing about how well a method works" if record.data.fabricated else "",
             "; ".join(f"{seeds} of {', '.join(names)}" for seeds, names in pooled.items()),
+            f"All with {', '.join(self.common)}" if self.common else "",
             note,
             f"Left out: {'; '.join(self.left_out)}" if self.left_out else "",
         ]
@@ -113,11 +115,13 @@ def compare(title: str, split: str, runs: Sequence[RunView], usable: Callable[[R
     rows.sort(key=lambda row: min(next(i for i, run in enumerate(runs) if run is one) for one in row.runs))
     groups: list[Group] = []
     left_out: dict[str, list[int]] = {}
-    names = Counter(row.name for row in rows if row.status == "done")
+    drawn = [row for row in rows if row.status == "done" and any(map(usable, row.runs))]
+    common = [what for what in _settings(drawn[0], drawn) if all(what in _settings(row, drawn) for row in drawn)] if drawn else []
     for row in rows:
         kept = [run for run in row.runs if row.status == "done" and usable(run)]
         if kept:
-            groups.append(Group(plain(row.name if names[row.name] == 1 else f"{row.name} ({row.note})"), kept))
+            own = [what for what in _settings(row, drawn) if what not in common]
+            groups.append(Group(plain(f"{row.name} ({', '.join(own)})" if own else row.name), kept))
         for run in row.runs:
             if run not in kept:
                 why = f"{run.record.method} ({f'without {needs}' if row.status == 'done' else row.status})"
@@ -126,7 +130,20 @@ def compare(title: str, split: str, runs: Sequence[RunView], usable: Callable[[R
         raise InputError(f"{title}: {runs[0].folder} and what is given with it have not {needs}: {remedy}")
     if len(groups) > len(LOOKS):
         raise InputError(f"{title}: {len(groups)} methods cannot be told apart in one figure; name {len(LOOKS)} at most")
-    return Comparison(title, split, groups, [f"{why}, seed {_either(seeds)}" for why, seeds in left_out.items()])
+    preset = {run.record.preset for row in drawn for run in row.runs}  # the caption has it already
+    left = [f"{why}, seed {_either(seeds)}" for why, seeds in left_out.items()]
+    return Comparison(title, split, groups, left, [what for what in common if what not in preset])
+
+
+def _settings(row: Row, rows: Sequence[Row]) -> list[str]:
+    """What tells a row from others of its figure: preset, changed settings and, where all these are another row's too, the hash."""
+
+    def told(one: Row) -> list[str]:
+        record = one.runs[0].record
+        return [record.preset, *(f"{key}={value}" for key, value in flatten(record.overrides).items())]
+
+    twins = sum(other.name == row.name and told(other) == told(row) for other in rows)
+    return [*told(row), *([f"hash {row.runs[0].record.hash[:8]}"] if twins > 1 else [])]
 
 
 def _either(values: Iterable[object]) -> str:

@@ -70,7 +70,8 @@ def _bars(axes: Axes, series: dict[str, NDArray[np.float64]], members: list[int]
     for patch in axes.patches:
         place, height = patch.get_x() + width / 2, patch.get_height()  # type: ignore[attr-defined]
         if height <= highest * UNSEEN:
-            axes.text(place, height, f"{height:.2g}", ha="center", va="bottom", fontsize=6)
+            text = f"{height:.0f}" if height >= 1 or height == 0 else f"{height:.1g}"
+            axes.text(place, height, text, ha="center", va="bottom", fontsize=6, rotation=90 if len(text) > 1 else 0)
     axes.set_xlim(-0.6, len(members) - 0.4)
     axes.grid(axis="y")
 
