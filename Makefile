@@ -22,7 +22,7 @@ setup: $(READY)  ## one virtual environment with everything, pinned (.venv)
 $(READY): pyproject.toml constraints.txt $(PLUGINS)
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@command -v uv >/dev/null || test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	@PATH="$(CURDIR)/$(BIN):$$PATH" UV_LINK_MODE=copy uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
+	@PATH="$(CURDIR)/$(BIN):$$PATH" uv pip install --quiet --python $(BIN)/python --constraint constraints.txt \
 		--editable '.[dev,tensorboard]' $(foreach p,$(PLUGINS),--editable $(dir $(p)))
 	@touch $@
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffmatch.diffusion.sampler import Adjust
 from diffmatch.domain import VOID
-from diffmatch.losses import masked_mean, per_pixel_ce, per_pixel_squared
+from diffmatch.losses import masked_mean, per_pixel
 
 PRIOR_FLOOR = 1e-4
 
@@ -108,8 +108,7 @@ def denoising_loss(
         assert domain is not None
         total = domain(scores)
     else:
-        per_pixel = per_pixel_ce(scores, target) if loss == "ce" else per_pixel_squared(probabilities, target)
-        total = masked_mean(per_pixel, weight, valid)
+        total = masked_mean(per_pixel(loss, scores, target), weight, valid)
     if tau == 0 or adjustment in ("none", "posthoc", "logit"):
         return total
     balanced = probabilities / ratio.view(1, -1, 1, 1)

@@ -41,6 +41,11 @@ def per_pixel_squared(probabilities: Tensor, target: Tensor) -> Tensor:
     return (probabilities.square().sum(1) - 2 * own + 1) * valid
 
 
+def per_pixel(kind: str, scores: Tensor, target: Tensor) -> Tensor:
+    """(N, H, W), 0 at void: `squared`, or cross-entropy, which all other kinds of `train.loss` are made of."""
+    return per_pixel_squared(scores.softmax(1), target) if kind == "squared" else per_pixel_ce(scores, target)
+
+
 def entropy(probabilities: Tensor) -> Tensor:
     """(N, H, W) in nats, of (N, C, H, W)."""
     return -(probabilities * probabilities.clamp(min=1e-10).log()).sum(1)
@@ -67,16 +72,18 @@ def ohem(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def supervised_loss(kind: str, scores: Tensor, target: Tensor) -> Tensor:
-    """The labelled loss of the discriminative methods: `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`."""
+    """The labelled loss of the discriminative methods: `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`, or `squared`, DiffMatch's own."""
     if kind == "ohem":
         return ohem(scores, target)
     valid = target != VOID
-    ce = masked_mean(per_pixel_ce(scores, target), valid.float(), valid)
-    return (ce + dice_loss(scores, target, valid.float())) / 2 if kind == "ce_dice" else ce
+    loss = masked_mean(per_pixel(kind, scores, target), valid.float(), valid)
+    return (loss + dice_loss(scores, target, valid.float())) / 2 if kind == "ce_dice" else loss
 
 
 def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> Tensor:
-    """The unlabelled loss of the discriminative methods: Dice for `ce_dice`, cross-entropy otherwise. Nothing accepted: exactly 0.
+    """The unlabelled loss of the discriminative methods: Dice for `ce_dice`, squared error for `squared`, else cross-entropy.
+
+    Nothing accepted: exactly 0.
 
     Args:
         target: (N, H, W) pseudo-labels, void where there is no image.
@@ -84,4 +91,4 @@ def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> 
     """
     if kind == "ce_dice":
         return dice_loss(scores, target, accepted.float()) * accepted.any()
-    return masked_mean(per_pixel_ce(scores, target), accepted.float(), target != VOID)
+    return masked_mean(per_pixel(kind, scores, target), accepted.float(), target != VOID)

@@ -29,7 +29,7 @@ class Train(Section):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=1e-4, ge=0)
     poly: float = Field(default=0.9, ge=0, description="lr (1 - step/steps)^poly")
-    loss: Literal["ce", "ce_dice", "ohem"] = Field(default="ce", description="of the discriminative methods")
+    loss: Literal["ce", "ce_dice", "ohem", "squared"] = Field(default="ce", description="of the discriminative methods")
     precision: Annotated[Literal["auto", "32", "16", "bf16"], BeforeValidator(str)] = Field(
         default="auto", description="auto: 16 on CUDA, 32 on CPU"
     )

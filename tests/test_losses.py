@@ -10,7 +10,7 @@ import torch
 from diffmatch import losses
 from diffmatch.domain import VOID
 
-KINDS = ("ce", "ce_dice", "ohem")
+KINDS = ("ce", "ce_dice", "ohem", "squared")
 
 
 @pytest.fixture
@@ -61,6 +61,14 @@ def test_dice_and_its_sum_with_cross_entropy(sample):
     both = (naive_ce(scores, target) + naive_dice(scores, target)) / 2
     assert losses.supervised_loss("ce_dice", scores, target).item() == pytest.approx(both, rel=1e-5)
     assert losses.pseudo_loss("ce_dice", scores, target, accepted).item() == pytest.approx(naive_dice(scores, target, accepted), rel=1e-5)
+
+
+def test_squared_error_of_both_streams(sample):
+    scores, target, accepted = sample
+    errors = {where: sum((q - (c == y)) ** 2 for c, q in enumerate(p)) for where, p, y in pixels(scores, target)}
+    assert losses.supervised_loss("squared", scores, target).item() == pytest.approx(sum(errors.values()) / len(errors), rel=1e-5)
+    taught = sum(e for where, e in errors.items() if accepted[where]) / len(errors)
+    assert losses.pseudo_loss("squared", scores, target, accepted).item() == pytest.approx(taught, rel=1e-5)
 
 
 def test_a_perfect_answer_costs_nothing():

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor
 
 from diffmatch.domain import VOID, Card
-from diffmatch.losses import dice_loss, per_pixel_ce
+from diffmatch.losses import dice_loss, per_pixel
 from diffmatch.methods.base import Batch, Losses, Progress, Statistics
 from diffmatch.methods.supervised import Supervised
 from diffmatch.settings import Section, Settings
@@ -57,7 +57,8 @@ class Reweighting(Supervised):
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         scores, valid = self.network(batch.images), batch.masks != VOID
         weight = self.weights[torch.where(valid, batch.masks, 0).long()] * valid
-        loss = (per_pixel_ce(scores, batch.masks) * weight).sum() / weight.sum().clamp(min=1e-12)
-        if self.settings.train.loss == "ce_dice":
+        kind = self.settings.train.loss
+        loss = (per_pixel(kind, scores, batch.masks) * weight).sum() / weight.sum().clamp(min=1e-12)
+        if kind == "ce_dice":
             loss = (loss + dice_loss(scores, batch.masks, valid.float())) / 2
         return Losses({"sup": loss})

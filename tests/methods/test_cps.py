@@ -19,7 +19,7 @@ def hard(labels: torch.Tensor) -> PseudoLabels:
     return PseudoLabels(labels, torch.ones_like(labels, dtype=torch.bool), one_hot(labels, 4))
 
 
-@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
+@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem", "squared"])
 def test_each_network_learns_what_the_other_says(name: str, loss: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The unsupervised gradient of a network changes with the other's labels and not with its own."""
     p = planned(name, train__loss=loss)

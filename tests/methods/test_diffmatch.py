@@ -63,7 +63,7 @@ def test_every_reading_trains(codec: str, adjustment: str, loss: str, planned: A
     assert all(q.isfinite().all() for q in adjusted.state_dict().values())
 
 
-@pytest.mark.parametrize("kind", ["ce", "ce_dice", "ohem"])
+@pytest.mark.parametrize("kind", ["ce", "ce_dice", "ohem", "squared"])
 def test_the_domains_loss_is_that_of_the_discriminative_methods(
     kind: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,7 +196,7 @@ def test_confidence_decides_what_is_trained_on(planned: Any, draw: Any) -> None:
 
 
 @pytest.mark.parametrize("name", ["fixmatch", "discriminative"])
-@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
+@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem", "squared"])
 def test_below_the_threshold_the_unsupervised_loss_is_exactly_zero(name: str, loss: str, planned: Any, draw: Any) -> None:
     p = planned(name, method__threshold=1.0, train__loss=loss)
     method, batch = p.build(), draw(p)

@@ -79,7 +79,7 @@ def test_gradients_repeat_to_the_bit_on_two_threads(name: str, planned: Any, dra
     assert found[0] and all(all(torch.equal(a, b) for a, b in zip(found[0], again, strict=True)) for again in found[1:])
 
 
-@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
+@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem", "squared"])
 def test_nothing_to_learn_is_finite(name: str, loss: str, planned: Any, draw: Any) -> None:
     """An all-void labelled crop, and unlabelled crops that are all padding."""
     p = planned(name, train__loss=loss)

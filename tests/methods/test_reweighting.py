@@ -46,7 +46,7 @@ def test_the_unit_is_what_makes_a_difference(planned: Any) -> None:
     assert effective_number_weights([3e6 / 256, 1e5 / 256, 1e5 / 256], 0.9999)[0] < 0.1
 
 
-@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
+@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem", "squared"])
 def test_the_loss_is_weighted(loss: str, planned: Any, draw: Any) -> None:
     p = planned("reweighting", train__loss=loss, method__unit=16)
     method, batch = p.build().train(), draw(p)
@@ -55,6 +55,12 @@ def test_the_loss_is_weighted(loss: str, planned: Any, draw: Any) -> None:
     expected = F.cross_entropy(scores, batch.masks.long(), method.weights, ignore_index=VOID)
     plain = F.cross_entropy(scores, batch.masks.long(), ignore_index=VOID)
     assert abs(expected - plain) > 1e-3
+    if loss == "squared":
+        valid = batch.masks != VOID
+        own = torch.where(valid, batch.masks, 0).long()
+        error = (scores.softmax(1) - F.one_hot(own, scores.shape[1]).movedim(-1, 1)).square().sum(1)
+        weight = method.weights[own] * valid
+        expected = (error * weight).sum() / weight.sum()
     if loss == "ce_dice":
         expected = (expected + dice_loss(scores, batch.masks, (batch.masks != VOID).float())) / 2
     torch.testing.assert_close(method.losses(batch, Progress(0, 1)).total, expected)

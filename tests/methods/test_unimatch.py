@@ -71,7 +71,7 @@ def test_perturbed_features_differ_from_the_weak_view(planned: Any, draw: Any) -
     assert terms[0]["features"] != terms[1]["features"]
 
 
-@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem"])
+@pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem", "squared"])
 def test_below_the_threshold_nothing_is_taught(loss: str, planned: Any, draw: Any) -> None:
     p = planned("unimatch", method__threshold=1.0, train__loss=loss)
     found = losses(p.build(), draw(p))
