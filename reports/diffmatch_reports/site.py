@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jinja2 import TemplateError
 
 from diffmatch import tables
 from diffmatch.domain import InputError
+from diffmatch.progress import Bar
 from diffmatch.runs import RunFolder
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
@@ -24,6 +29,9 @@ from diffmatch_reports.page import write_page
 
 FOREIGN = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, TemplateError)
 """What a record that parses may still raise where it does not hold what a run writes."""
+
+RUNS_PER_PROCESS = 100
+"""Fewer do not repay the second or two in which a process starts."""
 
 
 @dataclass(frozen=True)
@@ -73,19 +81,33 @@ def _write(runs: Sequence[RunFolder], out: Path) -> Report:
             run = load_run(runs[0])
             write_page(first, "run", run=run, root=None)
         return Report(first, [run.slim()], [])
-    views: list[RunView] = []
-    unreadable: list[str] = []
     specs = [tables.load(str(number)) for number in tables.numbers()]
-    for folder in runs:
-        try:
-            with _named(folder):
-                views.append(_run_pages(folder, specs, out))
-        except InputError as error:
-            unreadable.append(str(error))
+    with Bar("write the runs' pages", len(runs)) as bar:
+        written = list(bar.track(_on_all_cores(partial(_page_or_problem, specs=specs, out=out), runs)))
+    views = [page for page in written if isinstance(page, RunView)]
+    unreadable = [problem for problem in written if isinstance(problem, str)]
     if not views:
         raise InputError(unreadable[0] if unreadable else f"{out}: no run to report; train one with diffmatch bench")
     _shared_pages(views, specs, unreadable, out)
     return Report(first, views, unreadable)
+
+
+def _on_all_cores(work: Callable[[RunFolder], RunView | str], runs: Sequence[RunFolder]) -> Iterator[RunView | str]:
+    """`work` of each, in order. Processes are spawned: a fork would copy threads of numpy and matplotlib in whatever state they are."""
+    processes = min(os.cpu_count() or 1, len(runs) // RUNS_PER_PROCESS)
+    if processes < 2:
+        yield from map(work, runs)
+        return
+    with ProcessPoolExecutor(processes, multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(work, runs, chunksize=8)
+
+
+def _page_or_problem(folder: RunFolder, specs: Sequence[tables.Table], out: Path) -> RunView | str:
+    try:
+        with _named(folder):
+            return _run_pages(folder, specs, out)
+    except InputError as error:
+        return str(error)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ import diffmatch_reports
 from diffmatch.domain import InputError
 from diffmatch.metrics import Counts
 from diffmatch.runs import RunFolder
-from diffmatch_reports import figure_pages
+from diffmatch_reports import figure_pages, site
 from diffmatch_reports.load import load_run
 from diffmatch_reports.names import run_name, safe, slug
 
@@ -177,3 +177,19 @@ def test_the_largest_board_has_figure_pages(make_run: Make, tmp_path: Path, pars
         shown = [f"../runs/{run_name(folder.path, folder.record())}.html" in links for folder in runs]
         assert shown == [True, False, True, False], "of each method the row with the fewest overrides"
         assert f"../{name}" in pages["datasets/acdc.html"].html and name in pages["index.html"].html
+
+
+def test_several_processes_write_the_same_site(make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [make_run(), make_run(seed=1, light=True), make_run(method="fixmatch", light=True), make_run(status="failed", full=False)]
+    (runs[1].path / "run.json").write_text("{")
+    alone = diffmatch_reports.write_report(runs, tmp_path / "one")
+    monkeypatch.setattr(site, "RUNS_PER_PROCESS", 2)
+    monkeypatch.setattr(site.os, "cpu_count", lambda: 2)
+    together = diffmatch_reports.write_report(runs, tmp_path / "two")
+
+    assert together.unreadable == alone.unreadable != []
+    assert [run.folder for run in together.runs] == [run.folder for run in alone.runs]
+    first, second = (
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (tmp_path / "one", tmp_path / "two")
+    )
+    assert first == second
