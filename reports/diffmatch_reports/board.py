@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -52,6 +52,7 @@ class Board:
         extra: columns shown on demand, `val` and `oracle`, of the same metric; only those that have a number.
         number: counted from 1 over all boards.
         scored: test items behind every number, None before the first score.
+        shared: changed settings that all runs have in common, `key=value`; the rows' notes leave them out.
     """
 
     first: RunView
@@ -59,6 +60,7 @@ class Board:
     extra: dict[str, str]
     rows: list[Row]
     scored: int | None
+    shared: list[str]
     number: int = 1
 
     @property
@@ -72,6 +74,7 @@ class Board:
         return (
             f"Test split{n}, protocol {self.first.protocol}, last checkpoint, split {record.split.family} "
             f"(sha256 {record.split.sha256[:8]}), {'invented ' if record.data.fabricated else ''}data {record.data.fingerprint[:8]}"
+            + (f"; all with {', '.join(self.shared)}" if self.shared else "")
         )
 
     @property
@@ -128,6 +131,7 @@ def _board(runs: list[RunView]) -> Board:
     columns = {"primary": METRICS[first.card.metric], "head": "Head", "tail": "Tail", "ece": "ECE"}
     columns |= {f"class {name}": name for name in classes}
 
+    shared = [what for what in _changed(first) if all(what in _changed(run) for run in runs)]
     rows = []
     done: dict[tuple[str, str, str], dict[int, RunView]] = defaultdict(dict)
     others = []
@@ -137,20 +141,22 @@ def _board(runs: list[RunView]) -> Board:
         else:
             others.append(run)
     for (method, _, _), seeds in done.items():
-        rows.append(Row(method, _note(next(iter(seeds.values()))), sorted(seeds), "done", _cells(seeds.values()), list(seeds.values())))
+        rows.append(
+            Row(method, _note(next(iter(seeds.values())), shared), sorted(seeds), "done", _cells(seeds.values()), list(seeds.values()))
+        )
     notes = Counter((row.name, row.note) for row in rows)
     rows = [replace(r, note=f"{r.note}, hash {r.runs[0].record.hash[:8]}") if notes[r.name, r.note] > 1 else r for r in rows]
     rows.sort(key=lambda row: -row.cells["primary"].mean if "primary" in row.cells else 0)
     for run in others:
         status = run.record.status if run.record.status != "done" else "not scored"
-        rows.append(Row(run.record.method, _note(run), [run.record.seed], status, {}, [run], run.record.reason or ""))
+        rows.append(Row(run.record.method, _note(run, shared), [run.record.seed], status, {}, [run], run.record.reason or ""))
 
     extra = {key: hint for key, hint in EXTRA.items() if any(key in row.cells for row in rows)}
     scored = next((run for run in runs if "test" in run.scores), None)
     if scored:
         cells = {name: Cell(value, None, 1) for name, value in values(scored.scores["test"].baseline, scored.card).items()}
         rows.append(Row("majority", f"always {scored.majority_class}", [], "baseline", cells))
-    return Board(first, columns, extra, rows, scored.metrics("test").get("cases") if scored else None)
+    return Board(first, columns, extra, rows, scored.metrics("test").get("cases") if scored else None, shared)
 
 
 def _cells(runs: Iterable[RunView]) -> dict[str, Cell]:
@@ -164,6 +170,9 @@ def _cells(runs: Iterable[RunView]) -> dict[str, Cell]:
     }
 
 
-def _note(run: RunView) -> str:
-    changed = [f"{key}={value}" for key, value in flatten(run.record.overrides).items()]
-    return ", ".join([run.record.preset, *changed])
+def _changed(run: RunView) -> list[str]:
+    return [f"{key}={value}" for key, value in flatten(run.record.overrides).items()]
+
+
+def _note(run: RunView, shared: Sequence[str]) -> str:
+    return ", ".join([run.record.preset, *(what for what in _changed(run) if what not in shared)])

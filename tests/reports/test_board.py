@@ -33,6 +33,16 @@ def test_other_settings_are_another_row(make_run: Make, change: dict[str, Any]) 
     assert len({(row.name, row.note) for row in board.rows}) == 3
 
 
+def test_settings_that_all_share_are_told_once(make_run: Make) -> None:
+    runs = [
+        make_run(overrides={"train": {"steps": 600}}),
+        make_run(hash="b", overrides={"train": {"steps": 600}, "diffusion": {"scale": 0.5}}),
+    ]
+    (board,) = boards([load_run(run) for run in runs])
+    assert board.shared == ["train.steps=600"] and board.basis.endswith("; all with train.steps=600")
+    assert sorted(row.note for row in board.rows if row.runs) == ["quick", "quick, diffusion.scale=0.5"]
+
+
 def test_val_and_oracle_stand_in_columns_of_their_own(make_run: Make) -> None:
     run = load_run(make_run())
     (board,) = boards([run])
