@@ -76,6 +76,7 @@ class Table(Part):
         data: data root, relative to the YAML file; None: as on the command line.
         split: a folder of split lists relative to the YAML file, or an installed family.
         set: settings of all its runs.
+        redraw: every seed draws its own labelled items, so that the deviation is over seeds and label draws; all rows have the same draws.
         baseline, ours: rows whose difference is the improvement row.
         comparable: protocol and split families under which the published numbers were made, and how they chose the epoch.
     """
@@ -88,6 +89,7 @@ class Table(Part):
     data: str | None = None
     split: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
+    redraw: bool = False
     baseline: str | None = None
     ours: str | None = None
     comparable: Comparable | None = None
@@ -99,10 +101,11 @@ class Table(Part):
     def name(self) -> str:
         return f"Table {self.table}" if self.table else self.title
 
-    def asked(self, row: Row, column: Column, preset: str) -> dict[str, Any]:
-        """The settings that a cell's runs are given: the row's over the column's over the table's."""
+    def asked(self, row: Row, column: Column, preset: str, seed: int) -> dict[str, Any]:
+        """The settings that a cell's run of one seed is given: the row's over the column's over the table's."""
         backbone = {"network.encoder": column.backbone} if column.backbone and preset == "paper" else {}
-        return {**backbone, **self.set, **column.set, **row.set}
+        draw = {"data.split_seed": seed} if self.redraw and seed else {}
+        return {**backbone, **draw, **self.set, **column.set, **row.set}
 
     @property
     def heading(self) -> str:
@@ -198,9 +201,9 @@ def cells(
         if row.method is None or row.method not in methods:
             continue
         for column in table.columns:
-            settings = {**table.asked(row, column, preset), **overrides}
+            settings = [{**table.asked(row, column, preset, seed), **overrides} for seed in range(seeds)]
             jobs = tuple(
-                Job(table.dataset, row.method, column.labels, seed, preset, root, out, settings, split=table.split, invented=invented)
-                for seed in range(seeds)
+                Job(table.dataset, row.method, column.labels, seed, preset, root, out, own, split=table.split, invented=invented)
+                for seed, own in enumerate(settings)
             )
             yield Cell(row, column, jobs)

@@ -40,7 +40,7 @@ def test_datasets_methods_budgets_classes_protocols_and_settings_exist(table):
         assert row.method is None or row.method in METHODS
         for column in table.columns:
             if row.method:
-                resolve(plugins.method(row.method).Options, table.asked(row, column, "quick"))
+                resolve(plugins.method(row.method).Options, table.asked(row, column, "quick", 0))
     for column in table.columns:
         if column.labels:
             Budget(column.labels).count(10**6)
@@ -95,6 +95,13 @@ def test_a_table_of_ones_own_may_name_its_data_beside_it(tmp_path):
     assert one.jobs == tail.jobs
     assert one.jobs[0].data == tmp_path / "patients"
     assert one.jobs[0].overrides == {"diffusion.tau": 0.2, "train.steps": 7}, "the row's settings win over the table's"
+
+
+def test_seeds_may_draw_their_own_labels_and_all_rows_the_same_ones(tmp_path):
+    (tmp_path / "mine.yaml").write_text(MINE.replace("{name: theirs}", "{name: theirs, method: supervised}") + "redraw: true\n")
+    table = tables.load(str(tmp_path / "mine.yaml"))
+    made = tables.cells(table, METHODS, preset="quick", seeds=3, data=None, out=Path("runs"), overrides={}, invented=1)
+    assert {tuple((job.seed, job.overrides.get("data.split_seed", 0)) for job in cell.jobs) for cell in made} == {((0, 0), (1, 1), (2, 2))}
 
 
 @pytest.mark.parametrize(

@@ -73,7 +73,7 @@ def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]
         for column in table.columns:
             if (column.labels or run.card.budgets[0]) != record.labels.budget:
                 continue
-            asked = table.asked(row, column, record.preset)
+            asked = table.asked(row, column, record.preset, record.seed)
             if all(name in settings and settings[name] == value for name, value in asked.items()):
                 found.append((row, column, {name: value for name, value in overrides.items() if name not in asked}))
     fewest = min((len(extra) for *_, extra in found), default=0)

@@ -141,13 +141,15 @@ def fill(
     """
     cells: dict[tuple[str, str], Filled] = {}
     marks: dict[str, str] = {}
-    hashes: dict[str, set[str]] = {}
+    hashes: dict[tuple[str, int], set[str]] = {}
     for row in table.rows:
         for column in table.columns:
             place = row.name, key(column)
             found = tuple(sources.get(place, ()))
             values = [v for source in found if (v := number(column, source)) is not None]
-            hashes.setdefault(key(column), set()).update(s.record.split.sha256 for s in found)
+            for source in found:
+                draw = source.record.seed if table.redraw else 0
+                hashes.setdefault((key(column), draw), set()).add(source.record.split.sha256)
             paper = published.get((row.name, column.published or column.name))
             problem = problems.get(place, "") if len(values) < seeds else ""
             if len(values) < seeds or not values:
@@ -159,7 +161,7 @@ def fill(
             mark = marks.setdefault(reason, _mark(len(marks))) if reason else ""
             difference = measured.mean - float(paper.value) if paper and not reason else None
             cells[place] = Filled(row, column, measured, paper.value if paper else None, difference, mark, "", sources=found)
-    for name, found_hashes in hashes.items():
+    for (name, _), found_hashes in hashes.items():
         if len(found_hashes) > 1:
             for place, cell in cells.items():
                 if place[1] == name and cell.measured:
@@ -228,13 +230,15 @@ def basis(table: Table, cells: Mapping[tuple[str, str], Filled], preset: str, ch
     protocols = sorted({s.evaluation.protocol for s in sources if s.evaluation})
     lines.append(
         f"Measured with the {preset} preset: {', '.join(encoders)}; {', '.join(map(str, steps))} steps; {SELECTION[checkpoint]}; "
-        f"protocol {', '.join(protocols)}; mean ± standard deviation over seeds (n)."
+        f"protocol {', '.join(protocols)}; mean ± standard deviation over seeds (n)"
+        f"{', each with its own label draw' if table.redraw else ''}."
     )
-    splits: dict[str, str] = {}
+    splits: dict[str, dict[str, None]] = {}
     for cell in cells.values():
         for source in cell.sources:
-            splits.setdefault(source.record.labels.budget, f"{source.record.split.family} {source.record.split.sha256[:8]}")
-    lines.append("Splits: " + "; ".join(f"{budget}: {name}" for budget, name in splits.items()) + ".")
+            name = f"{source.record.split.family} {source.record.split.sha256[:8]}"
+            splits.setdefault(source.record.labels.budget, {})[name] = None
+    lines.append("Splits: " + "; ".join(f"{budget}: {', '.join(names)}" for budget, names in splits.items()) + ".")
     commits = {(r.environment.get("git") or {}).get("commit", "unknown")[:8] for r in records}
     if len(commits) > 1:
         lines.append(f"Runs of {len(commits)} commits: {', '.join(sorted(commits))}.")

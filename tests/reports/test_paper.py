@@ -125,6 +125,20 @@ def test_two_splits_never_share_a_column(source):
     assert "two splits in one column" in table.cells["base", "3"].problem
 
 
+def test_where_seeds_draw_their_labels_a_split_belongs_to_a_seed(source):
+    drawn = TABLE.model_copy(update={"redraw": True})
+    splits = [{"sha256": letter * 64, "family": f"seeded-{letter}"} for letter in "ab"]
+
+    def runs(value, order):
+        return [source(value + 0.2 * seed, seed=seed, split=dict(splits[draw])) for seed, draw in enumerate(order)]
+
+    table = filled({("ours", "3"): runs(0.6, (0, 1)), ("base", "3"): runs(0.5, (0, 1))}, table=drawn, seeds=2)
+    assert table.cells["ours", "3"].measured.mean == pytest.approx(70) and table.cells["base", "3"].measured.n == 2
+    assert "seeded-a aaaaaaaa, seeded-b bbbbbbbb" in " ".join(table.basis) and "own label draw" in " ".join(table.basis)
+    crossed = filled({("ours", "3"): runs(0.6, (0, 1)), ("base", "3"): runs(0.5, (1, 0))}, table=drawn, seeds=2)
+    assert "two splits in one column" in crossed.cells["ours", "3"].problem
+
+
 def test_invented_data_preset_encoder_and_split_stand_below_every_table(source):
     lines = " ".join(notes(filled({("ours", "3"): [source(0.8, fabricated=True)]}, preset="quick")))
     assert all(word in lines for word in ("INVENTED", "quick preset", "last checkpoint", "Splits: 3: ssl4mis"))
