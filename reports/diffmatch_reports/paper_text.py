@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from rich.cells import cell_len
@@ -76,7 +76,7 @@ def notes(filled: PaperTable) -> list[str]:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A grid of markup on a terminal; turned on its side where it is too wide for it and narrower so."""
+    """A grid of markup on a terminal; turned on its side where it is too wide for it and narrower so, then cut where it still is."""
 
     title: str
     grid: list[list[str]]
@@ -84,15 +84,27 @@ class Sheet:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         turned = [list(column) for column in zip(*self.grid, strict=True)]
         fits = _width(self.grid) <= max(options.max_width, _width(turned))
-        head, *rows = self.grid if fits else turned
-        table = RichTable(*head)
-        table.columns[0].no_wrap = True
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for row in rows:
-            table.add_row(*row)
         yield f"[italic]{self.title}[/]"
-        yield table
+        for head, *rows in _cut(self.grid if fits else turned, options.max_width):
+            table = RichTable(*head)
+            for column in table.columns:
+                column.no_wrap = len(head) > 2
+                column.justify = "left" if column is table.columns[0] else "right"
+            for row in rows:
+                table.add_row(*row)
+            yield table
+
+
+def _cut(grid: list[list[str]], width: int) -> Iterator[list[list[str]]]:
+    """Grids of as many columns as fit, each behind the first one; a single column that does not fit is left to be broken."""
+    names, *columns = (list(column) for column in zip(*grid, strict=True))
+    taken: list[list[str]] = []
+    for column in columns:
+        if taken and _width([list(row) for row in zip(names, *taken, column, strict=True)]) > width:
+            yield [list(row) for row in zip(names, *taken, strict=True)]
+            taken = []
+        taken.append(column)
+    yield [list(row) for row in zip(names, *taken, strict=True)]
 
 
 def _width(grid: list[list[str]]) -> int:

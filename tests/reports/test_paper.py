@@ -193,6 +193,20 @@ def test_a_table_too_wide_for_the_terminal_lies_on_its_side(source, width, first
     assert "…" not in out.getvalue() and "80.0" in out.getvalue() and "improvement" in out.getvalue()
 
 
+def test_what_is_too_wide_either_way_is_cut_between_columns(source):
+    columns = tuple(Column(name=f"a long heading of class {n}", labels="3", published="3") for n in range(9))
+    rows = tuple(Row(name=f"a method's own long name {n}", method="diffmatch") for n in range(9))
+    table = Table(title="wide", dataset="acdc", columns=columns, rows=rows)
+    sources = {(row.name, column.name): [source(0.8)] for row in rows[:1] for column in columns[:1]}
+    out = io.StringIO()
+    Console(file=out, width=80).print(as_terminal(filled(sources, table)))
+    lines = [line for line in out.getvalue().splitlines() if line[:1] in ("│", "┃", "┏")]
+    sheets = sum(line.startswith("┏") for line in lines)
+    assert sheets > 1 and all(len(line) <= 80 and "…" not in line for line in lines)
+    told = {name: sum(name in line for line in lines) for name in [part.name for part in (*columns, *rows)]}
+    assert sorted(told.values()) == [1] * 9 + [sheets] * 9, "one side stands before every sheet, the other is cut between them"
+
+
 def test_csv_holds_every_cell_and_its_run(hostile):
     (row,) = csv.DictReader(io.StringIO(FORMS["csv"](hostile)))
     assert row["row"] == row["column"] == HOSTILE
