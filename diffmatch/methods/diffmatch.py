@@ -50,7 +50,7 @@ class DiffMatch(Method):
 
     Options = DiffMatchOptions
     sampled = True
-    version = 2  # the denoiser's branches start at zero
+    version = 3  # the denoiser's branches start at zero, and so does what y_t adds to z
     title = "DiffMatch"
     citation = "Towards Unbiased Learning in Semi-Supervised Semantic Segmentation, under review"
 

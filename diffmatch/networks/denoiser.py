@@ -63,6 +63,8 @@ class DenoiserLayer(nn.Module):
 class Denoiser(nn.Module):
     """f(y_t, z, t) -> class scores at z's resolution.
 
+    What y_t adds to z starts at zero: f starts as its discriminative twin, to the bit, and takes from the mask what helps.
+
     Args:
         classes: C.
         mask_channels: of y_t, the codec's.
@@ -74,6 +76,8 @@ class Denoiser(nn.Module):
         super().__init__()
         self.mask_channels = mask_channels
         self.fuse = nn.Conv2d(mask_channels + dim, dim, 1)
+        with torch.no_grad():
+            self.fuse.weight[:, :mask_channels] = 0
         self.time = TimeConditioning(dim)
         self.layers = nn.ModuleList(DenoiserLayer(dim, heads, points) for _ in range(layers))
         self.classifier = nn.Conv2d(dim, classes, 1)

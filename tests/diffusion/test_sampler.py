@@ -44,6 +44,7 @@ def network():
     }  # fmt: skip
     found = DenoiserNetwork(card, resolve(Section, small)).eval()
     with torch.no_grad():
+        found.denoiser.fuse.weight.normal_(0, 0.2)  # a new denoiser ignores the mask, and so the noise
         for parameter in found.denoiser.time.parameters():
             parameter.add_(0.1 * torch.randn_like(parameter))
     return found

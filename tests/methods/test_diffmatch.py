@@ -23,6 +23,14 @@ def images(n: int = 2) -> torch.Tensor:
     return torch.randn(n, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
+def heeding(method: Any) -> Any:
+    """The method with a denoiser that heeds its mask, as after training: a new one ignores it."""
+    fuse = method.network.denoiser.fuse.weight
+    with torch.no_grad():
+        fuse[:, : method.network.denoiser.mask_channels].normal_(generator=torch.Generator().manual_seed(0))
+    return method
+
+
 def first_losses(method: Any, batch: Any) -> Any:
     torch.manual_seed(0)
     return method.train().losses(batch, Progress(0, 1))
@@ -301,9 +309,12 @@ def test_the_noisy_mask_is_used(codec: str, planned: Any) -> None:
     assert told > 0.9 and untold < 0.4
 
 
-def test_noise_enters_the_diffusion_and_not_its_twin(planned: Any) -> None:
+def test_it_starts_as_its_twin_and_then_noise_enters_the_one_and_not_the_other(planned: Any) -> None:
+    """What tells them apart after training is what the diffusion added."""
     diffusion, twin = (planned(name).build().eval() for name in ("diffmatch", "discriminative"))
     with torch.no_grad():
+        assert torch.equal(diffusion.probabilities(images(), KEYS), twin.probabilities(images(), KEYS))
+        heeding(diffusion)
         assert not torch.equal(diffusion.probabilities(images(), KEYS), diffusion.probabilities(images(), ["c", "d"]))
         assert torch.equal(twin.probabilities(images(), KEYS), twin.probabilities(images(), ["c", "d"]))
         condition, t = twin.network.condition(images()), torch.ones(2)
@@ -315,13 +326,13 @@ def test_noise_enters_the_diffusion_and_not_its_twin(planned: Any) -> None:
 
 def test_sampler_settings_reach_scoring_and_pseudo_labels_separately(planned: Any) -> None:
     """`diffusion.steps` and `eval.draws` are of scoring, `diffusion.pseudo_steps` of pseudo-labels."""
-    usual = planned().build().eval()
-    other = planned(diffusion__steps=1, eval__draws=3).build().eval()
+    usual = heeding(planned().build().eval())
+    other = heeding(planned(diffusion__steps=1, eval__draws=3).build().eval())
     assert usual.trajectory(images(), KEYS).shape[0] == 3 and other.trajectory(images(), KEYS).shape[0] == 1
     with torch.no_grad():
         assert not torch.equal(usual.probabilities(images(), KEYS), other.probabilities(images(), KEYS))
     assert torch.equal(usual.pseudo_labels(images(), KEYS).probabilities, other.pseudo_labels(images(), KEYS).probabilities)
-    quick = planned(diffusion__pseudo_steps=1).build().eval()
+    quick = heeding(planned(diffusion__pseudo_steps=1).build().eval())
     assert not torch.equal(usual.pseudo_labels(images(), KEYS).probabilities, quick.pseudo_labels(images(), KEYS).probabilities)
 
 

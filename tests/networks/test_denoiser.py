@@ -19,6 +19,7 @@ def perturb(denoiser):
     """What starts at zero moves a little, as after some training."""
     with torch.no_grad():
         denoiser.time.mlp[-1].weight.normal_(0, 0.1)
+        denoiser.fuse.weight[:, : denoiser.mask_channels].normal_(0, 0.2)
         for layer in denoiser.layers:
             layer.attention.output.weight.normal_(0, 0.2)
             layer.ffn[-1].weight.normal_(0, 0.2)
@@ -53,9 +54,11 @@ def test_no_mask_stands_for_the_zero_mask(denoiser):
         torch.testing.assert_close(denoiser(None, condition, t), denoiser(torch.zeros(2, 4, 4, 4), condition, t))
 
 
-def test_the_mask_and_the_image_are_used(denoiser):
+def test_a_new_denoiser_ignores_the_mask_and_a_trained_one_does_not(denoiser):
     y, z, t = torch.randn(1, 4, 4, 4), torch.randn(1, 16, 4, 4), torch.rand(1)
     with torch.no_grad():
+        assert torch.equal(denoiser(y, denoiser.condition(z), t), denoiser(None, denoiser.condition(z), t))
+        perturb(denoiser)
         found = denoiser(y, denoiser.condition(z), t)
         assert found.shape == (1, 3, 4, 4)
         assert (denoiser(-y, denoiser.condition(z), t) - found).abs().max() > 1e-3
