@@ -104,14 +104,15 @@ def _scores(
 
 
 def _tell(found: list[Entry]) -> None:
-    """The runs of a grid and their estimated time; runs that differ in method or settings only by seed are timed once."""
+    """The runs of a grid and their estimated time; runs that differ by seed, labels or label draw alone are timed once."""
     from diffmatch import grid
 
     times: dict[str, float] = {}
     rows, total = [], 0.0
     for entry in found:
         job = entry.planned.job
-        kind = grid.identity(replace(job, seed=0, labels=None))
+        settings = {key: value for key, value in job.overrides.items() if key != "data.split_seed"}
+        kind = grid.identity(replace(job, seed=0, labels=None, overrides=settings))
         if not entry.done and kind not in times:
             times[kind] = grid.estimate(entry.planned)
         seconds = 0.0 if entry.done else times[kind]
