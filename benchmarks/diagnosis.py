@@ -20,7 +20,7 @@ from torch import Tensor
 
 from diffmatch import checkpoint
 from diffmatch.diffusion.sampler import seed_of
-from diffmatch.domain import VOID, Item, Sample
+from diffmatch.domain import VOID, InputError, Item, Sample
 from diffmatch.evaluation import members
 from diffmatch.inference import framed, predict_images
 from diffmatch.methods.base import evaluating
@@ -76,6 +76,8 @@ def diagnose(folder: RunFolder, split: str, cases: int, data: Path | None) -> di
     planned = plan(job_of(folder, data))
     protocol = planned.card.protocol()
     items = members(planned.split, "test" if split == "test" else "val", protocol)[:cases]
+    if not items:
+        raise InputError(f"{folder.path}: nothing in '{split}' to look at; name another --split")
     volumes = [as_slices(item, planned.domain.read(item)) for item in items]
     state = checkpoint.load(folder.path / "last.ckpt", planned.split.sha256)
 
@@ -119,7 +121,10 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=10)
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
-    result = diagnose(RunFolder(arguments.run), arguments.split, arguments.cases, arguments.data)
+    try:
+        result = diagnose(RunFolder(arguments.run), arguments.split, arguments.cases, arguments.data)
+    except InputError as error:
+        parser.exit(2, f"error: {error}\n")
     for key, value in result.items():
         print(f"{key}: {value}")
     write_json(arguments.run / "diagnosis.json", result)

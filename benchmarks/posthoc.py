@@ -17,6 +17,7 @@ from torch import Tensor
 
 from diffmatch import checkpoint
 from diffmatch.debias import smoothed
+from diffmatch.domain import InputError
 from diffmatch.evaluation import evaluate, members
 from diffmatch.methods.base import Method
 from diffmatch.metrics import summary
@@ -47,6 +48,8 @@ def strengths(folder: RunFolder, split: str, taus: list[float], data: Path | Non
     planned = plan(job_of(folder, data))
     protocol = planned.card.protocol()
     items = members(planned.split, "test" if split == "test" else "val", protocol)
+    if not items:
+        raise InputError(f"{folder.path}: nothing in '{split}' to score; name another --split")
     state = checkpoint.load(folder.path / "last.ckpt", planned.split.sha256)["method"]
     result: dict[str, Any] = {}
     for tau in taus:
@@ -67,7 +70,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     arguments = parser.parse_args()
     for run in arguments.runs:
-        result = strengths(RunFolder(run), arguments.split, arguments.tau, arguments.data)
+        try:
+            result = strengths(RunFolder(run), arguments.split, arguments.tau, arguments.data)
+        except InputError as error:
+            parser.exit(2, f"error: {error}\n")
         print(run, *(f"{tau}: {row}" for tau, row in result["tau"].items()), sep="\n  ")
         write_json(run / "posthoc.json", result)
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from diffmatch.debias import ClassPrior, denoising_loss, natural, posthoc
 from diffmatch.diffusion.sampler import Adjust
-from diffmatch.diffusion.schedule import timesteps
 from diffmatch.domain import VOID, Card
 from diffmatch.losses import pseudo_loss, supervised_loss
 from diffmatch.methods.base import (
@@ -37,7 +36,6 @@ class DiffMatchOptions(Section):
 
     threshold: float = Field(default=0.95, ge=0, le=1, description="the paper names none; UniMatch's is used, 0 accepts all")
     ema: float = Field(default=0.0, ge=0, lt=1)
-    sampler_times: float = Field(default=0.0, ge=0, le=1, description="share of training times that are the sampler's own")
     own_masks: float = Field(default=0.0, ge=0, le=1, description="share of steps whose y_t is built from f's own mask; the target stays")
 
 
@@ -71,7 +69,7 @@ class DiffMatch(Method):
         images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
         y_0 = torch.cat([batch.masks, target])
         perturbed = torch.arange(len(images), device=images.device) >= labelled
-        t = self.times(len(images), images.device)
+        t = torch.rand(len(images), device=images.device)
         condition = self.network.condition(images, perturbed)
         if self.settings.method.own_masks > 0 and torch.rand(()) < self.settings.method.own_masks:
             y_0 = self.network.own_masks(condition.detach())
@@ -93,15 +91,6 @@ class DiffMatch(Method):
         }  # fmt: skip
         used = pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, len(self.card.classes))
         return Losses(terms, given=given, accepted=used, times=t)
-
-    def times(self, count: int, device: torch.device) -> Tensor:
-        """Training times (count,): uniform in [0, 1), and the asked share of them the times at which the sampler calls f."""
-        t = torch.rand(count, device=device)
-        if not self.settings.method.sampler_times:
-            return t
-        own = torch.tensor([now for now, _ in timesteps(self.settings.diffusion.steps)], device=device)
-        chosen = own[torch.randint(len(own), (count,), device=device)]
-        return torch.where(torch.rand(count, device=device) < self.settings.method.sampler_times, chosen, t)
 
     def after_step(self) -> None:
         if self.teacher is not None:

@@ -119,16 +119,6 @@ def test_prior_follows_pseudo_labels_within_its_bounds(planned: Any, draw: Any) 
 # -- what f is trained on ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_share_of_the_training_times_are_the_samplers(planned: Any) -> None:
-    torch.manual_seed(0)
-    t = planned(method__sampler_times=0.5).build().times(4000, torch.device("cpu"))
-    own = sum((t == torch.tensor(now)).sum().item() for now in (1.0, 2 / 3, 1 / 3))
-    assert own / 4000 == pytest.approx(0.5, abs=0.05)
-    assert t.min() >= 0 and t.max() <= 1
-    uniform = planned().build().times(4000, torch.device("cpu"))
-    assert uniform.max() < 1 and uniform.mean().item() == pytest.approx(0.5, abs=0.03)
-
-
 def test_own_masks_make_y_t_and_leave_the_target(planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """With f's own mask in y_t the truth reaches f through the loss alone: other labels, the same scores."""
     p = planned(method__own_masks=1.0, method__threshold=0.0)
