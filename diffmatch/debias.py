@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from diffmatch.diffusion.sampler import Adjust
 from diffmatch.domain import VOID
-from diffmatch.losses import masked_mean, per_pixel
+from diffmatch.losses import masked_mean, per_pixel_ce, per_pixel_squared
 
 PRIOR_FLOOR = 1e-4
 
@@ -108,7 +108,8 @@ def denoising_loss(
         assert domain is not None
         total = domain(scores)
     else:
-        total = masked_mean(per_pixel(loss, scores, target), weight, valid)
+        per_pixel = per_pixel_ce(scores, target) if loss == "ce" else per_pixel_squared(probabilities, target)
+        total = masked_mean(per_pixel, weight, valid)
     if tau == 0 or adjustment in ("none", "posthoc", "logit"):
         return total
     balanced = probabilities / ratio.view(1, -1, 1, 1)

@@ -22,6 +22,7 @@ from diffmatch import augment, readers
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.lists import canonical, store
 from diffmatch.methods.base import Batch, Views
+from diffmatch.runs import usable_cores
 from diffmatch.settings import Data
 
 
@@ -206,5 +207,5 @@ def _one_thread(_: int) -> None:
 
 def default_workers() -> int:
     """min(4, usable cores), 0 on two cores and fewer: there the step itself needs them."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = usable_cores()
     return 0 if cores <= 2 else min(4, cores)

@@ -245,6 +245,11 @@ def budget_folder(budget: str) -> str:
     return budget.replace("/", "-").replace("%", "pct")
 
 
+def usable_cores() -> int:
+    """Cores that this process may use: on a shared node fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment(device: str, precision: str, world_size: int) -> dict[str, Any]:
     """Versions, machine and commit that a number was made with."""
     return {
@@ -252,7 +257,7 @@ def environment(device: str, precision: str, world_size: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: installed(name) for name in PACKAGES if installed(name)},
         "device": device,
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": usable_cores(),
         "precision": precision,
         "world_size": world_size,
         "git": git_state(),

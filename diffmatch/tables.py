@@ -102,10 +102,10 @@ class Table(Part):
         return f"Table {self.table}" if self.table else self.title
 
     def asked(self, row: Row, column: Column, preset: str, seed: int) -> dict[str, Any]:
-        """The settings that a cell's run of one seed is given: the row's over the column's over the table's."""
+        """The settings that a cell's run of one seed is given: the row's over the column's over the table's, and the label draw."""
         backbone = {"network.encoder": column.backbone} if column.backbone and preset == "paper" else {}
-        draw = {"data.split_seed": seed} if self.redraw and seed else {}
-        return {**backbone, **draw, **self.set, **column.set, **row.set}
+        draw = {"data.split_seed": seed} if self.redraw else {}
+        return {**backbone, **self.set, **column.set, **row.set, **draw}
 
     @property
     def heading(self) -> str:

@@ -22,7 +22,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from diffmatch.runs import find_runs
+from diffmatch.runs import find_runs, usable_cores
 
 METHODS = ("supervised", "mean_teacher", "cps", "fixmatch", "unimatch", "u2pl", "discriminative", "diffmatch")
 SEEDS = 5
@@ -92,7 +92,7 @@ def main() -> None:
         written = [path for path in site.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in written) / 2**20
     text = (
-        f"{asked.runs} run records with {pictures} samples to show, {os.cpu_count()} cores: `diffmatch report` takes {seconds:.0f} s "
+        f"{asked.runs} run records with {pictures} samples to show, {usable_cores()} cores: `diffmatch report` takes {seconds:.0f} s "
         f"({busy:.0f} s of the cores' time), peak memory {peak:.0f} MiB, and writes {len(written)} files, {size:.0f} MiB."
     )
     print(text)

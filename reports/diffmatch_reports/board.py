@@ -11,7 +11,7 @@ import numpy as np
 
 from diffmatch.domain import Card
 from diffmatch_reports.load import RunView
-from diffmatch_reports.wording import METRICS, class_metric, flatten, labels, page_caveats
+from diffmatch_reports.wording import METRICS, changed, class_metric, labels, page_caveats
 
 MANY_COLUMNS = 12
 EXTRA = {"val": "chosen on the validation split", "oracle": "best on test"}
@@ -131,7 +131,8 @@ def _board(runs: list[RunView]) -> Board:
     columns = {"primary": METRICS[first.card.metric], "head": "Head", "tail": "Tail", "ece": "ECE"}
     columns |= {f"class {name}": name for name in classes}
 
-    shared = [what for what in _changed(first) if all(what in _changed(run) for run in runs)]
+    each = [changed(run.record) for run in runs]
+    shared = [what for what in each[0] if all(what in one for one in each)]
     rows = []
     done: dict[tuple[str, str, str], dict[int, RunView]] = defaultdict(dict)
     others = []
@@ -170,9 +171,5 @@ def _cells(runs: Iterable[RunView]) -> dict[str, Cell]:
     }
 
 
-def _changed(run: RunView) -> list[str]:
-    return [f"{key}={value}" for key, value in flatten(run.record.overrides).items()]
-
-
 def _note(run: RunView, shared: Sequence[str]) -> str:
-    return ", ".join([run.record.preset, *(what for what in _changed(run) if what not in shared)])
+    return ", ".join([run.record.preset, *(what for what in changed(run.record) if what not in shared)])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from jinja2 import TemplateError
 from diffmatch import tables
 from diffmatch.domain import InputError
 from diffmatch.progress import Bar
-from diffmatch.runs import RunFolder
+from diffmatch.runs import RunFolder, usable_cores
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
 from diffmatch_reports.compare import RESAMPLES, comparable, script, title
@@ -94,7 +93,7 @@ def _write(runs: Sequence[RunFolder], out: Path) -> Report:
 
 def _on_all_cores(work: Callable[[RunFolder], RunView | str], runs: Sequence[RunFolder]) -> Iterator[RunView | str]:
     """`work` of each, in order. Processes are spawned: a fork would copy threads of numpy and matplotlib in whatever state they are."""
-    processes = min(os.cpu_count() or 1, len(runs) // RUNS_PER_PROCESS)
+    processes = min(usable_cores(), len(runs) // RUNS_PER_PROCESS)
     if processes < 2:
         yield from map(work, runs)
         return

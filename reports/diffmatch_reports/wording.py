@@ -134,6 +134,11 @@ def outcome(record: RunRecord) -> str:
     return f"{record.status}: {record.reason}" if record.reason else record.status
 
 
+def changed(record: RunRecord) -> list[str]:
+    """The settings that a file or the command line gave, as `key=value`."""
+    return [f"{key}={value}" for key, value in flatten(record.overrides).items()]
+
+
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested settings as dotted keys."""
     flat: dict[str, Any] = {}

@@ -184,7 +184,7 @@ def test_several_processes_write_the_same_site(make_run: Make, tmp_path: Path, m
     (runs[1].path / "run.json").write_text("{")
     alone = diffmatch_reports.write_report(runs, tmp_path / "one")
     monkeypatch.setattr(site, "RUNS_PER_PROCESS", 2)
-    monkeypatch.setattr(site.os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(site, "usable_cores", lambda: 2)
     together = diffmatch_reports.write_report(runs, tmp_path / "two")
 
     assert together.unreadable == alone.unreadable != []

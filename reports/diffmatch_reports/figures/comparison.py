@@ -11,7 +11,7 @@ from diffmatch.metrics import Counts
 from diffmatch_reports.board import Row, boards
 from diffmatch_reports.figures.style import LOOKS, plain
 from diffmatch_reports.load import RunView
-from diffmatch_reports.wording import SPLITS, flatten, labels, plural
+from diffmatch_reports.wording import SPLITS, changed, labels, plural
 
 APART: dict[str, Callable[[RunView], str]] = {
     "dataset": lambda run: run.record.dataset,
@@ -140,7 +140,7 @@ def _settings(row: Row, rows: Sequence[Row]) -> list[str]:
 
     def told(one: Row) -> list[str]:
         record = one.runs[0].record
-        return [record.preset, *(f"{key}={value}" for key, value in flatten(record.overrides).items())]
+        return [record.preset, *changed(record)]
 
     twins = sum(other.name == row.name and told(other) == told(row) for other in rows)
     return [*told(row), *([f"hash {row.runs[0].record.hash[:8]}"] if twins > 1 else [])]
