@@ -36,7 +36,6 @@ class DiffMatchOptions(Section):
 
     threshold: float = Field(default=0.95, ge=0, le=1, description="the paper names none; UniMatch's is used, 0 accepts all")
     ema: float = Field(default=0.0, ge=0, lt=1)
-    own_masks: float = Field(default=0.0, ge=0, le=1, description="share of steps whose y_t is built from f's own mask; the target stays")
 
 
 class DiffMatch(Method):
@@ -71,8 +70,6 @@ class DiffMatch(Method):
         perturbed = torch.arange(len(images), device=images.device) >= labelled
         t = torch.rand(len(images), device=images.device)
         condition = self.network.condition(images, perturbed)
-        if self.settings.method.own_masks > 0 and torch.rand(()) < self.settings.method.own_masks:
-            y_0 = self.network.own_masks(condition.detach())
         y_t = self.network.noisy(y_0, t, condition.shape[-2:])
         both = self.network.scores(y_t, condition, t, images.shape[-2:])
         scores, strong = torch.split(both, [labelled, len(images) - labelled])

@@ -76,13 +76,6 @@ class DenoiserNetwork(nn.Module):
         return add_noise(y_0, torch.randn_like(y_0), t)
 
     @torch.no_grad()
-    def own_masks(self, condition: Tensor) -> Tensor:
-        """What the first step of the sampler sees in `condition(images)` (N, D, h, w): masks on its grid, (N, h, w). No gradient."""
-        assert self.codec is not None
-        noise = torch.randn(len(condition), self.codec.channels, *condition.shape[-2:], device=condition.device)
-        return self.denoiser(noise, condition, torch.ones(len(condition), device=condition.device)).argmax(1)  # type: ignore[no-any-return]
-
-    @torch.no_grad()
     def sample(
         self,
         condition: Tensor,

@@ -116,22 +116,6 @@ def test_prior_follows_pseudo_labels_within_its_bounds(planned: Any, draw: Any) 
     assert torch.equal(prior.labelled, start)
 
 
-# -- what f is trained on ----------------------------------------------------------------------------------------------------------
-
-
-def test_own_masks_make_y_t_and_leave_the_target(planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With f's own mask in y_t the truth reaches f through the loss alone: other labels, the same scores."""
-    p = planned(method__own_masks=1.0, method__threshold=0.0)
-    method, batch, seen = p.build(), draw(p), []
-    noisy = method.network.noisy
-    monkeypatch.setattr(method.network, "noisy", lambda masks, *rest: seen.append(masks) or noisy(masks, *rest))
-    other = replace(batch, masks=(batch.masks + 1) % 4)
-    a, b = first_losses(method, batch).terms, first_losses(method, other).terms
-    assert torch.equal(seen[0], seen[1]) and seen[0].shape[1:] != batch.masks.shape[1:]
-    assert a["sup"] != b["sup"]
-    assert seen[0].dtype == torch.int64, "indices carry no gradient"
-
-
 # -- pseudo-labels -----------------------------------------------------------------------------------------------------------------
 
 
