@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -14,6 +15,7 @@ from rich.console import Console
 from diffmatch import plugins
 from diffmatch.domain import InputError
 from diffmatch.evaluation import POOL_LIMIT
+from diffmatch.holding import HeldError
 from diffmatch.inference import predict_item
 from diffmatch.jobs import evaluate_run, run
 from diffmatch.loading import Draws, Stream, collate
@@ -64,19 +66,28 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] = (RESULTS,)) -> dict[st
 
 
 def run_missing(found: Iterable[Entry], console: Console) -> None:
-    """Run what is not done, one after the other. A run that fails is recorded, told, and does not stop the others."""
+    """Run what is not done, one after the other. A run that fails is recorded, told, and does not stop the others.
+
+    What another process trains is left for the end and waited for: the same grid started twice shares its runs.
+    """
     missing = [entry for entry in found if not entry.done]
+    elsewhere: list[Entry] = []
     began = time.monotonic()
-    for n, entry in enumerate(missing):
-        left = (time.monotonic() - began) / n * (len(missing) - n) if n else None
+    for n, entry in enumerate(chain(missing, elsewhere)):
+        wait = n >= len(missing)
+        left = (time.monotonic() - began) / n * (len(missing) - n) if n and not wait else None
         job = entry.planned.job
         console.print(
-            f"[bold]run {n + 1} of {len(missing)}[/]: {job.dataset} {job.method} {entry.planned.split.budget} seed {job.seed}"
+            f"[bold]{'waiting for another process' if wait else f'run {n + 1} of {len(missing)}'}[/]: "
+            f"{job.dataset} {job.method} {entry.planned.split.budget} seed {job.seed}"
             + (f", about {clock(left)} left" if left is not None else ""),
             highlight=False,
         )
         try:
-            entry.folder, entry.done = run(job, console), True
+            entry.folder, entry.done = run(job, console, wait), True
+        except HeldError:
+            elsewhere.append(entry)
+            console.print("another process trains it: left for the end")
         except (InputError, DivergenceError) as error:
             entry.problem = str(error)
             console.print(f"[red]failed[/]: {entry.problem}", highlight=False, soft_wrap=True)

@@ -17,6 +17,7 @@ from rich.console import Console
 from diffmatch import checkpoint, plugins
 from diffmatch.domain import InputError, Protocol, write_atomically
 from diffmatch.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
+from diffmatch.holding import held
 from diffmatch.inference import framed
 from diffmatch.loading import Stream, cache_root, default_workers
 from diffmatch.methods.base import Method, evaluating
@@ -30,23 +31,31 @@ from diffmatch.training import StoppedError, Trainer, total_steps
 SELECTION = {"last": "last checkpoint", "val": "best on val"}
 
 
-def run(job: Job, console: Console) -> RunFolder:
-    """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last checkpoint."""
+def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
+    """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last checkpoint.
+
+    Args:
+        wait: for another process that trains it, instead of raising.
+
+    Raises:
+        HeldError: another process trains it.
+    """
     planned = plan(job)
     announce(planned, console)
     look_at_network(planned)
     folder = planned.folder.create()
-    if folder.record_path.exists() and folder.record().status == "done":
-        console.print(f"already done: {folder.path}")
-        return folder
-    devices = fabric_for(job, planned.settings)
-    if not (folder.path / "last.ckpt").exists():
-        look_at_scored_items(planned)
-    if job.devices > 1 and "LOCAL_RANK" not in os.environ:
-        devices.launch(partial(_work, job=job))  # bound, because launch looks into its arguments and refuses frozen dataclasses
-    else:
-        devices.launch()
-        _work(devices, job, planned)
+    with held(folder.path, wait):
+        if folder.record_path.exists() and folder.record().status == "done":
+            console.print(f"already done: {folder.path}")
+            return folder
+        devices = fabric_for(job, planned.settings)
+        if not (folder.path / "last.ckpt").exists():
+            look_at_scored_items(planned)
+        if job.devices > 1 and "LOCAL_RANK" not in os.environ:
+            devices.launch(partial(_work, job=job))  # bound, because launch looks into its arguments and refuses frozen dataclasses
+        else:
+            devices.launch()
+            _work(devices, job, planned)
     return folder
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import shutil
+import threading
 from dataclasses import replace
 
 import pytest
@@ -12,6 +13,7 @@ from rich.console import Console
 from diffmatch import grid
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError
+from diffmatch.holding import held
 from diffmatch.runs import RunFolder
 
 
@@ -80,11 +82,11 @@ def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small,
     jobs = [small(), small(seed=1)]
     real, tried = grid.run, []
 
-    def run(job, console):
+    def run(job, console, wait):
         tried.append(job.seed)
         if job.seed == 0 and tried.count(0) == 1:
             raise InputError("the disk is full")
-        return real(job, console)
+        return real(job, console, wait)
 
     monkeypatch.setattr(grid, "run", run)
     found = list(grid.entries(jobs, others=()).values())
@@ -96,6 +98,34 @@ def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small,
     grid.run_missing(again, console)
     assert [entry.done for entry in again] == [True, True]
     assert tried == [0, 1, 0]
+
+
+def test_what_another_process_trains_is_left_for_the_end_and_waited_for(small, console, monkeypatch):
+    jobs = [small(), small(seed=1)]
+    found = list(grid.entries(jobs, others=()).values())
+    real, tried, trained, holds = grid.run, [], threading.Event(), threading.Event()
+
+    def other():  # trains seed 0, and is done after seed 1 is
+        with held(found[0].planned.folder.create().path):
+            holds.set()
+            assert trained.wait(60)
+
+    def run(job, console, wait):
+        tried.append((job.seed, wait))
+        folder = real(job, console, wait)
+        trained.set()
+        return folder
+
+    monkeypatch.setattr(grid, "run", run)
+    beside = threading.Thread(target=other)
+    beside.start()
+    assert holds.wait(60)
+    grid.run_missing(found, console)
+    beside.join()
+    assert tried == [(0, False), (1, False), (0, True)]
+    assert [(entry.done, entry.problem) for entry in found] == [(True, ""), (True, "")]
+    assert "left for the end" in console.file.getvalue()
+    assert "waiting for another process" in console.file.getvalue()
 
 
 def test_other_sampler_steps_are_scored_once_and_kept(small, console):
@@ -172,7 +202,7 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_pa
 
 def test_a_blank_cell_makes_the_command_fail(few, stub, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(grid, "run", lambda job, console: (_ for _ in ()).throw(InputError("no luck")))
+    monkeypatch.setattr(grid, "run", lambda job, console, wait: (_ for _ in ()).throw(InputError("no luck")))
     (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
     assert invoke(["table", "mine.yaml"]) == 2
     told = capsys.readouterr()
