@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from diffmatch.domain import InputError
 
@@ -77,7 +77,7 @@ class Table(Part):
         split: a folder of split lists relative to the YAML file, or an installed family.
         set: settings of all its runs.
         redraw: every seed draws its own labelled items, so that the deviation is over seeds and label draws; all rows have the same draws.
-        baseline, ours: rows whose difference is the improvement row.
+        ours, baseline: a row, and one or more rows that it is compared with: an improvement row for each.
         comparable: protocol and split families under which the published numbers were made, and how they chose the epoch.
     """
 
@@ -90,7 +90,7 @@ class Table(Part):
     split: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     redraw: bool = False
-    baseline: str | None = None
+    baseline: Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)] = ()
     ours: str | None = None
     comparable: Comparable | None = None
     columns: tuple[Column, ...] = Field(min_length=1)
@@ -164,7 +164,7 @@ def load(asked: str) -> Table:
     for what, names in named.items():
         if len(set(names)) != len(names):
             raise InputError(f"{asked}: two {what}s have one name")
-    for wanted in (table.baseline, table.ours):
+    for wanted in (*table.baseline, table.ours):
         if wanted and wanted not in [r.name for r in table.rows]:
             raise InputError(f"{asked}: no row '{wanted}'")
     near = {"data": table.data, "split": table.split}

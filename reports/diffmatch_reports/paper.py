@@ -36,6 +36,10 @@ class Measured:
     std: float | None
     n: int
 
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Measured:
+        return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
+
 
 @dataclass(frozen=True)
 class Filled:
@@ -62,14 +66,18 @@ class Filled:
 
 @dataclass
 class PaperTable:
-    """A filled table with the footnotes that its marks refer to, and by which rule of SELECTION its checkpoints were chosen."""
+    """A filled table with the footnotes that its marks refer to, and by which rule of SELECTION its checkpoints were chosen.
+
+    Attributes:
+        improvement: (baseline, `key` of the column) -> `ours` minus that row, seed by seed.
+    """
 
     table: Table
     cells: dict[tuple[str, str], Filled]
     footnotes: dict[str, str]
     basis: list[str]
-    improvement: dict[str, float] = field(default_factory=dict)
-    published_improvement: dict[str, float] = field(default_factory=dict)
+    improvement: dict[tuple[str, str], Measured] = field(default_factory=dict)
+    published_improvement: dict[tuple[str, str], float] = field(default_factory=dict)
     checkpoint: str = "last"
 
     @property
@@ -155,7 +163,7 @@ def fill(
             if len(values) < seeds or not values:
                 cells[place] = Filled(row, column, published=paper.value if paper else None, problem=problem, sources=found)
                 continue
-            measured = Measured(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
+            measured = Measured.of(values)
             why = (why_not_comparable(table, s, preset, extra, checkpoint) for s in found if paper)
             reason = next(filter(None, why), "")
             mark = marks.setdefault(reason, _mark(len(marks))) if reason else ""
@@ -170,14 +178,21 @@ def fill(
         table, cells, {mark: reason for reason, mark in marks.items()}, basis(table, cells, preset, checkpoint), checkpoint=checkpoint
     )
     _embolden(filled)
-    if table.baseline and table.ours:
+    for name in table.baseline if table.ours else ():
         for column in table.columns:
-            ours, base = (filled.cells[name, key(column)] for name in (table.ours, table.baseline))
-            if ours.measured and base.measured:
-                filled.improvement[key(column)] = ours.measured.mean - base.measured.mean
-            if ours.published and base.published:
-                filled.published_improvement[key(column)] = float(ours.published) - float(base.published)
+            _improve(filled, filled.cells[str(table.ours), key(column)], filled.cells[name, key(column)])
     return filled
+
+
+def _improve(filled: PaperTable, ours: Filled, base: Filled) -> None:
+    """What `ours` has more than `base`: of the published numbers, and seed by seed of the measured ones."""
+    place = base.row.name, key(base.column)
+    if ours.published and base.published:
+        filled.published_improvement[place] = float(ours.published) - float(base.published)
+    if ours.measured and base.measured:
+        mine, theirs = ({s.record.seed: v for s in cell.sources if (v := number(cell.column, s)) is not None} for cell in (ours, base))
+        if pairs := [mine[seed] - theirs[seed] for seed in mine if seed in theirs]:
+            filled.improvement[place] = Measured.of(pairs)
 
 
 def _mark(n: int) -> str:

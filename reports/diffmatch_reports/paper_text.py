@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from diffmatch.tables import Column
-from diffmatch_reports.paper import Filled, PaperTable, key
+from diffmatch_reports.paper import Filled, Measured, PaperTable, key
 
 Decorate = Callable[[str], str]
 NOT_RUN = "published only"
@@ -55,10 +55,28 @@ def grid(filled: PaperTable, bold: Decorate, plain: Decorate) -> tuple[list[str]
         name = plain(row.name) + ("" if row.method or filled.table.kind == "shares" else "*")
         cells = [filled.cells[row.name, key(column)] for column in columns]
         rows.append([name, *(text for cell in cells for text in (measured(cell, bold), published(cell, bold))[: 1 + both])])
-    if filled.improvement or filled.published_improvement:
-        gains = [(filled.improvement.get(key(c)), filled.published_improvement.get(key(c))) for c in columns]
-        rows.append(["improvement", *("" if gain is None else f"{gain:+.1f}" for pair in gains for gain in pair[: 1 + both])])
+    for name, gains in improvements(filled):
+        rows.append([plain(name), *(text for pair in gains for text in pair[: 1 + both])])
     return head, rows
+
+
+def improvements(filled: PaperTable) -> list[tuple[str, list[tuple[str, str]]]]:
+    """The rows below the table: a heading and, per column, what `ours` has more, measured (seed by seed) and published."""
+    rows = []
+    for base in filled.table.baseline:
+        places = [(base, key(column)) for column in filled.table.columns]
+        gains, printed = [filled.improvement.get(p) for p in places], [filled.published_improvement.get(p) for p in places]
+        if any(gains) or any(gain is not None for gain in printed):
+            heading = "improvement" if len(filled.table.baseline) == 1 else f"{filled.table.ours} minus {base}"
+            rows.append((heading, [(_gain(m), "" if p is None else f"{p:+.1f}") for m, p in zip(gains, printed, strict=True)]))
+    return rows
+
+
+def _gain(difference: Measured | None) -> str:
+    """`+2.3 ± 0.4 (3)`."""
+    if difference is None:
+        return ""
+    return f"{difference.mean:+.1f}" + ("" if difference.std is None else f" ± {difference.std:.1f} ({difference.n})")
 
 
 def remarks(filled: PaperTable) -> list[str]:
@@ -151,13 +169,13 @@ def as_latex(filled: PaperTable) -> str:
         return "".join(rf"\textbf{{{latex(p[1:-1])}}}" if p.startswith("\x00") else latex(p) for p in pieces)
 
     body = [" & ".join(map(cell, row)) + r" \\" for row in rows]
-    if filled.improvement or filled.published_improvement:
-        body.insert(-1, r"\midrule")
-    below = [latex(line) + r"\par" for line in notes(filled)]
+    if below := len(improvements(filled)):
+        body.insert(-below, r"\midrule")
+    remarked = [latex(line) + r"\par" for line in notes(filled)]
     return "\n".join([
         r"\begin{table}", r"\centering\small", rf"\caption{{{latex(filled.table.title)}}}",
         rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(map(cell, head)) + r" \\", r"\midrule", *body,
-        r"\bottomrule", r"\end{tabular}", r"\par\footnotesize", *below, r"\end{table}", "",
+        r"\bottomrule", r"\end{tabular}", r"\par\footnotesize", *remarked, r"\end{table}", "",
     ])  # fmt: skip
 
 

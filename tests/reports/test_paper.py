@@ -18,7 +18,7 @@ from diffmatch_reports.paper_text import FORMS, as_latex, as_markdown, as_termin
 
 COMPARABLE = Comparable(protocol="volume", families=("ssl4mis",))
 TABLE = Table(
-    title="Dice", dataset="acdc", baseline="base", ours="ours", comparable=COMPARABLE,
+    title="Dice", dataset="acdc", baseline=("base",), ours="ours", comparable=COMPARABLE,
     columns=(Column(name="3", labels="3", published="3"), Column(name="tail", labels="3", metric="tail")),
     rows=(Row(name="base", method="supervised"), Row(name="theirs"), Row(name="ours", method="diffmatch")),
 )  # fmt: skip
@@ -59,8 +59,11 @@ def test_the_difference_stands_where_protocol_split_preset_and_data_match(source
     assert cell.measured.mean == pytest.approx(80)
     assert cell.difference == pytest.approx(80 - 90.5)
     assert not table.footnotes
-    assert table.improvement == {"3": pytest.approx(20), "tail": pytest.approx(10)}
-    assert table.published_improvement == {"3": pytest.approx(49.0)}
+    assert {place: gain.mean for place, gain in table.improvement.items()} == {
+        ("base", "3"): pytest.approx(20),
+        ("base", "tail"): pytest.approx(10),
+    }
+    assert table.published_improvement == {("base", "3"): pytest.approx(49.0)}
     assert "| improvement | +20.0 | +49.0 | +10.0 |  |" in as_markdown(table)
 
 
@@ -99,8 +102,27 @@ def test_seeds_give_mean_deviation_and_n_and_a_missing_one_leaves_the_cell_blank
     assert (measured.mean, measured.std, measured.n) == (pytest.approx(80), pytest.approx(10), 3)
     assert "80.0 ± 10.0 (3)" in as_markdown(table)
     assert table.cells["base", "3"].measured is None
-    assert "3" not in table.improvement, "no improvement over what was not measured"
+    assert ("base", "3") not in table.improvement, "no improvement over what was not measured"
     assert any(line.startswith("base, 3") for line in table.blank)
+
+
+def test_improvement_is_taken_seed_by_seed_over_every_row_that_is_asked_for(source):
+    """Seeds that differ by far more than the rows: 50, 70, 90 against 48, 69, 85 and 49, 71, 92."""
+    spec = TABLE.model_copy(update={
+        "baseline": ("base", "other"), "rows": (*TABLE.rows, Row(name="other", method="unimatch")), "columns": TABLE.columns[:1],
+    })  # fmt: skip
+    values = {"ours": (0.5, 0.7, 0.9), "base": (0.48, 0.69, 0.85), "other": (0.49, 0.71, 0.92)}
+    table = filled({(row, "3"): [source(v, seed=n) for n, v in enumerate(found)] for row, found in values.items()}, table=spec, seeds=3)
+    gain = table.improvement["base", "3"]
+    assert (gain.mean, gain.std, gain.n) == (pytest.approx(8 / 3), pytest.approx(2.0817, abs=1e-4), 3)
+    *_, first, second = (line for line in as_markdown(table).splitlines() if " minus " in line)
+    assert first == "| ours minus base | +2.7 ± 2.1 (3) | +49.0 |"
+    assert second == "| ours minus other | -0.7 ± 1.5 (3) |  |"
+
+
+def test_no_improvement_where_no_seed_is_shared(source):
+    table = filled({("ours", "3"): [source(0.8, seed=0)], ("base", "3"): [source(0.6, seed=1)]})
+    assert not table.improvement
 
 
 def test_a_method_that_is_not_run_shows_its_published_number_and_a_mark(source):
