@@ -1,6 +1,7 @@
 """How strong a post-hoc adjustment (Eq. 7) suits finished runs? The same for every method, so that rivals are given the equivalent.
 
     python benchmarks/posthoc.py RUN [RUN ...] [--split val|test] [--tau 0 0.1 0.2 0.3 0.5 1]
+    python benchmarks/posthoc.py RUN [RUN ...] --table      what was found before, mean and deviation over seeds, in Markdown
 
 A sampler's scores are divided by (C p)^tau at each step, a discriminative method's probabilities once; p is of the labelled pixels. Prints,
 and writes as posthoc.json into each run folder, the card's metric, head, tail and ECE for every tau. Choose on tuning items only.
@@ -9,9 +10,11 @@ and writes as posthoc.json into each run folder, the card's metric, head, tail a
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -62,13 +65,38 @@ def strengths(folder: RunFolder, split: str, taus: list[float], data: Path | Non
     return {"run": folder.path.name, "split": split, "items": len(items), "metric": planned.card.metric, "tau": result}
 
 
+def table(runs: list[Path]) -> str:
+    """The posthoc.json of runs of one data set: a row per method and strength, told apart by the settings that not all of them share."""
+    records = {run: RunFolder(run).record() for run in runs}
+    shared = set.intersection(*({(key, str(value)) for key, value in record.overrides.items()} for record in records.values()))
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for run, record in records.items():
+        own = [
+            f"{key.split('.')[-1]} {value}"
+            for key, value in record.overrides.items()
+            if (key, str(value)) not in shared and key != "data.split_seed"
+        ]
+        groups.setdefault(", ".join([record.method, *own]), []).append(json.loads((run / "posthoc.json").read_text())["tau"])
+    lines = ["| | tau | n | metric | head | tail | ECE |", "|---|---|---|---|---|---|---|"]
+    for name, found in groups.items():
+        for tau in found[0]:
+            values = [np.array([100 * one[tau][column] for one in found]) for column in ("primary", "head", "tail", "ece")]
+            told = [f"{v.mean():.1f}" + (f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else "") for v in values]
+            lines.append(f"| {name} | {tau} | {len(found)} | {' | '.join(told)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--split", choices=["val", "test"], default="val")
     parser.add_argument("--tau", type=float, nargs="+", default=[0.0, 0.1, 0.2, 0.3, 0.5, 1.0])
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
+    if arguments.table:
+        print(table(arguments.runs))
+        return
     for run in arguments.runs:
         try:
             result = strengths(RunFolder(run), arguments.split, arguments.tau, arguments.data)
