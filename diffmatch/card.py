@@ -157,7 +157,8 @@ class Recipe(Frozen):
     """Dotted settings (`train.lr`, `network.encoder`, ...) on top of the engine's defaults.
 
     `paper` holds what the paper, or where it is silent its reference code, trains with; `quick` is laid over it and shrinks only
-    encoder, width, crop, batch and steps (the optimiser's rate follows the batch).
+    encoder, width, crop, batch and steps (the optimiser's rate follows the batch). `method.threshold` and the like hold for the methods
+    that have such an option.
     """
 
     version: int = 1

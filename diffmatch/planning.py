@@ -74,9 +74,11 @@ class Plan:
 
 
 def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:
-    """Engine defaults < recipe < preset < overrides."""
-    layers = [domain.recipe.paper, domain.recipe.quick if preset == "quick" else {}, overrides]
-    return resolve(method.Options, *layers)
+    """Engine defaults < recipe < preset < overrides. A recipe's `method.*` holds for every method that has such an option."""
+    recipe = domain.recipe.paper | (domain.recipe.quick if preset == "quick" else {})
+    known = {f"method.{name}" for name in method.Options.model_fields}
+    own = {key: value for key, value in recipe.items() if key in known or not key.startswith("method.")}
+    return resolve(method.Options, own, overrides)
 
 
 def plan(job: Job) -> Plan:

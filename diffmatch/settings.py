@@ -118,7 +118,7 @@ def resolve(method_settings: type[Section], *layers: Mapping[str, Any]) -> Setti
     """Dotted layers, later ones over earlier ones, checked.
 
     Args:
-        method_settings: the model behind `method.*`. Keys of `method.<name>.*` style do not exist: recipes set shared sections only.
+        method_settings: the model behind `method.*`. Keys of `method.<name>.*` style do not exist.
 
     Raises:
         InputError: an unknown key, with the near one, or a value that does not fit.

@@ -60,10 +60,12 @@ def check_card(domain: type[Domain], root: Path) -> None:
         budget_folder(budget)
     assert all(canonical(domain, name) in domain.sizes for name in domain.sizes), "sizes: a budget's size is another budget"
     _head_and_tail_are_apart(card)
-    for name, plugin in plugins.plugins(plugins.METHODS).items():
+    methods = [name for name, plugin in plugins.plugins(plugins.METHODS).items() if not plugin.error]
+    options = {f"method.{option}" for name in methods for option in plugins.method(name).Options.model_fields}
+    for key in (*opened.recipe.paper, *opened.recipe.quick):
+        assert key in options or not key.startswith("method."), f"recipe: no installed method has the option '{key}'"
+    for name in methods:
         for preset in ("paper", "quick"):
-            if plugin.error:
-                continue
             data = settings_of(opened, plugins.method(name), preset, {}).data
             assert len(data.mean) == len(data.std) == card.channels, f"recipe: data.mean and data.std need {card.channels} values"
 

@@ -80,6 +80,10 @@ class WrongMean(Sound):
     recipe = Recipe(paper={"data.mean": (0.0,), "data.std": (1.0,)}, quick={})
 
 
+class Misspelt(Sound):
+    recipe = Recipe(paper={"method.treshold": 0.0}, quick={})
+
+
 class AcceptsAnything(Sound):
     def __init__(self, root):
         Domain.__init__(self, root)
@@ -225,6 +229,7 @@ def test_a_sound_plugin_passes(name, root):
         ("card", TwoOfAName, "class name occurs twice"),
         ("card", Overlapping, "overlap"),
         ("card", WrongMean, "need 3 values"),
+        ("card", Misspelt, "no installed method has the option 'method.treshold'"),
         ("layout", AcceptsAnything, "nothing was said"),
         ("index", TwiceTheSameId, "an id occurs twice"),
         ("index", Restless, "not the same twice"),

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffmatch import lists
+from diffmatch import lists, plugins
 from diffmatch.domain import InputError, Mask
+from diffmatch.planning import settings_of
 from diffmatch.readers import image as reader
 from diffmatch_cityscapes import Cityscapes
 from diffmatch_cityscapes_labels import CLASSES, LABEL_IDS, TRAIN_IDS
@@ -231,3 +232,8 @@ def test_fabrication_follows_its_seed(tmp_path: Path, monkeypatch: pytest.Monkey
         Cityscapes.fabricate(tmp_path / folder, seed)
     content = [[path.read_bytes() for path in sorted((tmp_path / folder).rglob("*.png"))] for folder in "abc"]
     assert content[0] == content[1] != content[2]
+
+
+def test_unimatch_s_threshold_of_0_holds_where_the_network_has_its_weights() -> None:
+    assert settings_of(Cityscapes, plugins.method("unimatch"), "paper", {}).method.threshold == 0
+    assert settings_of(Cityscapes, plugins.method("unimatch"), "quick", {}).method.threshold == 0.95

@@ -1,0 +1,29 @@
+"""How a job's settings come together: a recipe may speak to the methods that have an option, and to them alone."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from diffmatch import plugins
+from diffmatch.card import Recipe
+from diffmatch.domain import InputError
+from diffmatch.planning import settings_of
+
+DOMAIN = SimpleNamespace(recipe=Recipe(paper={"method.threshold": 0.0, "train.lr": 0.5}, quick={"method.threshold": 0.7}))
+
+
+@pytest.mark.parametrize(("preset", "threshold"), [("paper", 0.0), ("quick", 0.7)])
+@pytest.mark.parametrize("method", ["fixmatch", "unimatch", "discriminative", "diffmatch"])
+def test_a_recipe_s_option_holds_for_the_methods_that_have_it(preset, threshold, method):
+    assert settings_of(DOMAIN, plugins.method(method), preset, {}).method.threshold == threshold
+    assert settings_of(DOMAIN, plugins.method(method), preset, {"method.threshold": 0.9}).method.threshold == 0.9
+
+
+def test_the_other_methods_do_not_hear_of_it():
+    settings = settings_of(DOMAIN, plugins.method("supervised"), "paper", {})
+    assert settings.train.lr == 0.5
+    assert "method.threshold" not in settings.flat()
+    with pytest.raises(InputError, match="unknown setting 'method.threshold'"):
+        settings_of(DOMAIN, plugins.method("supervised"), "paper", {"method.threshold": 0.9})
