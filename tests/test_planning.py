@@ -25,5 +25,5 @@ def test_the_other_methods_do_not_hear_of_it():
     settings = settings_of(DOMAIN, plugins.method("supervised"), "paper", {})
     assert settings.train.lr == 0.5
     assert "method.threshold" not in settings.flat()
-    with pytest.raises(InputError, match="unknown setting 'method.threshold'"):
+    with pytest.raises(InputError, match=r"unknown setting 'method\.threshold'"):
         settings_of(DOMAIN, plugins.method("supervised"), "paper", {"method.threshold": 0.9})
