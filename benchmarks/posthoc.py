@@ -14,7 +14,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,6 +26,8 @@ from diffmatch.metrics import summary
 from diffmatch.planning import Plan, job_of, plan
 from diffmatch.progress import Bar
 from diffmatch.runs import RunFolder, write_json
+from diffmatch_reports.paper import Measured
+from diffmatch_reports.wording import changed
 
 
 def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method:
@@ -68,20 +69,16 @@ def strengths(folder: RunFolder, split: str, taus: list[float], data: Path | Non
 def table(runs: list[Path]) -> str:
     """The posthoc.json of runs of one data set: a row per method and strength, told apart by the settings that not all of them share."""
     records = {run: RunFolder(run).record() for run in runs}
-    shared = set.intersection(*({(key, str(value)) for key, value in record.overrides.items()} for record in records.values()))
+    shared = set.intersection(*(set(changed(record)) for record in records.values()))
     groups: dict[str, list[dict[str, Any]]] = {}
     for run, record in records.items():
-        own = [
-            f"{key.split('.')[-1]} {value}"
-            for key, value in record.overrides.items()
-            if (key, str(value)) not in shared and key != "data.split_seed"
-        ]
+        own = [what for what in changed(record) if what not in shared and not what.startswith("data.split_seed=")]
         groups.setdefault(", ".join([record.method, *own]), []).append(json.loads((run / "posthoc.json").read_text())["tau"])
     lines = ["| | tau | n | metric | head | tail | ECE |", "|---|---|---|---|---|---|---|"]
     for name, found in groups.items():
         for tau in found[0]:
-            values = [np.array([100 * one[tau][column] for one in found]) for column in ("primary", "head", "tail", "ece")]
-            told = [f"{v.mean():.1f}" + (f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else "") for v in values]
+            values = [Measured.of([100 * one[tau][column] for one in found]) for column in ("primary", "head", "tail", "ece")]
+            told = [f"{v.mean:.1f}" + (f" ± {v.std:.1f}" if v.std is not None else "") for v in values]
             lines.append(f"| {name} | {tau} | {len(found)} | {' | '.join(told)} |")
     return "\n".join(lines)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from diffmatch.domain import InputError
 from diffmatch.runs import RunFolder
+from diffmatch.settings import flatten
 from diffmatch_reports.board import Board, Row
 from diffmatch_reports.load import RunView, load_run
 from diffmatch_reports.names import board_name
 from diffmatch_reports.page import write_page
-from diffmatch_reports.wording import flatten
 
 MOST_BOARDS, MOST_METHODS, MOST_SEEDS = 1, 6, 3
 GRIDS = {"whu_cd": 11, "acdc": 12, "synapse": 13}

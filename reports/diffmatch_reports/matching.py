@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from diffmatch.runs import EvaluationRecord
+from diffmatch.settings import flatten
 from diffmatch.tables import Column, PublishedNumber, Row, Table
 from diffmatch_reports.load import RunView
 from diffmatch_reports.paper import PaperTable, Source, fill, key
-from diffmatch_reports.wording import flatten
 
 Place = tuple[str, str]
 

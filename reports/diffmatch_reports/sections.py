@@ -9,10 +9,11 @@ from typing import Any
 
 from markupsafe import Markup
 
+from diffmatch.settings import flatten
 from diffmatch_reports import charts, wording
 from diffmatch_reports.confusion import DENSE
 from diffmatch_reports.load import RunView, Series
-from diffmatch_reports.wording import METRICS, SPLITS, class_metric, duration, ece_scope, flatten, plural
+from diffmatch_reports.wording import METRICS, SPLITS, class_metric, duration, ece_scope, plural
 
 DISTANCES = {"hd95_mm": "HD95 mm", "asd_mm": "ASD mm", "hd95_voxel": "HD95 voxel", "asd_voxel": "ASD voxel"}
 

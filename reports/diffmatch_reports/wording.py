@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from diffmatch.domain import Card
 from diffmatch.runs import EvaluationRecord, RunRecord
+from diffmatch.settings import flatten
 
 SPLITS = {"test": "test split", "val": "validation split", "unlabeled": "unlabelled pool"}
 METRICS = {"mean_dice": "Mean Dice", "mean_iou": "Mean IoU", "changed_iou": "IoU of changed"}
@@ -137,14 +138,3 @@ def outcome(record: RunRecord) -> str:
 def changed(record: RunRecord) -> list[str]:
     """The settings that a file or the command line gave, as `key=value`."""
     return [f"{key}={value}" for key, value in flatten(record.overrides).items()]
-
-
-def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested settings as dotted keys."""
-    flat: dict[str, Any] = {}
-    for key, value in tree.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
