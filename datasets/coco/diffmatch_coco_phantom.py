@@ -27,28 +27,31 @@ COMMON = (
     "motorcycle", "toilet", "airplane", "giraffe", "tv", "cake",
 )  # fmt: skip
 RARE = ("mouse", "sports ball", "toothbrush", "toaster", "hair drier")
-"""Most and least frequent classes; the others lie between, in the order of their ids. Common and rare classes have a colour of
-their own and are plain; each other class has a common one's colour and a pattern."""
+"""Most and least frequent classes; the others lie between, in the order of their ids."""
 NAMES = [name for _, name, _ in THINGS]
 BETWEEN = tuple(name for name in NAMES if name not in COMMON + RARE)
 ORDER = [NAMES.index(name) + 1 for name in (*COMMON, *BETWEEN, *RARE)]
-SHARE = np.concatenate([np.full(len(COMMON), 1.0), np.full(len(BETWEEN) + len(RARE), 0.03)])
-RADIUS = np.concatenate([np.full(len(COMMON), 26.0), np.linspace(11.0, 9.5, len(BETWEEN)), np.full(len(RARE), 7.0)])
+SHARE = np.concatenate([np.full(len(COMMON), 1.0), np.full(len(BETWEEN), 0.45), np.full(len(RARE), 0.33)])
+RADIUS = np.concatenate([np.full(len(COMMON), 24.0), np.full(len(BETWEEN), 18.0), np.full(len(RARE), 16.0)])
 """Class indices, their shares of the objects (relative) and their radii in pixels, by place."""
 PERSON = 1
+HUES = len(ORDER) // 2
+"""Colours; half of the classes are plain, the other half striped."""
+PLACE = {index: place for place, index in enumerate([*ORDER[-len(RARE) :], *ORDER[: -len(RARE)]])}
+"""Colour and pattern of a class index: the rare ones come first, with the colours furthest apart."""
 
-TEST, OBJECTS = 60, 14
+TEST, OBJECTS = 60, 15
 LAST_ID = 581_929
 """Image ids of the release end here."""
 
 
 def palette() -> NDArray[np.float64]:
-    """(25, 3) r, g, b in [0, 1]: as far apart as that many can be, none of them dull like the surroundings."""
+    """(40, 3) r, g, b in [0, 1]: as far apart as that many can be, none of them dull like the surroundings."""
     levels = np.linspace(0.05, 0.95, 7)
     points = np.stack(np.meshgrid(levels, levels, levels, indexing="ij"), -1).reshape(-1, 3)
-    points = points[np.ptp(points, 1) > 0.35]
+    points = points[np.ptp(points, 1) > 0.2]
     chosen = [int(points.sum(1).argmin())]
-    while len(chosen) < len(COMMON + RARE):
+    while len(chosen) < HUES:
         gaps = np.linalg.norm(points[:, None] - points[chosen], axis=-1).min(1)
         chosen.append(int(gaps.argmax()))
     return np.asarray(points[chosen])
@@ -135,16 +138,14 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
     return photograph(rng, image), found
 
 
-def texture(rng: np.random.Generator, shape: tuple[int, ...], index: int) -> NDArray[np.float64]:
-    """(H, W, 3): the surface of an object: plain, striped either way, or checked, darker on half of it."""
-    rows, columns = np.indices(shape, np.float64)
+def texture(rng: np.random.Generator, shape: tuple[int, int], index: int) -> NDArray[np.float64]:
+    """(H, W, 3): the surface of an object: plain, or striped with something much darker."""
+    rows = np.arange(shape[0], dtype=np.float64)[:, None]
     period = rng.uniform(5.5, 7.5)
-    down, across = (np.sin(2 * np.pi * x / period + rng.uniform(0, 2 * np.pi)) for x in (rows, columns))
-    place = ORDER.index(index)
-    turn, hue = divmod(place, len(COMMON)) if place < len(COMMON + BETWEEN) else (0, place - len(ORDER))
-    wave = (np.zeros(shape), down, across, down * across)[turn]
+    striped, hue = divmod(PLACE[index], HUES)
+    wave = np.sin(2 * np.pi * rows / period + rng.uniform(0, 2 * np.pi)) if striped else np.ones((shape[0], 1))
     color = PALETTE[hue] + rng.normal(0, 0.02, 3)
-    return np.asarray(color * (1 + 0.4 * np.sign(wave))[..., None] * 0.75)
+    return np.broadcast_to(color * np.where(wave > 0, 1.0, 0.2)[..., None], (*shape, 3))
 
 
 def photograph(rng: np.random.Generator, image: NDArray[np.float64]) -> NDArray[np.uint8]:
