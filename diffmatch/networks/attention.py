@@ -65,13 +65,19 @@ class DeformableAttention(nn.Module):
     def forward(self, x: Tensor, height: int, width: int) -> Tensor:
         """(N, H * W, D) -> (N, H * W, D)."""
         n, q, dim = x.shape
-        value = self.value(x).transpose(1, 2).reshape(n, self.heads, dim // self.heads, height, width)
-        offsets = self.offsets(x).float().transpose(1, 2).reshape(n, self.heads, self.points, 2, q)
-        weights = self.weights(x).float().transpose(1, 2).reshape(n, self.heads, self.points, q).softmax(2)
+        channels = x.transpose(1, 2)
+        value = positions_last(self.value, channels).view(n, self.heads, dim // self.heads, height, width)
+        offsets = positions_last(self.offsets, channels).float().view(n, self.heads, self.points, 2, q)
+        weights = positions_last(self.weights, channels).float().view(n, self.heads, self.points, q).softmax(2)
         # One pixel is 2 / size of grid_sample's [-1, 1]; coordinates stay float32, half precision cannot tell pixels apart.
-        ys = (torch.arange(height, device=x.device, dtype=torch.float32) * 2 + 1) / height - 1
-        xs = (torch.arange(width, device=x.device, dtype=torch.float32) * 2 + 1) / width - 1
-        ys, xs = (axis.flatten() for axis in torch.meshgrid(ys, xs, indexing="ij"))
-        locations = torch.stack([xs + offsets[..., 0, :] * (2 / width), ys + offsets[..., 1, :] * (2 / height)], -1)
-        sampled = deformable_sampling(value.float(), locations, weights)
-        return self.output(sampled.transpose(1, 2))  # type: ignore[no-any-return]
+        xs, ys = (torch.arange(side, device=x.device, dtype=torch.float32) for side in (width, height))
+        own = torch.stack([xs.repeat(height) * (2 / width), ys.repeat_interleave(width) * (2 / height)])
+        own = own + torch.tensor([[1 / width - 1], [1 / height - 1]], device=x.device)
+        locations = own + offsets * torch.tensor([[2 / width], [2 / height]], device=x.device)
+        sampled = deformable_sampling(value.float(), locations.movedim(3, 4), weights)
+        return torch.baddbmm(self.output.bias, sampled.transpose(1, 2), self.output.weight.t().expand(n, -1, -1))
+
+
+def positions_last(linear: nn.Linear, x: Tensor) -> Tensor:
+    """The linear map of (N, D, Q), as it stands: (N, D', Q). Calling it on (N, Q, D) would leave positions to be copied to their place."""
+    return torch.baddbmm(linear.bias[:, None], linear.weight.expand(len(x), -1, -1), x)

@@ -48,7 +48,7 @@ class DenoiserLayer(nn.Module):
         self.attention = DeformableAttention(dim, heads, points)
         self.norm1 = nn.LayerNorm(dim)
         last = nn.Linear(4 * dim, dim)
-        self.ffn = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(), last)
+        self.ffn = nn.Sequential(nn.Linear(dim, 4 * dim), nn.ReLU(inplace=True), last)
         self.norm2 = nn.LayerNorm(dim)
         for branch in (self.attention.output, last):
             nn.init.zeros_(branch.weight)

@@ -270,7 +270,7 @@ def test_the_noisy_mask_is_used(codec: str, planned: Any) -> None:
         return network.scores(network.noisy(y, times, z.shape[-2:]), z, times, x.shape[-2:])
 
     torch.manual_seed(0)
-    for _ in range(60):
+    for _ in range(100):
         x, y = toy(4)
         descent.zero_grad()
         (scores(x, y, 0.1).softmax(1) - one_hot(y, 4)).square().sum(1).mean().backward()
