@@ -72,7 +72,7 @@ def table(runs: list[Path]) -> str:
     shared = set.intersection(*(set(changed(record)) for record in records.values()))
     groups: dict[str, list[dict[str, Any]]] = {}
     for run, record in records.items():
-        own = [what for what in changed(record) if what not in shared and not what.startswith("data.split_seed=")]
+        own = [what for what in changed(record) if what not in shared]
         groups.setdefault(", ".join([record.method, *own]), []).append(json.loads((run / "posthoc.json").read_text())["tau"])
     lines = ["| | tau | n | metric | head | tail | ECE |", "|---|---|---|---|---|---|---|"]
     for name, found in groups.items():

@@ -136,5 +136,5 @@ def outcome(record: RunRecord) -> str:
 
 
 def changed(record: RunRecord) -> list[str]:
-    """The settings that a file or the command line gave, as `key=value`."""
-    return [f"{key}={value}" for key, value in flatten(record.overrides).items()]
+    """The settings that a file or the command line gave, as `key=value`; `data.split_seed` is left to the split's name, which has it."""
+    return [f"{key}={value}" for key, value in flatten(record.overrides).items() if key != "data.split_seed"]

@@ -43,6 +43,12 @@ def test_settings_that_all_share_are_told_once(make_run: Make) -> None:
     assert sorted(row.note for row in board.rows if row.runs) == ["quick", "quick, diffusion.scale=0.5"]
 
 
+def test_the_seed_of_a_label_draw_is_told_by_the_split_alone(make_run: Make) -> None:
+    draw = {"data.split_seed": 0}
+    (board,) = boards([load_run(make_run(overrides=draw)), load_run(make_run(seed=1))])
+    assert [row.note for row in board.rows if row.runs] == ["quick"] and board.shared == []
+
+
 def test_val_and_oracle_stand_in_columns_of_their_own(make_run: Make) -> None:
     run = load_run(make_run())
     (board,) = boards([run])
