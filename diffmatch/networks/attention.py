@@ -70,10 +70,9 @@ class DeformableAttention(nn.Module):
         offsets = positions_last(self.offsets, channels).float().view(n, self.heads, self.points, 2, q)
         weights = positions_last(self.weights, channels).float().view(n, self.heads, self.points, q).softmax(2)
         # One pixel is 2 / size of grid_sample's [-1, 1]; coordinates stay float32, half precision cannot tell pixels apart.
-        xs, ys = (torch.arange(side, device=x.device, dtype=torch.float32) for side in (width, height))
-        own = torch.stack([xs.repeat(height) * (2 / width), ys.repeat_interleave(width) * (2 / height)])
-        own = own + torch.tensor([[1 / width - 1], [1 / height - 1]], device=x.device)
-        locations = own + offsets * torch.tensor([[2 / width], [2 / height]], device=x.device)
+        xs, ys = (torch.arange(side, device=x.device, dtype=torch.float32) * (2 / side) + (1 / side - 1) for side in (width, height))
+        xs, ys = xs.repeat(height), ys.repeat_interleave(width)
+        locations = torch.stack([xs + offsets[..., 0, :] * (2 / width), ys + offsets[..., 1, :] * (2 / height)], 3)
         sampled = deformable_sampling(value.float(), locations.movedim(3, 4), weights)
         return torch.baddbmm(self.output.bias, sampled.transpose(1, 2), self.output.weight.t().expand(n, -1, -1))
 
