@@ -68,11 +68,9 @@ class Plan:
         return Statistics(tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled))
 
     def build(self, settings: Settings | None = None) -> Method:
-        """The method with its initial weights: those of the extractor depend on the seed alone. Convolutions run channels-last
-        (benchmarks/speed/results/channels-last.md)."""
+        """The method with its initial weights: those of the extractor depend on the seed alone."""
         torch.manual_seed(seed_of(self.job.seed, "weights"))
-        built = plugins.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
-        return built.to(memory_format=torch.channels_last)
+        return plugins.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
 
 
 def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:

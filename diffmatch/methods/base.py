@@ -142,7 +142,8 @@ class Method(nn.Module, ABC):
 
     @classmethod
     def build(cls, card: Card, settings: Settings, statistics: Statistics) -> Self:
-        return cls(card, settings, statistics)
+        """The method with fresh weights. Its convolutions run channels-last (benchmarks/speed/results/layout.md)."""
+        return cls(card, settings, statistics).to(memory_format=torch.channels_last)
 
     @abstractmethod
     def losses(self, batch: Batch, progress: Progress) -> Losses:
