@@ -13,7 +13,6 @@ import argparse
 import platform
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -27,8 +26,8 @@ STEPS = 3
 LAYOUTS = {"first": torch.contiguous_format, "last": torch.channels_last}
 
 
-def stepper(job: Job) -> tuple[torch.nn.Module, Callable[[], None], str]:
-    """The method of a job, what does a block of its training steps, and its encoder."""
+def measure(job: Job, blocks: int) -> tuple[str, ...]:
+    """One row: dataset, encoder, method, milliseconds per step of both layouts, their ratio."""
     planned = plan(job)
     method, settings = planned.build().train(), planned.settings
     draws = Draws(planned.domain, Stream(planned.split.labelled, 0, 0), Stream(planned.split.unlabelled, 0, 1), settings.data, method.views)
@@ -43,12 +42,6 @@ def stepper(job: Job) -> tuple[torch.nn.Module, Callable[[], None], str]:
             optimizer.zero_grad()
             method.after_step()
 
-    return method, block, settings.network.encoder
-
-
-def measure(job: Job, blocks: int) -> tuple[str, ...]:
-    """One row: dataset, encoder, method, milliseconds per step of both layouts, their ratio."""
-    method, block, encoder = stepper(job)
     seconds: dict[str, list[float]] = {name: [] for name in LAYOUTS}
     for _ in range(blocks):
         for name, layout in LAYOUTS.items():
@@ -60,7 +53,8 @@ def measure(job: Job, blocks: int) -> tuple[str, ...]:
         del times[0]  # the library's kernels are chosen in it
     ratio = statistics.median(last / first for first, last in zip(seconds["first"], seconds["last"], strict=True))
     return (
-        job.dataset, encoder, job.method, *(f"{1000 * statistics.median(seconds[name]):.0f}" for name in LAYOUTS), f"{ratio:.2f}",
+        job.dataset, settings.network.encoder, job.method,
+        *(f"{1000 * statistics.median(seconds[name]):.0f}" for name in LAYOUTS), f"{ratio:.2f}",
     )  # fmt: skip
 
 

@@ -44,6 +44,16 @@ def test_losses_and_gradients_are_finite_and_reach_every_parameter(name: str, pl
             assert not torch.equal(value, before[key]), f"{key} has not moved in three steps without weight decay"
 
 
+def test_layout_changes_rounding_only(name: str, planned: Any, draw: Any) -> None:
+    p = planned(name)
+    last, first, batch = p.build().train(), p.build().to(memory_format=torch.contiguous_format).train(), draw(p)
+    assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in last.modules() if isinstance(m, nn.Conv2d))
+    assert all(m.weight.is_contiguous() for m in first.modules() if isinstance(m, nn.Conv2d))
+    terms = step(first, batch).terms
+    for key, value in step(last, batch).terms.items():
+        torch.testing.assert_close(value, terms[key], rtol=1e-4, atol=1e-6)
+
+
 def test_supervised_term_falls(name: str, planned: Any, draw: Any, fit: Any) -> None:
     p = planned(name, data__rotate=0.0)
     batch = draw(p, 10)
