@@ -10,7 +10,7 @@ import os
 import re
 import tempfile
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -181,6 +181,8 @@ class Domain(ABC):
     """Labelled units of each published budget (`1/16`: 662): a set that holds fewer files still labels as many."""
     families: ClassVar[Mapping[str, str]] = {}
     """`splits.identity` of the labelled ids of a community list -> the name it goes by (two lists of one size are two families)."""
+    endings: ClassVar[tuple[str, ...]] = ()
+    """Of the files that `outside` reads, in lower case. None: the plugin reads its own set only, and `diffmatch predict` says so."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -220,6 +222,23 @@ class Domain(ABC):
     @abstractmethod
     def files(self) -> Iterable[Path]:
         """The files that make up the dataset; their names and sizes are its fingerprint."""
+
+    def outside(self, path: Path) -> Image:
+        """Pixels of a file that is not part of the set, as `read` gives an item's image: for `diffmatch predict`.
+
+        Raises:
+            InputError: unreadable, or not what the set's own files are (channels, axes, a second date that is missing).
+        """
+        raise NotImplementedError
+
+    @property
+    def values(self) -> Sequence[int]:
+        """The number of each class in the set's own mask files; a predicted mask holds the same."""
+        return range(len(self.card.classes))
+
+    def aligned(self, labels: Mask, like: Path) -> Mask:
+        """Class indices as predicted, (H, W) or (Z, H, W), along the axes of the file `like` that `outside` read."""
+        return labels
 
     def published(self, budget: str) -> Published | None:
         """The community's members of a label budget, None where there are none and the seeded protocol draws them."""

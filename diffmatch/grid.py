@@ -15,9 +15,10 @@ from rich.console import Console
 from diffmatch import plugins
 from diffmatch.domain import InputError
 from diffmatch.evaluation import POOL_LIMIT
+from diffmatch.finished import evaluate_run
 from diffmatch.holding import HeldError
 from diffmatch.inference import predict_item
-from diffmatch.jobs import evaluate_run, run
+from diffmatch.jobs import run
 from diffmatch.loading import Draws, Stream, collate
 from diffmatch.methods.base import Progress, evaluating
 from diffmatch.planning import Job, Plan, plan

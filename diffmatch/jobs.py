@@ -1,4 +1,4 @@
-"""A planned job carried out: train, score, record; and a finished run scored again."""
+"""A planned job carried out: train, score, record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 
-from diffmatch import checkpoint, plugins
 from diffmatch.domain import InputError, Protocol, write_atomically
 from diffmatch.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
 from diffmatch.holding import held
@@ -22,7 +21,7 @@ from diffmatch.inference import framed
 from diffmatch.loading import Stream, cache_root, default_workers
 from diffmatch.methods.base import Method, evaluating
 from diffmatch.metrics import summary
-from diffmatch.planning import Job, Plan, job_of, parameter_counts, plan, settings_of
+from diffmatch.planning import Job, Plan, parameter_counts, plan
 from diffmatch.progress import Bar
 from diffmatch.runs import DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId, environment
 from diffmatch.settings import Settings
@@ -209,42 +208,6 @@ def score(
     )  # fmt: skip
     if fabric.is_global_zero:
         planned.folder.write_evaluation(found, counts)
-    return found
-
-
-def evaluate_run(
-    folder: RunFolder,
-    which: Literal["last", "val"],
-    part: Part,
-    *,
-    steps: int | None,
-    draws: int | None,
-    protocol: str | None,
-    data: Path | None,
-) -> EvaluationRecord:
-    """Score a finished run's checkpoint again, differently: other sampler steps, draws, protocol or part.
-
-    Raises:
-        InputError: no such checkpoint, protocol or items, or data that are not the run's.
-    """
-    record = folder.record()
-    planned = plan(job_of(folder, data))
-    if planned.fingerprint != record.data.fingerprint:
-        raise InputError(f"{planned.domain.root}: not the files that {folder.path} was trained on (names or sizes differ)")
-    asked = {"diffusion.pseudo_steps" if part == "unlabeled" else "diffusion.steps": steps, "eval.draws": draws}
-    changed = {**record.overrides, **{key: value for key, value in asked.items() if value is not None}}
-    chosen = planned.card.protocol(protocol)
-    settings = settings_of(planned.domain, plugins.method(record.method), record.preset, changed)
-    content = checkpoint.load(folder.path / {"last": "last.ckpt", "val": "val_best.ckpt"}[which], planned.split.sha256)
-    method = planned.build(settings)
-    method.load_state_dict(content["method"])
-    fabric = fabric_for(planned.job, settings)
-    fabric.launch()
-    method.to(fabric.device)
-    planned.folder = folder
-    found = score(planned, method, fabric, which, content["step"], part, chosen)
-    if found is None:
-        raise InputError(f"{folder.path}: {record.dataset} has no items with masks in '{part}'")
     return found
 
 

@@ -31,6 +31,7 @@ from diffmatch.scoring import count
 from diffmatch.settings import Settings
 from diffmatch.splits import Budget, Split, make_split
 from diffmatch.tampering import content, copied, kind, one_of_each_kind, opened_files, replace
+from diffmatch.writing import write_mask
 
 T = TypeVar("T")
 STUB: dict[str, Any] = {
@@ -236,6 +237,34 @@ def check_scored_case(domain: type[Domain], root: Path) -> None:
         assert "name" in summary(counts, opened.card, [1] * counts.classes)["primary"]
 
 
+def check_outside(domain: type[Domain], root: Path) -> None:
+    """A test item's file, read as one from elsewhere, is the item's image; a mask written for it is read as what was written."""
+    opened = domain(root)
+    item = opened.index("test")[0]
+    hidden = opened_files(opened, item, False)
+    fitting = sorted(path for path in hidden if path.name.lower().endswith(domain.endings))
+    if not fitting:  # the plugin does not offer it, or not in this layout
+        return
+    card, sample, path = opened.card, opened.read(item), fitting[0]
+    assert len(set(opened.values)) == len(opened.values) == len(card.classes), "values: each class needs a number of its own"
+    image = opened.outside(path)
+    _sound(card, item, Sample(image))
+    if image.shape != sample.image.shape:  # the item is a part of the file
+        return
+    assert np.array_equal(image, sample.image), f"{path.name}: outside() and read() differ"
+    assert sample.mask is not None
+    valid = sample.mask != VOID
+    colors = {value: info.color for value, info in zip(opened.values, card.classes, strict=True)}
+    with tempfile.TemporaryDirectory() as folder, copied(root) as copy:
+        written = write_mask(opened.aligned(np.where(valid, sample.mask, 0), path), path, Path(folder) / "mask", colors)
+        masks = opened_files(opened, item, True) - hidden
+        if [mask.suffix for mask in masks] == [written.suffix]:
+            replace(copy / masks.pop().relative_to(root), written.read_bytes())
+            twin = domain(copy)
+            again = twin.read(twin.index("test")[0]).mask
+            assert again is not None and np.array_equal(again[valid], sample.mask[valid]), f"{written.name}: read() finds other classes"
+
+
 CHECKS: dict[str, Callable[[type[Domain], Path], None]] = {
     "card": check_card,
     "layout": check_layout,
@@ -248,6 +277,7 @@ CHECKS: dict[str, Callable[[type[Domain], Path], None]] = {
     "fabricate": check_fabricate,
     "training step": check_training_step,
     "scored case": check_scored_case,
+    "outside": check_outside,
 }
 """All checks by name, in the order in which they make sense."""
 

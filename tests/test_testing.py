@@ -26,6 +26,7 @@ class Sound(Domain):
         protocols=(Protocol(name="whole", title="whole image", mode="image"),), licence="none", citation="nobody", source="nowhere",
     )  # fmt: skip
     recipe = Recipe(paper={}, quick={})
+    endings = (".png",)
 
     def __init__(self, root):
         super().__init__(root)
@@ -43,6 +44,9 @@ class Sound(Domain):
     def labels(self, item):
         path = self.root / "masks" / f"{item.id}.png"
         return map_labels(index_mask(path), {0: 0, 1: 1, 255: 255}, path)
+
+    def outside(self, path):
+        return photograph(path)[None]
 
     def files(self):
         return sorted(self.root.rglob("*.png"))
@@ -205,6 +209,24 @@ class MasklessTest(Sound):
         return super().read(item, mask and not item.id.startswith("test"))
 
 
+class Mirrored(Sound):
+    def outside(self, path):
+        return super().outside(path)[..., ::-1]
+
+
+class Mistaken(Sound):
+    values = (1, 0)
+
+
+class UpsideDown(Sound):
+    def aligned(self, labels, like):
+        return labels[::-1]
+
+
+class Alike(Sound):
+    values = (1, 1)
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("sound") / "data"
@@ -250,6 +272,10 @@ def test_a_sound_plugin_passes(name, root):
         ("fabricate", Balanced, "not skewed"),
         ("fabricate", OneClass, "no labelled pixel of thing"),
         ("scored case", MasklessTest, "has no mask"),
+        ("outside", Mirrored, r"outside\(\) and read\(\) differ"),
+        ("outside", Mistaken, "finds other classes"),
+        ("outside", UpsideDown, "finds other classes"),
+        ("outside", Alike, "a number of its own"),
     ],
 )
 def test_what_is_broken_is_caught(name, broken, message, root):

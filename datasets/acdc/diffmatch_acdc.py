@@ -25,6 +25,7 @@ from diffmatch.domain import (
     ClassInfo,
     Domain,
     ForegroundThirds,
+    Image,
     InputError,
     Item,
     Mask,
@@ -148,6 +149,7 @@ class ACDC(Domain):
             "train.validations": 2,
         },
     )
+    endings = nifti.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -172,6 +174,12 @@ class ACDC(Domain):
             pixels, labels = pixels[source.plane], None if labels is None else labels[source.plane]
         spacing = source.spacing if source.plane is None else None
         return Sample(np.array(pixels, np.float32)[None, None], None if labels is None else np.array(labels, np.uint8), spacing)
+
+    def outside(self, path: Path) -> Image:
+        return _read_image(Source(path.name, path, None))[None, None]
+
+    def aligned(self, labels: Mask, like: Path) -> Mask:
+        return labels.T
 
     def files(self) -> Iterable[Path]:
         sources = [item.ref for items in self._items.values() for item in items]

@@ -16,6 +16,7 @@ from diffmatch.domain import (
     Card,
     ClassInfo,
     Domain,
+    Image,
     InputError,
     Item,
     Protocol,
@@ -116,6 +117,7 @@ class CamVid(Domain):
         },
     )
     sizes = SIZES
+    endings = reader.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -175,6 +177,9 @@ class CamVid(Domain):
         labels = map_labels(reader.index_mask(pair.mask), LABELS, pair.mask)
         reader.same_size(labels, pair.mask, pixels, pair.image)
         return Sample(pixels[None], labels)
+
+    def outside(self, path: Path) -> Image:
+        return reader.photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         pairs = (item.ref for items in self._items.values() for item in items)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import Card, ClassInfo, Domain, InputError, Item, Protocol, Recipe, Sample, SplitName, TopBottom, map_labels
+from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Protocol, Recipe, Sample, SplitName, TopBottom, map_labels
 from diffmatch.readers import image as reader
 from diffmatch_cityscapes_labels import CLASSES, FOREIGN_VOID, LABEL_IDS, TRAIN_IDS, only_label_ids, void_share
 from diffmatch_cityscapes_phantom import write_set
@@ -124,6 +124,8 @@ class Cityscapes(Domain):
         "6856046a4415296a575f0fa65ec9757c6c26cc1044d4e93534b01b60921e2b80": "unimatch",
         "2b3183629a3a9f1a1e9b4a8eb3296e53c957a0aa4d4f986a2b29aa9da339deef": "unimatch",
     }
+    endings = reader.ENDINGS
+    values = tuple(value for value, _ in CLASSES.values())  # labelIds, as the benchmark's server wants them
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -167,6 +169,9 @@ class Cityscapes(Domain):
         raw = reader.index_mask(pair.mask)
         reader.same_size(raw, pair.mask, pixels, pair.image)
         return Sample(pixels[None], map_labels(raw, self._numbering(pair, raw), pair.mask))
+
+    def outside(self, path: Path) -> Image:
+        return reader.photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         pairs = (item.ref for items in self._items.values() for item in items)

@@ -22,6 +22,7 @@ from diffmatch.domain import (
     Card,
     ClassInfo,
     Domain,
+    Image,
     InputError,
     Item,
     Mask,
@@ -119,6 +120,7 @@ class COCO(Domain):
         "67e1fa5b00095d68e9e7b811e8590c95314ff5ab96b55b11dd4b17976536e805": "unimatch",
         "3410484b2537220155eaed47112df3fa8a88fde40f9d2fea8ce03152c0099a5c": "unimatch",
     }
+    endings = image.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -172,6 +174,9 @@ class COCO(Domain):
             labels = _index_mask(where) if self.ready else self._instances(source.folder).mask(source.row)
             image.same_size(labels, where, pixels, path)
         return Sample(pixels[None], labels)
+
+    def outside(self, path: Path) -> Image:
+        return image.photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         photographs = [self.root / folder / f"{name}.jpg" for folder in FULL for name in _scan(self.root / folder, ".jpg")]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from statistics import mode
@@ -22,6 +22,7 @@ from diffmatch.domain import (
     Card,
     ClassInfo,
     Domain,
+    Image,
     InputError,
     Item,
     Protocol,
@@ -31,7 +32,7 @@ from diffmatch.domain import (
     TopBottom,
     map_labels,
 )
-from diffmatch.readers.image import same_size
+from diffmatch.readers.image import ENDINGS, same_size
 from diffmatch_folder_layout import divide, read_classes, scan
 from diffmatch_folder_phantom import CLASSES, write_folder
 from diffmatch_folder_pictures import header, picture
@@ -101,6 +102,7 @@ class Folder(Domain):
             "train.validations": 0,
         },
     )
+    endings = ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -184,15 +186,24 @@ class Folder(Domain):
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         path = self.images[item.id]
-        pixels = picture(path)
-        if len(pixels) != self.card.channels:
-            raise InputError(f"{path}: {len(pixels)} channels, others have {self.card.channels}; convert them to one kind")
+        pixels = self.outside(path)
         if not mask or item.id not in self.masks:
-            return Sample(pixels[None])
+            return Sample(pixels)
         where = self.masks[item.id]
         labels = mask_values(where)
         same_size(labels, where, pixels, path)
-        return Sample(pixels[None], map_labels(labels, self.classes.mapping, where))
+        return Sample(pixels, map_labels(labels, self.classes.mapping, where))
+
+    def outside(self, path: Path) -> Image:
+        pixels = picture(path)
+        if len(pixels) != self.card.channels:
+            raise InputError(f"{path}: {len(pixels)} channels, others have {self.card.channels}; convert them to one kind")
+        return pixels[None]
+
+    @property
+    def values(self) -> Sequence[int]:
+        """Of classes.csv; of values that share a name, the smallest."""
+        return [min(value for value, c in self.classes.mapping.items() if c == one) for one in range(len(self.card.classes))]
 
     def files(self) -> Iterable[Path]:
         lists = [path for part in ("train", "val", "test") if (path := self.root / f"{part}.txt").is_file()]

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import Card, ClassInfo, Domain, InputError, Item, Named, Protocol, Recipe, Sample, SplitName
+from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Named, Protocol, Recipe, Sample, SplitName
 from diffmatch.lists import installed
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
-from diffmatch.readers.image import size
+from diffmatch.readers.image import ENDINGS, size
 from diffmatch.readers.pairs import Pair
 
 ACROSS = 4
@@ -108,6 +108,8 @@ class LEVIRCD(Domain):
         "81608ce8559146361e2a41e30988c5485317f76bc4b12cca054a1d89a1004070": "unimatch",
         "d5ca1d59223b57143231bf5edab41fa4e2ea47c69f228f55255bcba28b988939": "unimatch",
     }
+    endings = ENDINGS
+    values = (0, 255)
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -150,6 +152,9 @@ class LEVIRCD(Domain):
             return np.asarray(whole[row * side : (row + 1) * side, column * side : (column + 1) * side])
 
         return pairs.read(patch.pair, self.encoding, mask, cut)
+
+    def outside(self, path: Path) -> Image:
+        return pairs.beside(path)
 
     def files(self) -> Iterable[Path]:
         found = {item.ref.pair for items in self._items.values() for item in items}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +23,7 @@ from diffmatch.domain import (
     ClassInfo,
     Domain,
     ForegroundThirds,
+    Image,
     InputError,
     Item,
     Mask,
@@ -117,6 +118,7 @@ class MSD(Domain):
             "train.validations": 2,
         },
     )
+    endings = nifti.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -181,12 +183,24 @@ class MSD(Domain):
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         source: Source = item.ref
-        pixels = self.cache.array(f"{source.case}_image", lambda: self._image(source))
+        pixels = self.cache.array(f"{source.case}_image", lambda: self._image(source.image))
         labels = self.cache.array(f"{source.case}_mask", lambda: self._mask(source)) if mask else None
         if source.plane is not None:
             pixels, labels = pixels[:, source.plane], None if labels is None else labels[source.plane]
         spacing = source.spacing if source.plane is None else None
         return Sample(np.array(pixels, np.float32)[None], None if labels is None else np.array(labels, np.uint8), spacing)
+
+    def outside(self, path: Path) -> Image:
+        volume = nifti.volume(path)
+        self._check_modalities(volume.shape, path)
+        return self._image(path).astype(np.float32)[None]
+
+    @property
+    def values(self) -> Sequence[int]:
+        return list(self.mapping)
+
+    def aligned(self, labels: Mask, like: Path) -> Mask:
+        return labels.transpose(np.argsort(self._axes))
 
     def files(self) -> Iterable[Path]:
         return [self.about, *(path for pair in self.pairs.values() for path in pair)]
@@ -219,12 +233,14 @@ class MSD(Domain):
         headers = {}
         for case, (image, _) in self.pairs.items():
             volume = nifti.volume(image)
-            channels = volume.shape[3] if len(volume.shape) == 4 else 1
-            if len(volume.shape) not in (3, 4) or channels != len(self.modalities):
-                wanted = f"{len(self.modalities)} modalities ({', '.join(self.modalities)})"
-                raise InputError(f"{image}: shape {volume.shape} does not fit dataset.json's {wanted}; correct one of them")
+            self._check_modalities(volume.shape, image)
             headers[case] = tuple(volume.shape[:3]), tuple(float(z) for z in volume.header.get_zooms()[:3])
         return headers
+
+    def _check_modalities(self, shape: tuple[int, ...], path: Path) -> None:
+        if len(shape) not in (3, 4) or (shape[3] if len(shape) == 4 else 1) != len(self.modalities):
+            wanted = f"{len(self.modalities)} modalities ({', '.join(self.modalities)})"
+            raise InputError(f"{path}: shape {shape} does not fit dataset.json's {wanted}; correct one of them")
 
     @cached_property
     def _axes(self) -> tuple[int, int, int]:
@@ -238,9 +254,9 @@ class MSD(Domain):
         rows, columns = sorted({0, 1, 2} - {axis}, reverse=True)
         return axis, rows, columns
 
-    def _image(self, source: Source) -> NDArray[np.float16]:
+    def _image(self, path: Path) -> NDArray[np.float16]:
         """(channels, slices, rows, columns) in [0, 1]; half precision, since a CT of the decathlon has up to 10^8 voxels."""
-        pixels = nifti.pixels(nifti.volume(source.image), source.image).astype(np.float32)
+        pixels = nifti.pixels(nifti.volume(path), path).astype(np.float32)
         channels = pixels[..., None] if pixels.ndim == 3 else pixels
         scaled = []
         for c, modality in enumerate(self.modalities):

@@ -15,7 +15,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.domain import Card, ClassInfo, Domain, InputError, Item, Protocol, Recipe, Sample, SplitName, TopBottom, map_labels
+from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Protocol, Recipe, Sample, SplitName, TopBottom, map_labels
 from diffmatch.lists import ids_of, installed
 from diffmatch.readers import image
 from diffmatch_pascal_phantom import write_scene
@@ -121,6 +121,7 @@ class Pascal(Domain):
         "23921931a21324cfefdf4c67d4d2119d73c2c599bee9a95684ed802c2d134916": "u2pl",
         "d35f7cd4b4815e1d83809e2acd19fe536e92319823a8a83353f20e68b2f96899": "u2pl",
     }
+    endings = image.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -165,6 +166,9 @@ class Pascal(Domain):
         raw = image.index_mask(pair.mask)
         image.same_size(raw, pair.mask, pixels, pair.image)
         return Sample(pixels[None], map_labels(raw, LABELS, pair.mask))
+
+    def outside(self, path: Path) -> Image:
+        return image.photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         lists = [path for name in ("train", "val") if (path := self._list(name)).is_file()]

@@ -27,6 +27,7 @@ from diffmatch.domain import (
     ClassInfo,
     Domain,
     ForegroundThirds,
+    Image,
     InputError,
     Item,
     Mask,
@@ -149,6 +150,8 @@ class Synapse(Domain):
     )
     # The hash is of the 2,211 training slices: the list divides, it does not say who is labelled.
     families: ClassVar[dict[str, str]] = {"73e18dd93a7628cfa0b6e63a24f0ae48cde5e33187b176ffcb291b52d7395732": "transunet"}
+    endings = nifti.ENDINGS
+    values = btcv.VALUES
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -188,6 +191,12 @@ class Synapse(Domain):
             image, labels = image[source.plane], None if labels is None else labels[source.plane]
         spacing = source.spacing if source.plane is None else None
         return Sample(np.array(image, np.float32)[None, None], None if labels is None else np.array(labels, np.uint8), spacing)
+
+    def outside(self, path: Path) -> Image:
+        return btcv.image(path).astype(np.float32)[None, None]
+
+    def aligned(self, labels: Mask, like: Path) -> Mask:
+        return btcv.turned_back(labels, like)
 
     def files(self) -> Iterable[Path]:
         return sorted({path for split in self._items.values() for item in split for path in (item.ref.image, item.ref.mask)})

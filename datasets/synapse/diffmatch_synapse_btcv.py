@@ -16,6 +16,9 @@ from diffmatch.readers import nifti
 # 10 portal and splenic vein, 11 pancreas, 12 and 13 adrenal glands.
 ORGANS = {0: 0, 1: 7, 2: 4, 3: 3, 4: 2, 5: 0, 6: 5, 7: 8, 8: 1, 9: 0, 10: 0, 11: 6, 12: 0, 13: 0}
 
+# The number of each organ: of the raw ids that count as background, 0.
+VALUES = [next(value for value, organ in ORGANS.items() if organ == c) for c in range(9)]
+
 # Hounsfield units that become 0 and 1 (TransUNet's window).
 WINDOW = (-125.0, 275.0)
 
@@ -60,6 +63,14 @@ def labels(path: Path, image_path: Path) -> Mask:
     mask = nifti.volume(path)
     nifti.same_grid(mask, path, opened(image_path))
     return map_labels(_turned(mask, path), ORGANS, path)
+
+
+def turned_back(labels: Mask, path: Path) -> Mask:
+    """(slices, rows, columns) as `image` has them, along the axes of the file."""
+    canonical = labels[:, ::-1, ::-1].transpose(2, 1, 0)
+    to_file = nib.orientations.ornt_transform(nib.io_orientation(np.eye(4)), nib.io_orientation(opened(path).affine))
+    turned: Mask = nib.apply_orientation(canonical, to_file)
+    return turned
 
 
 def _turned(volume: Any, path: Path) -> NDArray[Any]:

@@ -23,7 +23,7 @@ from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, N
 from diffmatch.lists import installed
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
-from diffmatch.readers.image import size
+from diffmatch.readers.image import ENDINGS, size
 from diffmatch.readers.pairs import Pair
 from diffmatch_whu_cd_scene import PATCH, find, grid, window
 from diffmatch_whu_cd_scene import size as scene_size
@@ -99,6 +99,8 @@ class WHUCD(Domain):
         "10bbaad342e9cd5019f6d67484d95c6ecee8463e7970728fc7de0ab8b66a28a1": "unimatch",
         "59186565164102dc3fbcaf2f2886c55c3fd87391c50d4ede691126905ade8378": "unimatch",
     }
+    endings = ENDINGS
+    values = (0, 255)
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -155,6 +157,9 @@ class WHUCD(Domain):
             raise InputError(f"{self.root}: holds patches; windows need the raw scenes. {WHERE}")
         part = partial(window, top=top, left=left, height=height, width=width)
         return pairs.read(self.scene, self.encoding, mask=False, decode=part).image
+
+    def outside(self, path: Path) -> Image:
+        return pairs.beside(path)
 
     def files(self) -> Iterable[Path]:
         found = [self.scene] if self.scene else [item.ref for items in self._items.values() for item in items]

@@ -1,4 +1,4 @@
-"""Commands that make runs and look at them: bench, resume, evaluate, report."""
+"""Commands that make runs, and use and look at them: bench, resume, evaluate, predict, report."""
 
 from __future__ import annotations
 
@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from diffmatch.commands.options import DataOption, Devices, MethodOption, OutOption, Preset, SetOption, SettingsFile, Workers, app, console
+from diffmatch.commands.options import (
+    DataOption,
+    Devices,
+    MethodOption,
+    OutOption,
+    Preset,
+    SetOption,
+    SettingsFile,
+    Workers,
+    app,
+    console,
+    show,
+)
 from diffmatch.domain import InputError
 
 if TYPE_CHECKING:
@@ -76,7 +88,7 @@ def evaluate(
     data: DataOption = None,
 ) -> None:
     """Score a run's checkpoint again: other steps, draws, protocol or part."""
-    from diffmatch.jobs import evaluate_run
+    from diffmatch.finished import evaluate_run
     from diffmatch.runs import RunFolder
 
     found = evaluate_run(RunFolder(run), checkpoint, split, steps=steps, draws=draws, protocol=protocol, data=data)
@@ -88,6 +100,33 @@ def evaluate(
     for name, row in found.metrics["per_class"].items():
         console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row))
     console.print(f"written: {run / 'evaluations' / found.name}.json", soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    files: Annotated[list[Path], typer.Argument(help="pictures, volumes, or folders of them; of two dates those of A, beside B")],
+    out: Annotated[Path, typer.Option("--out", help="a new folder for the masks")] = Path("masks"),
+    checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint")] = "last",
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="sampler steps")] = None,
+    draws: Annotated[int | None, typer.Option("--draws", min=1, help="noise draws averaged")] = None,
+    data: DataOption = None,
+) -> None:
+    """Masks for files of your own, in the set's numbers: PNG for pictures, GeoTIFF where they lie on Earth, NIfTI for volumes."""
+    from diffmatch.finished import predict_files
+    from diffmatch.runs import RunFolder
+
+    done = predict_files(RunFolder(run), files, out, checkpoint, steps=steps, draws=draws, data=data)
+    share = 100 * done.pixels.sum(0) / done.pixels.sum()
+    found = (done.pixels > 0).sum(0)
+    show(
+        ["class", "stored as", "% of pixels", "in files"],
+        (
+            (name, str(value), f"{share[c]:.1f}", f"{found[c]} of {len(done.files)}")
+            for c, (name, value) in enumerate(zip(done.card.names, done.colors, strict=True))
+        ),
+    )
+    console.print(f"written: {len(done.files)} masks below {out}", soft_wrap=True)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from diffmatch.domain import InputError
 
+ENDINGS = (".nii.gz", ".nii")
 AGAIN = "copy or unpack it again"
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import InputError, Mask, Sample, SplitName, map_labels
+from diffmatch.domain import Image, InputError, Mask, Sample, SplitName, map_labels
 from diffmatch.readers.image import ENDINGS, index_mask, opened
 
 FOLDERS = ("A", "B", "label")
@@ -133,6 +133,18 @@ def read(pair: Pair, encoding: Encoding, mask: bool = True, decode: Decode = dec
     raw = decode(pair.label, True)
     _same_size(raw, pair.label, before, pair.before)
     return Sample(image, encoding.mask(raw, pair.label))
+
+
+def beside(path: Path) -> Image:
+    """(2, 3, H, W) of a file A/NAME and the file of the same name in B, which lies beside A.
+
+    Raises:
+        InputError: it does not, or as `read`.
+    """
+    after = _images(path.parent.with_name("B")).get(path.stem) if path.parent.name == "A" else None
+    if after is None:
+        raise InputError(f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B beside it")
+    return read(Pair(path, after, path), Encoding(), mask=False).image
 
 
 def _same_size(pixels: NDArray[Any], path: Path, before: NDArray[Any], before_path: Path) -> None:
