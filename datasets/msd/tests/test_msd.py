@@ -96,6 +96,10 @@ def test_slices_are_cut_along_the_coarse_axis(tmp_path: Path, spacing: tuple[flo
     assert mask.tolist() == (np.arange(120).reshape(4, 5, 6) == 45).transpose(order).astype(int).tolist(), (
         "raw value 5 is class 1, in its place"
     )
+    item = domain.index("test")[0]
+    np.testing.assert_array_equal(domain.outside(item.ref.image), pixels)
+    back = np.array(domain.values)[domain.aligned(mask, item.ref.image)]
+    np.testing.assert_array_equal(back, np.asarray(nib.load(item.ref.mask).dataobj))
     planes = domain.index("train")
     assert len(planes) == 2 * mask.shape[0]
     for k in range(mask.shape[0]):
@@ -117,6 +121,8 @@ def test_modalities_are_channels(tmp_path: Path) -> None:
     np.testing.assert_allclose(arrays(lung, lung.index("test")[0])[0][0, 0], np.clip((hounsfield + 1000) / 1400, 0, 1).T, atol=1e-3)
     with pytest.raises(InputError, match=r"a\.nii\.gz: shape \(4, 5, 6\) does not fit dataset\.json's 2 modalities"):
         MSD(write_task(tmp_path / "c", hounsfield, (1, 1, 1), {"0": "T1", "1": "T2"}))
+    with pytest.raises(InputError, match=r"shape \(4, 5, 6, 2\) does not fit dataset\.json's 1 modalities \(CT\)"):
+        lung.outside(domain.index("test")[0].ref.image)
 
 
 def test_missing_files_are_named(task: Path) -> None:

@@ -121,6 +121,10 @@ def test_volumes_are_turned_by_their_affine(tmp_path: Path, axes: str) -> None:
     planes = domain.index("train")
     assert len(planes) == 3 and domain.read(planes[2]).spacing is None
     np.testing.assert_array_equal(arrays(domain, planes[2])[1], expected[2])
+    raw = np.asarray(nib.load(volume.ref.mask).dataobj)
+    kept = np.isin(raw, domain.values)  # raw labels that are no organ here come back as background
+    np.testing.assert_array_equal(np.array(domain.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0))
+    np.testing.assert_array_equal(domain.outside(volume.ref.image), image)
 
 
 def test_raw_labels_become_the_eight_organs(tmp_path: Path) -> None:
