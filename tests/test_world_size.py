@@ -18,6 +18,7 @@ from torch import multiprocessing
 from diffmatch import jobs
 from diffmatch.debias import ClassPrior
 from diffmatch.evaluation import evaluate, evaluate_pool
+from diffmatch.finished import evaluate_run
 from diffmatch.loading import RankSteps
 from diffmatch.metrics import Counts
 from diffmatch.runs import Curves, RunFolder
@@ -124,7 +125,7 @@ def test_the_headline_is_that_of_the_checkpoint(part: Any, spawned: RunFolder) -
     """One process that scores the checkpoint finds what two found after training: no rank scored with statistics of its own."""
     headline = spawned.evaluation(part)
     assert headline is not None
-    found = jobs.evaluate_run(spawned, "last", part, steps=None, draws=None, protocol=None, data=None)
+    found = evaluate_run(spawned, "last", part, steps=None, draws=None, protocol=None, data=None)
     again = Counts.load(spawned.path / "evaluations" / f"{found.name}.npz")
     assert_equal(headline[1], again)
     assert found.metrics == headline[0].metrics
