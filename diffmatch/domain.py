@@ -182,7 +182,7 @@ class Domain(ABC):
     families: ClassVar[Mapping[str, str]] = {}
     """`splits.identity` of the labelled ids of a community list -> the name it goes by (two lists of one size are two families)."""
     endings: ClassVar[tuple[str, ...]] = ()
-    """Of the files that `outside` reads, in lower case. None: the plugin reads its own set only, and `diffmatch predict` says so."""
+    """Of the files that `outside` reads, in lower case. Empty: the plugin reads its own set only, and `diffmatch predict` says so."""
 
     def __init__(self, root: Path) -> None:
         self.root = root

@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from diffmatch import checkpoint, plugins
-from diffmatch.domain import Cache, Card, Image, InputError, Item, Mask
+from diffmatch.domain import Card, Image, InputError, Item, Mask
 from diffmatch.evaluation import Part
 from diffmatch.inference import predict_item
 from diffmatch.jobs import fabric_for, score
@@ -115,7 +115,6 @@ def predict_files(
     sources = dict(named(paths, domain.endings))
     run = restored(folder, which, {"diffusion.steps": steps, "eval.draws": draws}, data)
     opened, classes = run.planned.domain, len(run.planned.card.classes)
-    opened.prepare(Cache(None))  # what is cached goes by the names of the set's items
     colors = {value: info.color for value, info in zip(opened.values, run.planned.card.classes, strict=True)}
     predicted = Predicted(run.planned.card, colors, [], np.zeros((len(sources), classes), np.int64))
     with torch.no_grad(), evaluating(run.method), Bar("predict", len(sources)) as bar:
@@ -139,7 +138,7 @@ def named(paths: Sequence[Path], endings: tuple[str, ...]) -> Iterator[tuple[str
             raise InputError(f"{path}: {'holds no' if path.is_dir() else 'is no'} file of this dataset's kind ({', '.join(endings)})")
         for file, stem in fitting.items():
             name = file.relative_to(folder).with_name(stem).as_posix()
-            if (other := seen.setdefault(name, file)) is not file:
+            if (other := seen.setdefault(name, file)) != file:
                 raise InputError(f"{file}: its mask would be called as that of {other}; predict them into two folders")
             yield name, file
 

@@ -196,6 +196,7 @@ def test_names_of_masks(tmp_path: Path) -> None:
     assert [name for name, _ in named([tmp_path / "a"], (".jpg", ".png"))] == ["b/x", "x", "y.tar"]
     with pytest.raises(InputError, match=r"c/x\.png: its mask would be called as that of .*a/x\.jpg"):
         list(named([tmp_path / "a", tmp_path / "c"], (".jpg", ".png")))
+    assert list(dict(named([tmp_path / "a", tmp_path / "a" / "x.jpg"], (".jpg",)))) == ["b/x", "x"]  # named twice, it is one file
     assert without_ending("v.NII.gz", (".nii", ".nii.gz", ".gz")) == "v" and without_ending("v.gz", (".nii.gz",)) is None
 
 
@@ -204,7 +205,7 @@ def test_what_cannot_be_predicted_is_told_in_one_line(
 ) -> None:
     """And nothing is written."""
     image = few / ONE_PATIENT / "patient001_frame01.nii.gz"
-    four_d = next((few / ONE_PATIENT).parent.glob("*/*_4d.nii.gz"), None)
+    cine = next(few.glob("training/*/*_4d.nii.gz"))
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.txt").write_text("do not overwrite")
     (tmp_path / "broken.nii.gz").write_bytes(image.read_bytes()[:100])
@@ -214,7 +215,8 @@ def test_what_cannot_be_predicted_is_told_in_one_line(
         r"thesis\.txt: is no file of this dataset's kind": ([tmp_path / "full" / "thesis.txt"], "out"),
         "full: holds no file of this dataset's kind": ([tmp_path / "full"], "out"),
         r"broken\.nii\.gz": ([tmp_path / "broken.nii.gz"], "out"),
-    } | ({"expected a volume of 3 axes": ([four_d], "out")} if four_d else {})
+        "expected a volume of 3 axes": ([cine], "out"),
+    }
     for message, (paths, out) in cases.items():
         with pytest.raises(InputError, match=message):
             predicted(volumes, paths, tmp_path / out)

@@ -186,7 +186,7 @@ class Folder(Domain):
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         path = self.images[item.id]
-        pixels = self.outside(path)
+        pixels = self._pixels(path)
         if not mask or item.id not in self.masks:
             return Sample(pixels)
         where = self.masks[item.id]
@@ -195,6 +195,11 @@ class Folder(Domain):
         return Sample(pixels, map_labels(labels, self.classes.mapping, where))
 
     def outside(self, path: Path) -> Image:
+        header(path)  # refuses what is stored turned and what has several pages, as of the folder's own pictures
+        return self._pixels(path)
+
+    def _pixels(self, path: Path) -> Image:
+        """(1, channels, H, W)."""
         pixels = picture(path)
         if len(pixels) != self.card.channels:
             raise InputError(f"{path}: {len(pixels)} channels, others have {self.card.channels}; convert them to one kind")

@@ -244,3 +244,12 @@ def test_the_invented_set_is_skewed_and_of_several_kinds(tmp_path: Path) -> None
         assert mask is not None
         pixels += np.bincount(mask.ravel(), minlength=256)
     assert 0 < pixels[5] < 0.02 * pixels[0] and pixels[255] > 0
+
+
+def test_a_turned_picture_from_elsewhere_is_refused(root: Path, tmp_path: Path) -> None:
+    """As one of the folder's own is: its mask would lie on the stored side, and the network would see it lying."""
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.new("RGB", (40, 30)).save(tmp_path / "phone.jpg", exif=exif)
+    with pytest.raises(InputError, match=r"phone\.jpg: stored turned"):
+        Folder(root).outside(tmp_path / "phone.jpg")
