@@ -39,8 +39,8 @@ figure: $(READY)  ## one of the paper's figures as PDF, SVG and PNG: N=4 RUNS="r
 report: $(READY)  ## offline pages of all runs under OUT
 	@$(BIN)/diffmatch report $(OUT) --out report
 
-test: $(READY)  ## the test suite
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## the test suite, a process a core
+	@$(BIN)/python -m pytest -n auto --dist loadfile $(ARGS)
 
 lint: $(READY)  ## ruff and mypy
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
