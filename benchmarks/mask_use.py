@@ -1,0 +1,57 @@
+"""What a mask can tell f: draws the `diagnosis.json` of DiffMatch runs, a panel a run, as one picture.
+
+    python benchmarks/mask_use.py OUT.png RUN=TITLE [RUN=TITLE ...]
+
+A panel has the score of one call of f over t, with y_t made of the truth and of another image's mask, and the sampler's score after one and
+three steps. The truth's line at the times of the sampler's later steps is what those steps could reach at best.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from diffmatch_reports.figures.style import LOOKS, STYLE
+
+LINES = {"y_t from truth": "one call, y_t of the truth", "y_t of another image": "one call, y_t of another image"}
+SAMPLED = {"steps 1, draws 1": "sampler, 1 step", "steps 3, draws 1": "sampler, 3 steps"}
+LATER = (1 / 3, 2 / 3)
+"""Times of the second and third of three steps; the first one's is 1, where y_t is noise alone."""
+
+
+def drawn(runs: list[tuple[Path, str]]) -> Figure:
+    figure = Figure(figsize=(2.1 * len(runs) + 0.4, 2.6), layout="constrained")
+    for axis, (folder, title) in zip(figure.subplots(1, len(runs), sharey=True, squeeze=False)[0], runs, strict=True):
+        found = json.loads((folder / "diagnosis.json").read_text())
+        for look, (key, label) in zip(LOOKS, LINES.items(), strict=False):
+            times, scores = zip(*((float(t), 100 * score) for t, score in found[key].items()), strict=True)
+            axis.plot(times, scores, color=look.color, marker=look.marker, linestyle=look.dash, label=label)
+        for look, (key, label) in zip(LOOKS[2:], SAMPLED.items(), strict=False):
+            axis.axhline(100 * found[key], color=look.color, linestyle=look.dash, linewidth=1, label=label)
+        for t in LATER:
+            axis.axvline(t, color="#999999", linewidth=0.6, zorder=0)
+        axis.set_title(title)
+        axis.set_xlabel("t")
+        axis.set_xlim(1.03, 0)
+    figure.axes[0].set_ylabel("mIoU or mean Dice, %")
+    handles, labels = figure.axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+    return figure
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("runs", nargs="+", metavar="RUN=TITLE")
+    arguments = parser.parse_args()
+    pairs = [text.partition("=")[::2] for text in arguments.runs]
+    with mpl.rc_context(STYLE):
+        drawn([(Path(folder), title or Path(folder).name) for folder, title in pairs]).savefig(arguments.out)
+
+
+if __name__ == "__main__":
+    main()
