@@ -35,11 +35,14 @@ from diffmatch.card import (
 
 __all__ = [
     "API", "VOID", "Cache", "Card", "ClassInfo", "Domain", "Empty", "ForegroundThirds", "Image", "InputError", "Item", "Mask", "Named",
-    "Prediction", "Protocol", "Published", "Recipe", "Sample", "SplitName", "TopBottom", "map_labels", "write_atomically",
+    "Prediction", "Protocol", "Published", "ReadWindow", "Recipe", "Sample", "Scene", "SplitName", "TopBottom", "map_labels",
+    "write_atomically",
 ]  # fmt: skip
 
 Mask = NDArray[np.uint8]
 Image = NDArray[np.float32]
+ReadWindow = Callable[[int, int, int, int], Image]
+"""(top, left, height, width) -> (dates, channels, height, width), nominally in [0, 1]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,19 @@ class Sample:
     image: Image
     mask: Mask | None = None
     spacing: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A picture of which only windows are read, because the whole may not fit into memory.
+
+    Attributes:
+        shape: (dates, channels, H, W) of the whole.
+        read: hands out any window that lies inside.
+    """
+
+    shape: tuple[int, int, int, int]
+    read: ReadWindow
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,8 +239,10 @@ class Domain(ABC):
     def files(self) -> Iterable[Path]:
         """The files that make up the dataset; their names and sizes are its fingerprint."""
 
-    def outside(self, path: Path) -> Image:
+    def outside(self, path: Path) -> Image | Scene:
         """Pixels of a file that is not part of the set, as `read` gives an item's image: for `diffmatch predict`.
+
+        A file that may be larger than memory is handed out as a scene.
 
         Raises:
             InputError: unreadable, or not what the set's own files are (channels, axes, a second date that is missing).

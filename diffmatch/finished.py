@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
 from diffmatch import checkpoint, plugins
-from diffmatch.domain import Card, Image, InputError, Item, Mask
+from diffmatch.domain import Card, Image, InputError, Item, Mask, Scene
 from diffmatch.evaluation import Part
 from diffmatch.inference import predict_item
 from diffmatch.jobs import fabric_for, score
@@ -148,18 +148,19 @@ def without_ending(name: str, endings: tuple[str, ...]) -> str | None:
     return next((name[: -len(e)] for e in sorted(endings, key=len, reverse=True) if name.lower().endswith(e)), None)
 
 
-def labels_of(run: Finished, name: str, image: Image) -> Mask:
-    """Classes of one image or volume on its own grid, as the first protocol of the set scores them; a scene by windows."""
+def labels_of(run: Finished, name: str, image: Image | Scene) -> Mask:
+    """Classes of one image or volume on its own grid, as the first protocol scores them; what is larger than SCENE by windows."""
     settings, protocol = run.method.settings, run.planned.card.protocol()
     height, width = image.shape[-2:]
+    read = image.read if isinstance(image, Scene) else lambda top, left, h, w: image[..., top : top + h, left : left + w]
     if protocol.mode != "image" or settings.data.resize or height * width <= SCENE:
-        item = Item(name, name)
-        return predict_item(run.method, item, image, settings.data, protocol, settings.eval.batch, run.fabric.device).labels
+        whole, item = read(0, 0, height, width), Item(name, name)
+        return predict_item(run.method, item, whole, settings.data, protocol, settings.eval.batch, run.fabric.device).labels
     side = max(WINDOW, settings.data.crop)
     labels = np.zeros((height, width), np.uint8)
     for block in predict_scene(
-        run.method.probabilities, lambda top, left, h, w: image[..., top : top + h, left : left + w], (height, width),
-        key=name, data=settings.data, window=side, stride=side // 2, device=run.fabric.device,
+        run.method.probabilities, read, (height, width), key=name, data=settings.data, window=side, stride=side // 2,
+        device=run.fabric.device,
     ):  # fmt: skip
         h, w = block.probabilities.shape[1:]
         labels[block.top : block.top + h, block.left : block.left + w] = block.probabilities.argmax(0)

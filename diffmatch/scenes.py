@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,12 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from diffmatch.augment import normalised
-from diffmatch.domain import Image
+from diffmatch.domain import ReadWindow
 from diffmatch.inference import Predict, starts
 from diffmatch.settings import Data
-
-ReadWindow = Callable[[int, int, int, int], Image]
-"""(top, left, height, width) -> (dates, channels, height, width), nominally in [0, 1]."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from PIL import Image
 
 from diffmatch import finished as taken_up
 from diffmatch.cli import invoke
-from diffmatch.domain import InputError, Published
+from diffmatch.domain import InputError, Published, Scene
 from diffmatch.finished import evaluate_run, named, predict_files, without_ending
 from diffmatch.metrics import Counts
 from diffmatch.planning import Job
@@ -186,6 +186,10 @@ def test_a_scene_is_predicted_by_windows(pictures: RunFolder, monkeypatch: pytes
         assert np.array_equal(taken_up.labels_of(run, "5", image), whole)
         monkeypatch.setattr(taken_up, "WINDOW", 32)
         tiled = taken_up.labels_of(run, "5", image)
+        by_windows = Scene(image.shape, lambda top, left, h, w: image[..., top : top + h, left : left + w])
+        assert np.array_equal(taken_up.labels_of(run, "5", by_windows), tiled)
+        monkeypatch.setattr(taken_up, "SCENE", image.size)
+        assert np.array_equal(taken_up.labels_of(run, "5", by_windows), whole)
     assert tiled.shape == whole.shape and (tiled == whole).mean() > 0.8
 
 

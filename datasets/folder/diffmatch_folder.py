@@ -28,6 +28,7 @@ from diffmatch.domain import (
     Protocol,
     Recipe,
     Sample,
+    Scene,
     SplitName,
     TopBottom,
     map_labels,
@@ -35,7 +36,7 @@ from diffmatch.domain import (
 from diffmatch.readers.image import ENDINGS, same_size
 from diffmatch_folder_layout import divide, read_classes, scan
 from diffmatch_folder_phantom import CLASSES, write_folder
-from diffmatch_folder_pictures import header, picture
+from diffmatch_folder_pictures import header, picture, scene
 from diffmatch_folder_pictures import mask as mask_values
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -194,16 +195,22 @@ class Folder(Domain):
         same_size(labels, where, pixels, path)
         return Sample(pixels, map_labels(labels, self.classes.mapping, where))
 
-    def outside(self, path: Path) -> Image:
+    def outside(self, path: Path) -> Image | Scene:
+        if (large := scene(path)) is not None:
+            self._check_channels(large.shape[1], path)
+            return large
         header(path)  # refuses what is stored turned and what has several pages, as of the folder's own pictures
         return self._pixels(path)
 
     def _pixels(self, path: Path) -> Image:
         """(1, channels, H, W)."""
         pixels = picture(path)
-        if len(pixels) != self.card.channels:
-            raise InputError(f"{path}: {len(pixels)} channels, others have {self.card.channels}; convert them to one kind")
+        self._check_channels(len(pixels), path)
         return pixels[None]
+
+    def _check_channels(self, count: int, path: Path) -> None:
+        if count != self.card.channels:
+            raise InputError(f"{path}: {count} channels, others have {self.card.channels}; convert them to one kind")
 
     @property
     def values(self) -> Sequence[int]:

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageMode, UnidentifiedImageError
 
-from diffmatch.domain import Image, InputError
+from diffmatch.domain import Image, InputError, Scene
 from diffmatch.readers.image import index_mask, opened
 
 TIFF = (".tif", ".tiff")
@@ -27,6 +28,8 @@ ORIENTATION, BITS, CHANNELS, KIND = 274, 258, 277, 254
 """TIFF and EXIF tags."""
 SMALLER, TRANSPARENCY = 1, 4
 """Bits of KIND: an overview, or a mask of the page before."""
+LARGE = 4096**2
+"""Pixels above which a TIFF is read by windows where that can be."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +77,32 @@ def picture(path: Path) -> Image:
             mode = _mode(path, image)
             stored = np.asarray(image if image.mode == mode else image.convert(mode))
             stored = stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
+    return _unit(stored, path)
+
+
+def scene(path: Path) -> Scene | None:
+    """A large TIFF by windows, with the values of `picture`; None for other files, for palettes and packed bits, and without rasterio.
+
+    Raises:
+        InputError: unreadable; of a window, values as `picture` refuses them.
+    """
+    if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
+        return None
+    with _rasterio(path) as file:
+        count, height, width = file.count, file.height, file.width
+        packed = file.colorinterp[0].name == "palette" or "NBITS" in file.tags(1, ns="IMAGE_STRUCTURE")
+        if height * width <= LARGE or packed or file.subdatasets:
+            return None
+
+    def read(top: int, left: int, height: int, width: int) -> Image:
+        with _rasterio(path) as file:
+            return _unit(file.read(window=((top, top + height), (left, left + width))), path)[None]
+
+    return Scene((1, count, height, width), read)
+
+
+def _unit(stored: NDArray[Any], path: Path) -> Image:
+    """Values as stored -> [0, 1]."""
     if stored.dtype.kind == "u":
         return np.ascontiguousarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
     if stored.dtype.kind != "f":

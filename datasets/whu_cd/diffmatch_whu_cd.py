@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Named, Protocol, Recipe, Sample, SplitName
+from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Named, Protocol, Recipe, Sample, Scene, SplitName
 from diffmatch.lists import installed
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
@@ -114,7 +114,7 @@ class WHUCD(Domain):
     @property
     def layout(self) -> str:
         if self.scene:
-            height, width = scene_size(self.scene)
+            height, width = self._scene_size
             return f"scenes of {width} x {height}, cut into {height // PATCH} rows of {width // PATCH} patches"
         return "patches in A, B, label" if "" in self.folders else f"patches in A, B, label below {', '.join(self.folders)}"
 
@@ -151,24 +151,32 @@ class WHUCD(Domain):
         top, left = item.ref
         return pairs.read(self.scene, self.encoding, mask, partial(window, top=top, left=left))
 
-    def window(self, top: int, left: int, height: int, width: int) -> Image:
-        """Any part of the raw scenes, (2, 3, height, width), whatever patches it cuts: for predicting a scene in one piece."""
-        if not self.scene:
-            raise InputError(f"{self.root}: holds patches; windows need the raw scenes. {WHERE}")
-        part = partial(window, top=top, left=left, height=height, width=width)
-        return pairs.read(self.scene, self.encoding, mask=False, decode=part).image
+    def outside(self, path: Path) -> Image | Scene:
+        scene = find(path.parent.parent)
+        if scene is None:
+            return pairs.beside(path)
+        if path != scene.before:
+            raise InputError(f"{path}: two dates are needed: name {scene.before}, the earlier one")
 
-    def outside(self, path: Path) -> Image:
-        return pairs.beside(path)
+        def read(top: int, left: int, height: int, width: int) -> Image:
+            part = partial(window, top=top, left=left, height=height, width=width)
+            return pairs.read(scene, self.encoding, mask=False, decode=part).image
+
+        return Scene((2, 3, *scene_size(scene.before, scene.after)), read)
 
     def files(self) -> Iterable[Path]:
         found = [self.scene] if self.scene else [item.ref for items in self._items.values() for item in items]
         return sorted({path for pair in found for path in (pair.before, pair.after, pair.label)})
 
     @cached_property
+    def _scene_size(self) -> tuple[int, int]:
+        assert self.scene is not None
+        return scene_size(self.scene.before, self.scene.after, self.scene.label)
+
+    @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
         if self.scene:
-            places = grid(*scene_size(self.scene))
+            places = grid(*self._scene_size)
             return _divided([Item(f"whucd_{n:05d}", f"whucd_{n:05d}", place) for n, place in enumerate(places, 1)])
         found = {split: pairs.listing(folder) for split, folder in self.folders.items()}
         if "" in found:

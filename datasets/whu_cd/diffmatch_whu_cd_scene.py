@@ -44,24 +44,24 @@ def opened(path: Path) -> Iterator[Any]:
         raise InputError(f"{path}: not a readable GeoTIFF ({type(error).__name__}); copy it again") from error
 
 
-def size(scene: Pair) -> tuple[int, int]:
-    """(height, width) of a scene, from the headers.
+def size(*paths: Path) -> tuple[int, int]:
+    """(height, width) of a scene, from the headers of its files.
 
     Raises:
         InputError: the sizes differ, or the scene is smaller than one patch.
     """
     sizes = {}
-    for path in (scene.before, scene.after, scene.label):
+    for path in paths:
         with opened(path) as raster:
             sizes[path] = (raster.height, raster.width)
-    height, width = sizes[scene.before]
+    height, width = sizes[paths[0]]
     for path, other in sizes.items():
         if other != (height, width):
             raise InputError(
-                f"{path}: {other[1]} x {other[0]} pixels, but {scene.before.name} has {width} x {height}; they must cover one area"
+                f"{path}: {other[1]} x {other[0]} pixels, but {paths[0].name} has {width} x {height}; they must cover one area"
             )
     if min(height, width) < PATCH:
-        raise InputError(f"{scene.before}: {width} x {height} pixels hold no patch of {PATCH} x {PATCH}")
+        raise InputError(f"{paths[0]}: {width} x {height} pixels hold no patch of {PATCH} x {PATCH}")
     return height, width
 
 

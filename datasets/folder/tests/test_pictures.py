@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffmatch.domain import InputError
+import diffmatch_folder_pictures as pictures
+from diffmatch.domain import InputError, Scene
 from diffmatch_folder import Folder
-from diffmatch_folder_pictures import Header, header, mask, picture
+from diffmatch_folder_pictures import Header, header, mask, picture, scene
 
 SHAPE = (12, 16)
 COLOUR = np.full((*SHAPE, 3), (200, 90, 30), np.uint8)
@@ -84,7 +85,32 @@ def test_a_tiff_keeps_all_channels_and_bits(tmp_path: Path, kind: str, channels:
     np.testing.assert_allclose(picture(path), bands / white, atol=1e-6)
 
 
-def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "channels"), [("uint8", 1), ("uint8", 3), ("uint16", 4), ("float32", 2)])
+def test_windows_of_a_large_tiff_are_parts_of_the_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, channels: int
+) -> None:
+    white = 1.0 if kind == "float32" else float(np.iinfo(kind).max)
+    path = geotiff(tmp_path / "a.tif", (np.random.default_rng(0).random((channels, *SHAPE)) * white).astype(kind))
+    assert scene(path) is None
+    monkeypatch.setattr(pictures, "LARGE", 0)
+    large = scene(path)
+    assert large is not None and large.shape == (1, channels, *SHAPE)
+    assert np.array_equal(large.read(2, 3, 7, 13), picture(path)[None, :, 2:9, 3:16])
+    assert np.array_equal(large.read(0, 0, *SHAPE), picture(path)[None])
+
+
+def test_what_windows_would_read_otherwise_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "LARGE", 0)
+    palette, bits = Image.fromarray(COLOUR).quantize(4), Image.fromarray(GREY > 127)
+    assert [scene(save(tmp_path / name, pixels)) for name, pixels in (("a.png", COLOUR), ("p.tif", palette), ("b.tif", bits))] == [None] * 3
+    pages = save(tmp_path / "pages.tif", COLOUR, save_all=True, append_images=[Image.fromarray(COLOUR)])
+    grey = geotiff(tmp_path / "grey.tif", GREY[None])
+    assert scene(pages) is None and scene(grey) is not None
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    assert scene(grey) is None
+
+
+def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "classes.csv").write_text("0,land\n1,water\n")
     for folder in ("images", "masks"):
         (tmp_path / folder).mkdir()
@@ -95,6 +121,11 @@ def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path) -> None:
     assert domain.card.channels == 4 and domain.recipe.paper["data.mean"] == (0.5,) * 4 and domain.recipe.paper["data.std"] == (0.25,) * 4
     sample = domain.read(domain.index("test")[0])
     assert sample.image.shape == (1, 4, *SHAPE) and sample.mask is not None and sample.mask.all()
+    monkeypatch.setattr(pictures, "LARGE", 0)
+    large = domain.outside(tmp_path / "images" / "0.tif")
+    assert isinstance(large, Scene) and np.array_equal(large.read(0, 0, *SHAPE), sample.image)
+    with pytest.raises(InputError, match=r"rgb\.tif: 3 channels, others have 4"):
+        domain.outside(geotiff(tmp_path / "rgb.tif", np.zeros((3, *SHAPE), np.uint16)))
 
 
 def test_without_rasterio_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 import diffmatch_whu_cd
-from diffmatch.domain import InputError, Item
+from diffmatch.domain import InputError, Item, Scene
 from diffmatch.lists import ids_of, install, read
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import pair, write_patches
@@ -172,8 +172,9 @@ def test_the_whole_scene_is_a_grid_of_7434(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask_of(domain, name), changed)
         image = domain.read(items[name], mask=False).image
         np.testing.assert_array_equal(np.rint(image * 255), np.stack([before, after]).transpose(0, 3, 1, 2))
-    whole = domain.window(top, left, 512, 512)
-    np.testing.assert_array_equal(whole[..., 256:, 256:], image)
+    scene = domain.outside(tmp_path / "before" / "before.tif")
+    assert isinstance(scene, Scene) and scene.shape == (2, 3, 15354, 32507)
+    np.testing.assert_array_equal(scene.read(top, left, 512, 512)[..., 256:, 256:], image)
     assert any("whole-patch grid" in remark for remark in domain.remarks())
     assert sum(path.stat().st_size for path in domain.files()) < 5e6
 
@@ -185,8 +186,13 @@ def test_a_flat_set_and_a_scene_divide_alike(tmp_path: Path) -> None:
     write_patches(tmp_path / "flat", NAMES, seed=0, side=16)
     flat = WHUCD(tmp_path / "flat")
     assert [[i.id for i in scene.index(s)] for s in pairs.SPLITS] == [[i.id for i in flat.index(s)] for s in pairs.SPLITS]
-    with pytest.raises(InputError, match="holds patches"):
-        flat.window(0, 0, 8, 8)
+    third = scene.read(everything(scene)["whucd_00003"]).image
+    (tmp_path / "scene" / "change label" / "change_label.tif").unlink()  # what a model of patches is set to work on has no label
+    there = flat.outside(tmp_path / "scene" / "before" / "before.tif")
+    assert isinstance(there, Scene) and there.shape == (2, 3, 1100, 1300)
+    np.testing.assert_array_equal(there.read(0, 512, 256, 256), third)
+    with pytest.raises(InputError, match=r"after\.tif: two dates are needed: name .*before\.tif"):
+        flat.outside(tmp_path / "scene" / "after" / "after.tif")
 
 
 def rewrite(path: Path, pixels: NDArray[np.uint8]) -> None:
