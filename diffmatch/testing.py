@@ -40,9 +40,9 @@ STUB: dict[str, Any] = {
 """Settings that make any recipe's network tiny."""
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 LOOKED_AT = 24
+"""Items that are read by checks that need not read all."""
 WINDOW = 512
 """Side of what is looked at of a scene."""
-"""Items that are read by checks that need not read all."""
 
 
 def check_card(domain: type[Domain], root: Path) -> None:

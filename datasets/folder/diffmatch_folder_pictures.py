@@ -81,7 +81,8 @@ def picture(path: Path) -> Image:
 
 
 def scene(path: Path) -> Scene | None:
-    """A large TIFF by windows, with the values of `picture`; None for other files, for palettes and packed bits, and without rasterio.
+    """A large TIFF by windows, with the values of `picture`; None for other files, for what
+    Pillow converts (palettes, CMYK, white as zero, packed bits), and without rasterio.
 
     Raises:
         InputError: unreadable; of a window, values as `picture` refuses them.
@@ -90,8 +91,9 @@ def scene(path: Path) -> Scene | None:
         return None
     with _rasterio(path) as file:
         count, height, width = file.count, file.height, file.width
-        packed = file.colorinterp[0].name == "palette" or "NBITS" in file.tags(1, ns="IMAGE_STRUCTURE")
-        if height * width <= LARGE or packed or file.subdatasets:
+        told = file.tags(ns="IMAGE_STRUCTURE")
+        converted = file.colorinterp[0].name == "palette" or told.get("SOURCE_COLOR_SPACE") == "CMYK" or "MINISWHITE" in told
+        if height * width <= LARGE or converted or "NBITS" in file.tags(1, ns="IMAGE_STRUCTURE") or file.subdatasets:
             return None
 
     def read(top: int, left: int, height: int, width: int) -> Image:

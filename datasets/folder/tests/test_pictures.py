@@ -103,6 +103,8 @@ def test_what_windows_would_read_otherwise_is_read_whole(tmp_path: Path, monkeyp
     monkeypatch.setattr(pictures, "LARGE", 0)
     palette, bits = Image.fromarray(COLOUR).quantize(4), Image.fromarray(GREY > 127)
     assert [scene(save(tmp_path / name, pixels)) for name, pixels in (("a.png", COLOUR), ("p.tif", palette), ("b.tif", bits))] == [None] * 3
+    assert scene(save(tmp_path / "cmyk.tif", Image.fromarray(COLOUR).convert("CMYK"))) is None
+    assert scene(geotiff(tmp_path / "white.tif", GREY[None], photometric="miniswhite")) is None
     pages = save(tmp_path / "pages.tif", COLOUR, save_all=True, append_images=[Image.fromarray(COLOUR)])
     grey = geotiff(tmp_path / "grey.tif", GREY[None])
     assert scene(pages) is None and scene(grey) is not None
