@@ -96,7 +96,7 @@ def plan(job: Job) -> Plan:
     split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
     pixels = labelled_pixels(domain, split.labelled)
     identity = {
-        "settings": settings.model_dump(mode="json"), "split": split.sha256, "data": fingerprint,
+        "settings": trained(settings), "split": split.sha256, "data": fingerprint,
         "dataset": job.dataset, "method": [job.method, method.version],
         "card": domain.card.version, "recipe": domain.recipe.version,
     }  # fmt: skip
@@ -104,6 +104,13 @@ def plan(job: Job) -> Plan:
     path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
     job = replace(job, invented=size if fabricated else 0)
     return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
+
+
+def trained(settings: Settings) -> dict[str, Any]:
+    """The settings as the run hash takes them: without a method's options that are unset, so that a new one leaves finished runs theirs."""
+    tree = settings.model_dump(mode="json")
+    tree["method"] = {key: value for key, value in tree["method"].items() if value is not None}
+    return tree
 
 
 def job_of(folder: RunFolder, data: Path | None = None) -> Job:

@@ -76,4 +76,4 @@ class AugSeg(FixMatch):
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
-        return confident(self.teacher(images).softmax(1), self.settings.method.threshold)
+        return confident(self.teacher(images).softmax(1), self.settings.method.threshold, self.settings.method.limits)

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from pydantic import Field
 from torch import Tensor, nn
 
 from diffmatch.domain import VOID, Card, Item
@@ -118,6 +119,13 @@ class PseudoLabels(NamedTuple):
     probabilities: Tensor
 
 
+class ThresholdOptions(Section):
+    """Which pseudo-labels are accepted. `limits` stands in none of these methods' papers; unset, it is not in the run hash either."""
+
+    threshold: float = Field(default=0.95, ge=0, le=1)
+    limits: Literal["class"] | None = Field(default=None, description="class: of each predicted class at least the share accepted of all")
+
+
 class Method(nn.Module, ABC):
     """Base of all methods.
 
@@ -203,10 +211,30 @@ class evaluating(AbstractContextManager[None]):  # noqa: N801 - reads as a verb
             module.training = mode
 
 
-def confident(probabilities: Tensor, threshold: float) -> PseudoLabels:
-    """Hard labels of probabilities (N, C, H, W), accepted where the maximum reaches the threshold (FixMatch, Eq. 4)."""
+def confident(probabilities: Tensor, threshold: float, limits: Literal["class"] | None = None) -> PseudoLabels:
+    """Hard labels of probabilities (N, C, H, W), accepted where the maximum reaches the threshold (FixMatch, Eq. 4).
+
+    With `limits="class"`, of each class that is predicted in the batch at least the share of pixels that reaches the threshold among all
+    classes together is accepted, the most confident ones (class-balanced self-training, Zou et al. 2018, Eq. 3, with that share as p).
+    Nothing that the threshold accepts is left out.
+    """
     confidence, labels = probabilities.max(1)
-    return PseudoLabels(labels.to(torch.uint8), confidence >= threshold, probabilities)
+    accepted = confidence >= threshold
+    if limits == "class":
+        counts = pixels_per_class(labels, torch.ones_like(accepted), probabilities.shape[1])
+        total = accepted.numel()
+        accepted = accepted | most_confident(confidence, labels, (accepted.sum() * counts + total - 1) // total)
+    return PseudoLabels(labels.to(torch.uint8), accepted, probabilities)
+
+
+def most_confident(confidence: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+    """The `wanted` (C,) most confident pixels of each class, a mask of `labels`' shape; the first of equals. Nothing leaves the device."""
+    order = confidence.flatten().argsort(descending=True, stable=True)
+    order = order[labels.flatten()[order].argsort(stable=True)]
+    ranked = labels.flatten()[order]
+    counts = pixels_per_class(labels, torch.ones_like(labels, dtype=torch.bool), len(wanted))
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[ranked]
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(0, order, rank < wanted[ranked]).view_as(labels)
 
 
 def pixels_per_class(labels: Tensor, where: Tensor, classes: int) -> Tensor:

@@ -20,6 +20,7 @@ from diffmatch.methods.base import (
     Progress,
     PseudoLabels,
     Statistics,
+    ThresholdOptions,
     confident,
     cutmix,
     evaluating,
@@ -28,13 +29,12 @@ from diffmatch.methods.base import (
 )
 from diffmatch.methods.ema import follow, teacher_of
 from diffmatch.networks.segmenter import DenoiserNetwork
-from diffmatch.settings import Section, Settings
+from diffmatch.settings import Settings
 
 
-class DiffMatchOptions(Section):
-    """`ema` 0 means that the student is its own teacher, as in the paper (section 3.1)."""
+class DiffMatchOptions(ThresholdOptions):
+    """The paper names no threshold; UniMatch's is used. `ema` 0: the student is its own teacher, as in the paper (section 3.1)."""
 
-    threshold: float = Field(default=0.95, ge=0, le=1, description="the paper names none; UniMatch's is used, 0 accepts all")
     ema: float = Field(default=0.0, ge=0, lt=1)
 
 
@@ -100,7 +100,7 @@ class DiffMatch(Method):
             probabilities = teacher.sample(
                 teacher.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.pseudo_steps, adjust=self._natural()
             )
-        return confident(probabilities, self.settings.method.threshold)
+        return confident(probabilities, self.settings.method.threshold, self.settings.method.limits)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         return self._sample(images, keys, offset)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from diffmatch.domain import Card
@@ -18,6 +17,7 @@ from diffmatch.methods.base import (
     Progress,
     PseudoLabels,
     Statistics,
+    ThresholdOptions,
     confident,
     cutmix,
     evaluating,
@@ -28,10 +28,8 @@ from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 
 
-class FixMatchOptions(Section):
-    """Sohn et al. 2020 use 0.95; so does UniMatch on PASCAL, COCO, WHU-CD and ACDC (0 on Cityscapes)."""
-
-    threshold: float = Field(default=0.95, ge=0, le=1)
+class FixMatchOptions(ThresholdOptions):
+    """Sohn et al. 2020 use a threshold of 0.95; so does UniMatch on PASCAL, COCO, WHU-CD and ACDC (0 on Cityscapes)."""
 
 
 class FixMatch(Method):
@@ -79,7 +77,7 @@ class FixMatch(Method):
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
         with evaluating(self.network):
-            return confident(self.probabilities(images, keys), self.settings.method.threshold)
+            return confident(self.probabilities(images, keys), self.settings.method.threshold, self.settings.method.limits)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         return self.scores(images).softmax(1)

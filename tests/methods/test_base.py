@@ -1,0 +1,91 @@
+"""Which pseudo-labels are accepted: by one threshold, and by a limit for each class."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from diffmatch import plugins
+from diffmatch.methods import base
+from diffmatch.methods.base import Progress, confident, most_confident, pixels_per_class
+from diffmatch.planning import trained
+from diffmatch.settings import resolve
+
+WITH_LIMITS = [name for name in plugins.names(plugins.METHODS) if "limits" in plugins.method(name).Options.model_fields]
+
+
+def row(*pixels: tuple[float, ...]) -> torch.Tensor:
+    """Probabilities (1, C, 1, W) of pixels one after the other."""
+    return torch.tensor(pixels).T[None, :, None]
+
+
+def test_limits_by_hand() -> None:
+    """Four pixels of class 0, two of them above 0.9; of class 1 three, none above: half of three, rounded up, its best; of class 2 one."""
+    first = (0.95, 0.05, 0), (0.92, 0.08, 0), (0.6, 0.4, 0), (0.7, 0.3, 0)
+    p = row(*first, (0.2, 0.7, 0.1), (0.1, 0.8, 0.1), (0.3, 0.6, 0.1), (0.2, 0.3, 0.5))
+    plain, limited = confident(p, 0.9), confident(p, 0.9, "class")
+    assert torch.equal(plain.labels, limited.labels)
+    assert plain.accepted[0, 0].tolist() == [True, True, False, False, False, False, False, False]
+    # 2 of 8 are accepted: ceil(4 / 4) = 1 of class 0, which has two, ceil(3 / 4) = 1 of class 1, ceil(1 / 4) = 1 of class 2
+    assert limited.accepted[0, 0].tolist() == [True, True, False, False, False, True, False, True]
+
+
+def test_nothing_confident_lifts_nothing() -> None:
+    assert not confident(row((0.6, 0.4), (0.3, 0.7)), 0.9, "class").accepted.any()
+
+
+def test_everything_confident_changes_nothing() -> None:
+    assert confident(row((0.6, 0.4), (0.3, 0.7)), 0.0, "class").accepted.all()
+
+
+@given(st.integers(0, 10**6), st.integers(2, 5), st.floats(0.3, 0.99))
+def test_every_class_has_its_share_and_its_best(seed: int, classes: int, threshold: float) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    p = (torch.randn(2, classes, 6, 5, generator=generator) * 2).softmax(1)
+    confidence, labels = p.max(1)
+    plain, limited = confident(p, threshold).accepted, confident(p, threshold, "class").accepted
+    assert (limited | ~plain).all()  # nothing is left out
+    for k in range(classes):
+        mine = labels == k
+        least = math.ceil(int(plain.sum()) * int(mine.sum()) / plain.numel())
+        assert int((limited & mine).sum()) == max(least, int((plain & mine).sum()))
+        if (limited & mine).any() and (mine & ~limited).any():
+            assert confidence[limited & mine].min() >= confidence[mine & ~limited].max()
+
+
+@given(st.integers(0, 10**6), st.integers(1, 4))
+def test_most_confident_is_what_a_loop_finds(seed: int, classes: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.randint(classes, (2, 4, 5), generator=generator)
+    confidence = torch.randint(4, (2, 4, 5), generator=generator) / 4  # with ties: the first is taken
+    counts = pixels_per_class(labels, torch.ones_like(labels, dtype=torch.bool), classes)
+    wanted = (torch.rand(classes, generator=generator) * (counts + 1)).long()
+    expected = torch.zeros(labels.numel(), dtype=torch.bool)
+    for k in range(classes):
+        mine = sorted((i for i, label in enumerate(labels.flatten()) if label == k), key=lambda i: -float(confidence.flatten()[i]))
+        expected[mine[: int(wanted[k])]] = True
+    assert torch.equal(most_confident(confidence, labels, wanted), expected.view_as(labels))
+
+
+@pytest.mark.parametrize("name", WITH_LIMITS)
+def test_a_method_teaches_by_its_limits(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the limits accept is taught, where the threshold accepts nothing."""
+    monkeypatch.setattr(base, "most_confident", lambda confidence, labels, wanted: torch.ones_like(labels, dtype=torch.bool))
+    taught = []
+    for limits in (None, "class"):
+        p = planned(name, method__threshold=1.0, method__limits=limits, train__loss="ce")
+        torch.manual_seed(0)
+        taught.append(float(p.build().losses(draw(p), Progress(0, 1)).terms["unsup"].detach()))
+    assert taught[1] > taught[0] >= 0  # AugSeg pastes labelled boxes, which are always taught
+
+
+@pytest.mark.parametrize("name", WITH_LIMITS)
+def test_limits_that_are_unset_leave_the_run_its_hash(name: str) -> None:
+    options = plugins.method(name).Options
+    assert "limits" not in trained(resolve(options))["method"]
+    assert trained(resolve(options, {"method.limits": "class"}))["method"]["limits"] == "class"
