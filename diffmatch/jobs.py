@@ -70,13 +70,13 @@ def look_at_network(planned: Plan) -> None:
 
 
 def look_at_scored_items(planned: Plan) -> None:
-    """Read every val and test item once: a bad file is told before hours of training, not after.
+    """Read every item that will be scored once, the pool's too: a bad file is told before hours of training, not after.
 
     Raises:
         InputError: as the plugin words it, or a mask that is missing or of another size than its image.
     """
-    items = [*planned.split.val, *planned.split.test]
-    with Bar("read val and test", len(items)) as bar:
+    items = [*planned.split.val, *planned.split.test, *members(planned.split, "unlabeled", planned.card.protocol())]
+    with Bar("read what is scored", len(items)) as bar:
         for item in bar.track(items):
             sample = planned.domain.read(item, mask=True)
             mask = known_mask(item, sample.mask)

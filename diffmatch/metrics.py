@@ -210,7 +210,7 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: 
             row |= {"dice": class_dice[c], "n_valid": int(n_cases[c])}
         if distances is not None and surface is not None and c in card.foreground:
             row |= {key: distances[i, c] for i, key in enumerate(SURFACE)}
-            row["n_distances"] = int((~np.isnan(surface[:, 0, c])).sum())
+            row["n_distances"] = sum(not np.isnan(values[0, c]) for values in counts.surface.values())
         row |= {
             "recall": float(ratio(np.diag(counts.confusion), truth)[c]),
             "precision": float(ratio(np.diag(counts.confusion), predicted)[c]),

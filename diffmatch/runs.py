@@ -159,9 +159,22 @@ class RunFolder:
         write_json(self.record_path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def write_evaluation(self, record: EvaluationRecord, counts: Counts) -> None:
-        folder = self.path / "evaluations"
-        counts.save(folder / f"{record.name}.npz")
-        write_json(folder / f"{record.name}.json", record.model_dump(mode="json", by_alias=True, exclude_none=True))
+        """Write it and its counts. The one that run.json has its numbers from stays: another machine's digits would part the two."""
+        path = self.path / "evaluations" / f"{record.name}.json"
+        try:
+            kept, _ = self._read(path)
+            if self.record_path.exists() and self.record().metrics.get(record.split) == kept.metrics:
+                return
+        except InputError:
+            pass  # there is none, or none that is readable
+        counts.save(path.with_suffix(".npz"))
+        write_json(path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    def _read(self, path: Path) -> tuple[EvaluationRecord, Counts]:
+        try:
+            return EvaluationRecord.model_validate_json(path.read_bytes()), Counts.load(path.with_suffix(".npz"))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise InputError(f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it") from error
 
     def evaluations(self) -> list[tuple[EvaluationRecord, Counts]]:
         """All evaluations, sorted by name.
@@ -169,13 +182,7 @@ class RunFolder:
         Raises:
             InputError: one of them is not readable.
         """
-        found = []
-        for path in sorted((self.path / "evaluations").glob("*.json")):
-            try:
-                found.append((EvaluationRecord.model_validate_json(path.read_bytes()), Counts.load(path.with_suffix(".npz"))))
-            except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-                raise InputError(f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it") from error
-        return found
+        return [self._read(path) for path in sorted((self.path / "evaluations").glob("*.json"))]
 
     def evaluation(self, split: str, checkpoint: str = "last") -> tuple[EvaluationRecord, Counts] | None:
         """The headline evaluation of a split: the one whose numbers stand in run.json."""

@@ -72,7 +72,7 @@ def surface_distances(
     """HD95 and average symmetric surface distance per class of one volume, rows named by `metrics.SURFACE`, (4, total).
 
     NaN where truth or prediction has no voxel of the class, in millimetres also where the spacing is unknown; the classes that are not
-    asked for stay NaN. MONAI measures: HD95 is the larger of the two directed 95th percentiles.
+    asked for stay NaN. MONAI measures: HD95 is the larger of the two directed 95th percentiles (medpy: that of both together, smaller).
 
     Args:
         predicted, truth: (Z, H, W) class indices; void in the truth counts as background.

@@ -47,6 +47,23 @@ def test_scoring_again_gives_the_headline_exactly(part: str, copy: RunFolder) ->
     assert copy.record_path.read_bytes() == before and len(copy.evaluations()) == 3
 
 
+def test_the_headline_keeps_its_file_where_scoring_again_rounds_otherwise(copy: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    """As on another device: run.json, its evaluation and the counts stay together; a damaged file is made again."""
+    record, (found, counts) = copy.record(), copy.evaluation("test") or pytest.fail("no headline")
+    found.metrics["primary"]["value"] += 1e-7
+    record.metrics["test"] = found.metrics
+    copy.write(record)
+    copy.write_evaluation(found, counts)
+    path = copy.path / "evaluations" / "last-test-test40-3x1.json"
+    before = path.read_bytes()
+    assert invoke(["evaluate", str(copy.path)]) == 0
+    assert "was kept" in capsys.readouterr().out
+    assert path.read_bytes() == before and copy.evaluation("test") is not None
+    path.write_text("{")
+    assert invoke(["evaluate", str(copy.path)]) == 0
+    assert "written: " in capsys.readouterr().out and len(copy.evaluations()) == 3
+
+
 def test_other_steps_and_draws_are_another_evaluation(copy: RunFolder) -> None:
     before, headline = copy.record_path.read_bytes(), (copy.path / "evaluations" / "last-test-test40-3x1.json").read_bytes()
     found = again(copy, steps=1, draws=2)

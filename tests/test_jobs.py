@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 from rich.console import Console
@@ -253,6 +254,23 @@ def test_a_run_without_val(few: Path, job: Any, quietly: Any, tmp_path: Path) ->
     assert set(folder.record().metrics) == {"test", "unlabeled"} and not (folder.path / "val_best.ckpt").exists()
     with pytest.raises(InputError, match="no items with masks in 'val'"):
         evaluate_run(folder, "last", "val", steps=None, draws=None, protocol=None, data=None)
+
+
+@pytest.mark.parametrize("patient", [21, 1])
+def test_a_damaged_mask_is_told_before_training(
+    patient: int, few: Path, job: Any, cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the pool as of the test: its pseudo-labels are scored too."""
+    shutil.copytree(few, tmp_path / "data")
+    mask = sorted((tmp_path / "data" / "training" / f"patient{patient:03d}").glob("*_gt.nii.gz"))[-1]
+    image = nib.load(mask)
+    values = np.asanyarray(image.dataobj).copy()
+    values[0, 0, 0] = 77
+    nib.save(nib.Nifti1Image(values, image.affine, image.header), mask)
+    monkeypatch.setattr(jobs, "_work", lambda *_: pytest.fail("trained"))
+    assert cli(job(tmp_path, data=tmp_path / "data")) == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert mask.name.split("_gt")[0] in told and "77" in told
 
 
 def test_a_pool_without_masks_is_trained_on_and_not_scored(few: Path, job: Any, quietly: Any, tmp_path: Path) -> None:

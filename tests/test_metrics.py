@@ -282,11 +282,14 @@ def test_distances_are_means_over_cases_where_they_exist():
     first[:, 1], second[:2, 1] = [2, 1, 6, 3], [4, 3]
     counts.surface = {"a": first, "b": second}
     rows = summary(counts, card(3), [1, 1, 1])["per_class"]
+    counts.surface["c"] = np.full((4, 3), np.nan)
+    assert summary(counts, card(3), [1, 1, 1])["per_class"] == rows
     assert {k: rows["c1"][k] for k in (*SURFACE, "n_distances")} == {
         "hd95_voxel": 3, "asd_voxel": 2, "hd95_mm": 6, "asd_mm": 3, "n_distances": 2,
     }  # fmt: skip
     assert "hd95_voxel" not in rows["c2"]
     assert "n_distances" not in rows["c0"], "the background has no distances"
+    assert summary(counts, card(3), [1, 1, 1], empty="transunet")["per_class"]["c1"]["n_distances"] == 2, "zeros put in are no distances"
 
 
 # -- absent classes, as the literature has them (the six rules differ in these cells only) --------------------------------------------

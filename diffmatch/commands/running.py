@@ -89,7 +89,7 @@ def evaluate(
 ) -> None:
     """Score a run's checkpoint again: other steps, draws, protocol or part."""
     from diffmatch.finished import evaluate_run
-    from diffmatch.runs import RunFolder
+    from diffmatch.runs import EvaluationRecord, RunFolder
 
     found = evaluate_run(RunFolder(run), checkpoint, split, steps=steps, draws=draws, protocol=protocol, data=data)
     primary, value = found.metrics["primary"], found.metrics["primary"].get("value")
@@ -99,7 +99,10 @@ def evaluate(
     )
     for name, row in found.metrics["per_class"].items():
         console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row))
-    console.print(f"written: {run / 'evaluations' / found.name}.json", soft_wrap=True)
+    path = run / "evaluations" / f"{found.name}.json"
+    own = EvaluationRecord.model_validate_json(path.read_bytes()).metrics == found.metrics
+    kept = "holds the run's own numbers and was kept; another device, precision or version has other digits"
+    console.print(f"written: {path}" if own else f"{path} {kept}", soft_wrap=True)
 
 
 @app.command()

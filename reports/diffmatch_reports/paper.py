@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -254,7 +254,27 @@ def basis(table: Table, cells: Mapping[tuple[str, str], Filled], preset: str, ch
             name = f"{source.record.split.family} {source.record.split.sha256[:8]}"
             splits.setdefault(source.record.labels.budget, {})[name] = None
     lines.append("Splits: " + "; ".join(f"{budget}: {', '.join(names)}" for budget, names in splits.items()) + ".")
+    groups = sorted({column.metric for column in table.columns} & {"head", "tail"})
+    lines += [line for group in groups if (line := differing_classes(group, sources))]
+    for what in ("device", "precision"):
+        if len(found := {str(r.environment[what]) for r in records if what in r.environment}) > 1:
+            lines.append(f"Runs of more than one {what}: {', '.join(sorted(found))}.")
     commits = {(r.environment.get("git") or {}).get("commit", "unknown")[:8] for r in records}
     if len(commits) > 1:
         lines.append(f"Runs of {len(commits)} commits: {', '.join(sorted(commits))}.")
     return lines
+
+
+def differing_classes(group: str, sources: Iterable[Source]) -> str:
+    """Which classes `group` (head or tail) is made of in each split, if that is not the same in all: they rank by labelled pixels."""
+    splits: dict[tuple[str, ...], dict[str, None]] = {}
+    for source in sources:
+        if source.evaluation and (classes := source.evaluation.metrics[group]["classes"]):
+            splits.setdefault(tuple(sorted(classes)), {})[source.record.split.sha256[:8]] = None
+    if len(splits) < 2:
+        return ""
+    return (
+        f"{group.capitalize()} is not the same everywhere: "
+        + "; ".join(f"{', '.join(c)} in {', '.join(s)}" for c, s in splits.items())
+        + "."
+    )

@@ -36,7 +36,8 @@ def source(make_run):
     def make(value, tail=0.5, protocol="volume", **changes):
         folder: RunFolder = make_run(seed=changes.pop("seed", 0), method=changes.pop("method", "diffmatch"))
         record, (score, _) = folder.record(), folder.evaluation("test")
-        metrics = score.metrics | {"primary": {"name": "mean_dice", "value": value, "n_valid": 3}, "tail": {"classes": [], "value": tail}}
+        rare = {"classes": changes.pop("rare", []), "value": tail}
+        metrics = score.metrics | {"primary": {"name": "mean_dice", "value": value, "n_valid": 3}, "tail": rare}
         split = record.split.model_copy(update={"family": "ssl4mis"} | changes.pop("split", {}))
         data = record.data.model_copy(update={"fabricated": changes.pop("fabricated", False)})
         record = record.model_copy(update={"split": split, "data": data, **changes})
@@ -118,6 +119,21 @@ def test_improvement_is_taken_seed_by_seed_over_every_row_that_is_asked_for(sour
     *_, first, second = (line for line in as_markdown(table).splitlines() if " minus " in line)
     assert first == "| ours minus base | +2.7 ± 2.1 (3) | +49.0 |"
     assert second == "| ours minus other | -0.7 ± 1.5 (3) |  |"
+
+
+def test_a_tail_of_other_classes_from_draw_to_draw_is_told(source):
+    draws = [source(0.8, seed=n, rare=rare, split={"sha256": f"{n}" * 64}) for n, rare in enumerate((["a", "b"], ["b", "c"], ["c", "b"]))]
+    spec = TABLE.model_copy(update={"redraw": True})
+    notes_of = lambda runs: [n for n in filled({("ours", "tail"): runs}, spec, seeds=len(runs)).basis if "everywhere" in n]  # noqa: E731
+    assert notes_of(draws) == ["Tail is not the same everywhere: a, b in 00000000; b, c in 11111111, 22222222."]
+    assert not notes_of(draws[1:])
+
+
+def test_runs_of_different_machines_are_told(source):
+    runs = [source(0.8, seed=n, environment={"device": d, "precision": "32-true"}) for n, d in enumerate(("cpu", "some GPU"))]
+    table = filled({("ours", "3"): runs}, seeds=2)
+    assert "Runs of more than one device: cpu, some GPU." in table.basis
+    assert not any("precision" in line for line in table.basis)
 
 
 def test_no_improvement_where_no_seed_is_shared(source):
