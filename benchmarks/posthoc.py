@@ -31,10 +31,16 @@ from diffmatch_reports.wording import changed
 
 
 def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method:
-    """The run's method with the adjustment of Eq. 7 at strength tau."""
+    """The run's method with the adjustment of Eq. 7 at strength tau.
+
+    Raises:
+        InputError: it was trained with `logit`, whose own scores are balanced already.
+    """
     changed = planned.settings.diffusion.model_copy(update={"adjustment": "posthoc", "tau": tau})
     method = planned.build(planned.settings.model_copy(update={"diffusion": changed}))
     method.load_state_dict(state)
+    if method.sampled and planned.settings.diffusion.adjustment == "logit":
+        raise InputError(f"{planned.folder.path}: trained with diffusion.adjustment=logit, whose scores are balanced already")
     if not method.sampled:
         prior = smoothed(torch.tensor(planned.statistics.pixels))
         ratio = (len(prior) * prior).pow(tau).view(1, -1, 1, 1)

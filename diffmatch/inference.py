@@ -42,9 +42,8 @@ def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
     if data.resize:
         images = resized(images.flatten(0, 1), (data.resize, data.resize)).view(n, -1, *images.shape[2:-2], data.resize, data.resize)
     inner = images.shape[-2:]
-    spare = [max(0, data.crop - side) for side in inner]
-    top, left = spare[0] // 2, spare[1] // 2
-    images = F.pad(images, (left, spare[1] - left, top, spare[0] - top))
+    left, _, top, _ = border = padding(inner, data)
+    images = F.pad(images, border)
 
     def back(maps: Tensor, mode: str = "bilinear") -> Tensor:
         maps = maps[..., top : top + inner[0], left : left + inner[1]]
@@ -53,6 +52,12 @@ def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
         return F.interpolate(maps, size=size, mode=mode, align_corners=False if mode == "bilinear" else None)
 
     return normalised(images, data), back
+
+
+def padding(size: Sequence[int], data: Data) -> tuple[int, int, int, int]:
+    """Rows and columns that `framed` puts left, right, above and below of what has (height, width) after the resize."""
+    (above, below), (left, right) = ((spare // 2, spare - spare // 2) for spare in (max(0, data.crop - side) for side in size))
+    return left, right, above, below
 
 
 def predict_images(predict: Predict, images: Tensor, keys: Sequence[str], data: Data, protocol: Protocol) -> Tensor:

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from diffmatch.domain import VOID
 
-OHEM_PROBABILITY, OHEM_KEPT = 0.7, 200_000
+OHEM_PROBABILITY, OHEM_KEPT = 0.7, 100_000
+"""UniMatch's on Cityscapes: 200,000 pixels at least of the two images of each GPU, so that as many are kept on one device as on eight."""
 """Pixels whose true class has at least this probability are left out, unless fewer than the kept number remain (UniMatch, Cityscapes)."""
 
 
@@ -61,11 +62,15 @@ def dice_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def ohem(scores: Tensor, target: Tensor) -> Tensor:
-    """Cross-entropy over hard pixels only (online hard example mining); works without data-dependent shapes."""
+    """Cross-entropy over hard pixels only (online hard example mining); works without data-dependent shapes.
+
+    Hard is a pixel whose true class has at most OHEM_PROBABILITY; at least OHEM_KEPT pixels an image are kept, so that with crops that
+    have no more it is the plain cross-entropy.
+    """
     valid = target != VOID
     loss = per_pixel_ce(scores, target)
     probability = torch.where(valid, (-loss.detach()).exp(), 2.0).flatten()
-    kept = min(OHEM_KEPT, probability.numel())
+    kept = min(OHEM_KEPT * len(scores), probability.numel())
     threshold = probability.kthvalue(kept).values.clamp(min=OHEM_PROBABILITY)
     hard = (probability <= threshold.clamp(max=1)).view_as(valid) & valid
     return masked_mean(loss, hard.float(), hard)

@@ -105,6 +105,11 @@ class Trainer:
         self.module.mark_forward_method("losses")
         self.meters, self.best, self.start, self.elapsed = Meters(), Best(), 0, 0.0
         self.unaccepted: dict[str, int] = {}
+        mixing = self.method.views.cutmix if self.settings.data.cutmix is None else self.settings.data.cutmix
+        if self.method.views.unlabelled and mixing > 0 and train.batch == self.fabric.world_size:
+            self.warnings.append(
+                "CutMix has no partner with one image a device and changes nothing; give each two (train.batch, --devices)"
+            )
 
     # -- state ---------------------------------------------------------------------------------------------------------------------
 
@@ -213,15 +218,19 @@ class Trainer:
             losses: Losses = self.module.losses(batch, Progress(step, self.steps))
         loss = losses.total
         total = float(loss.detach())
-        if not torch.isfinite(loss.detach()):
-            self.report_divergence(step, batch, losses)
+        finite = bool(torch.isfinite(loss.detach()))
+        if self.agreed(not finite):
+            self.report_divergence(step, batch, losses, finite)
         self.fabric.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
         self.method.after_step()
         return losses, total
 
-    def report_divergence(self, step: int, batch: Batch, losses: Losses) -> None:
+    def report_divergence(self, step: int, batch: Batch, losses: Losses, finite: bool) -> None:
+        """Keep the batch and raise, on every rank: one that went on alone would wait for the others for ever."""
+        if finite:
+            raise DivergenceError(f"loss not finite at step {step} on another process; its batch is in nonfinite_batch_<rank>.pt")
         path = self.folder.path / f"nonfinite_batch_{self.fabric.global_rank}.pt"
         write_atomically(path, lambda handle: torch.save(vars(batch), handle))
         terms = ", ".join(f"{name}={float(value.detach()):g}" for name, value in losses.terms.items())
@@ -236,7 +245,7 @@ class Trainer:
                 torch.distributed.broadcast(buffer, 0)
 
     def agreed(self, asked: bool) -> bool:
-        """Whether any rank was asked to stop: all of them stop after the same step."""
+        """Whether it is so on any rank: all of them stop after the same step."""
         if self.fabric.world_size == 1:
             return asked
         flag = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")

@@ -39,6 +39,19 @@ def test_shares() -> None:
     assert shares([], 3) == []
 
 
+def test_a_method_is_told_where_a_pool_image_is_padding(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    p = planned("fixmatch", data__resize=None, data__crop=40)
+    method, seen = p.build(), []
+    usual = method.pseudo_labels
+    monkeypatch.setattr(
+        method, "pseudo_labels", lambda images, keys, inside: (seen.append((images, inside)), usual(images, keys, inside))[1]
+    )
+    pool_labels(method.eval(), torch.ones(2, 1, 1, 24, 31), ["a", "b"], p.settings.data)
+    ((images, inside),) = seen
+    assert inside.shape == (2, 40, 40) and inside.sum() == 2 * 24 * 31
+    assert torch.equal(inside, images[:, 0, 0] == images.max()), "exactly where the ones are"
+
+
 @pytest.mark.parametrize("name", ["supervised", "diffmatch"])
 def test_counts_are_those_of_the_predictions(name: str, planned: Any) -> None:
     """One volume by hand: confusion, and true and false positives of its case; the method is left in the mode it was in."""

@@ -101,7 +101,8 @@ def test_unconfident_pixels_count_in_the_denominator_and_void_does_not(sample):
 
 
 def naive_ohem(scores, target, kept):
-    """UniMatch's: pixels whose true class has at most the threshold, at least `kept` of them."""
+    """UniMatch's: pixels whose true class has at most the threshold, at least `kept` of them for each image."""
+    kept = kept * len(scores)
     found = sorted((p[y], -math.log(p[y])) for _, p, y in pixels(scores, target))
     threshold = max(0.7, found[min(kept, len(found)) - 1][0])
     hard = [loss for p, loss in found if p <= threshold + 1e-7]

@@ -292,3 +292,13 @@ def test_steps_from_epochs_and_milestones(planned: Any) -> None:
     assert total_steps(planned(train__steps=7).settings.train, 100) == 7
     assert total_steps(planned(train__steps=0, train__epochs=0.001).settings.train, 3) == 1
     assert milestones(10, 3) == {3, 7, 10} and milestones(2, 5) == {1, 2} and milestones(10, 0) == set()
+
+
+@pytest.mark.parametrize(("method", "changes", "told"), [
+    ("unimatch", {}, True), ("unimatch", {"train__batch": 2}, False), ("unimatch", {"data__cutmix": 0.0}, False), ("diffmatch", {}, False),
+])  # fmt: skip
+def test_cutmix_without_a_partner_is_told(method, changes, told, job, quietly, tmp_path, unscored):
+    """With one image a device the next image of the batch is the image itself."""
+    asked = {"train__batch": 1, "train__steps": 1, "train__audits": 0, "train__validations": 0} | changes
+    warnings = quietly(job(tmp_path, method, **asked)).record().warnings
+    assert any("CutMix has no partner" in line for line in warnings) == told

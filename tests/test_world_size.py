@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 import torch.distributed
 from torch import multiprocessing
 
-from diffmatch import jobs
+from diffmatch import jobs, plugins
 from diffmatch.debias import ClassPrior
 from diffmatch.evaluation import evaluate, evaluate_pool
 from diffmatch.finished import evaluate_run
@@ -238,3 +239,29 @@ def test_a_rank_that_fails_takes_the_run_with_it(job: Any, quietly: Any, tmp_pat
     with pytest.raises(multiprocessing.ProcessRaisedException, match="rank 1 is on fire"):
         multiprocessing.start_processes(_one_fails, (asked, quietly, _free_port()), nprocs=2, start_method="fork")
     assert jobs.plan(asked).folder.record().status != "done"
+
+
+def _one_diverges(rank: int, asked: Any, quietly: Any, port: int) -> None:
+    method = plugins.method(asked.method)
+    losses = method.losses
+
+    def diverging(self: Any, batch: Any, progress: Any) -> Any:
+        found = losses(self, batch, progress)
+        if rank == 1 and progress.step == 2:
+            found.terms["sup"] = found.terms["sup"] * torch.nan
+        return found
+
+    method.losses = diverging  # type: ignore[method-assign]
+    try:
+        _as_torchrun(rank, port, asked, quietly, Path())
+    finally:
+        time.sleep(2 * rank)  # the first process to end has the others killed: rank 0 shall have written its record
+
+
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_and_is_recorded(job: Any, quietly: Any, tmp_path: Path) -> None:
+    asked = job(tmp_path, devices=2, **TWO)
+    with pytest.raises(multiprocessing.ProcessRaisedException, match="loss not finite at step 2"):
+        multiprocessing.start_processes(_one_diverges, (asked, quietly, _free_port()), nprocs=2, start_method="fork")
+    folder = jobs.plan(asked).folder
+    assert folder.record().status == "failed" and "not finite at step 2 on another process" in (folder.record().reason or "")
+    assert [path.name for path in folder.path.glob("nonfinite_batch_*")] == ["nonfinite_batch_1.pt"]

@@ -78,6 +78,7 @@ class LEVIRCD(Domain):
     )
     # Not in the paper: UniMatch's published settings for LEVIR-CD, the same as for WHU-CD.
     recipe = Recipe(
+        version=2,  # the quick network has no level below stride 8
         paper={
             "network.decoder": "pspnet",
             "network.encoder": "resnet50",

@@ -69,6 +69,7 @@ class WHUCD(Domain):
     )
     # Where the paper is silent: UniMatch's published settings for WHU-CD.
     recipe = Recipe(
+        version=2,  # the quick network has no level below stride 8
         paper={
             "network.decoder": "pspnet",
             "network.encoder": "resnet50",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from diffmatch.domain import VOID, Card
 from diffmatch.losses import entropy, masked_mean, pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, PseudoLabels, Statistics, Views, confident, cutmix, mixed_targets
+from diffmatch.methods.base import Batch, Losses, Progress, PseudoLabels, Statistics, Views, accepted_by, cutmix, mixed_targets
 from diffmatch.methods.ema import follow, teacher_of, warmed
 from diffmatch.methods.fixmatch import FixMatch, FixMatchOptions
 from diffmatch.settings import Settings
@@ -51,7 +51,7 @@ class AugSeg(FixMatch):
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
         options, kind, labelled = self.settings.method, self.settings.train.loss, len(batch.images)
         self.momentum = warmed(options.ema, progress.step)
-        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)
+        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         unsure = torch.rand(len(batch.weak), device=batch.weak.device) >= self.confidence(pseudo.probabilities, batch.inside)
         paste = batch.boxes.roll(1, 0) & unsure[:, None, None]  # the neighbour's box: pasting and mixing are drawn apart
         told = PseudoLabels(
@@ -75,5 +75,5 @@ class AugSeg(FixMatch):
         follow(self.teacher, self.network, self.momentum)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
-        return confident(self.teacher(images).softmax(1), self.settings.method.threshold, self.settings.method.limits)
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
+        return accepted_by(self.teacher(images).softmax(1), self.settings.method, inside)

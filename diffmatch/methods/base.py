@@ -171,8 +171,12 @@ class Method(nn.Module, ABC):
         return self.probabilities(images, keys).argmax(1).to(torch.uint8)[None]
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
-        """What the teacher would teach on these images: the prediction, all of it accepted, unless the method says otherwise."""
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
+        """What the teacher would teach on these images: the prediction, all of it accepted, unless the method says otherwise.
+
+        Args:
+            inside: (N, H, W) bool, false in padding, for a method that counts pixels; None: all is image.
+        """
         with evaluating(self):
             probabilities = self.probabilities(images, keys)
         labels = probabilities.argmax(1).to(torch.uint8)
@@ -211,20 +215,31 @@ class evaluating(AbstractContextManager[None]):  # noqa: N801 - reads as a verb
             module.training = mode
 
 
-def confident(probabilities: Tensor, threshold: float, limits: Literal["class"] | None = None) -> PseudoLabels:
-    """Hard labels of probabilities (N, C, H, W), accepted where the maximum reaches the threshold (FixMatch, Eq. 4).
-
-    With `limits="class"`, of each class that is predicted in the batch at least the share of pixels that reaches the threshold among all
-    classes together is accepted, the most confident ones (class-balanced self-training, Zou et al. 2018, Eq. 3, with that share as p).
-    Nothing that the threshold accepts is left out.
-    """
+def confident(probabilities: Tensor, threshold: float) -> PseudoLabels:
+    """Hard labels of probabilities (N, C, H, W), accepted where the maximum reaches the threshold (FixMatch, Eq. 4)."""
     confidence, labels = probabilities.max(1)
-    accepted = confidence >= threshold
-    if limits == "class":
-        counts = pixels_per_class(labels, torch.ones_like(accepted), probabilities.shape[1])
-        total = accepted.numel()
-        accepted = accepted | most_confident(confidence, labels, (accepted.sum() * counts + total - 1) // total)
-    return PseudoLabels(labels.to(torch.uint8), accepted, probabilities)
+    return PseudoLabels(labels.to(torch.uint8), confidence >= threshold, probabilities)
+
+
+def accepted_by(probabilities: Tensor, options: ThresholdOptions, inside: Tensor | None = None) -> PseudoLabels:
+    """Hard labels of probabilities (N, C, H, W), accepted by the threshold and, where they are asked for, by the limits per class.
+
+    With limits, of each class that is predicted in the batch at least the share of pixels that reaches the threshold among all classes
+    together is accepted, the most confident ones (class-balanced self-training, Zou et al. 2018, Eq. 3, with that share as p). Nothing
+    that the threshold accepts is left out.
+
+    Args:
+        inside: (N, H, W) bool, false in padding, which has no part in these shares; None: all is image.
+    """
+    pseudo = confident(probabilities, options.threshold)
+    if options.limits is None:
+        return pseudo
+    confidence, labels = probabilities.max(1)
+    image = torch.ones_like(pseudo.accepted) if inside is None else inside
+    counts = pixels_per_class(labels, image, probabilities.shape[1])
+    total = counts.sum().clamp(min=1)
+    wanted = ((pseudo.accepted & image).sum() * counts + total - 1) // total
+    return pseudo._replace(accepted=pseudo.accepted | most_confident(torch.where(image, confidence, -1.0), labels, wanted))
 
 
 def most_confident(confidence: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:

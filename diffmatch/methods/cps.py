@@ -83,7 +83,7 @@ class CPS(Method):
         with evaluating(network):
             return confident(network(images).softmax(1), 0.0)
 
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         return self.labels_of(self.second, images)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:

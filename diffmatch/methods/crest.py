@@ -32,9 +32,10 @@ class CReST(FixMatch):
     labelled pixels per class (Wei et al. 2021, section 3.3, "class-rebalancing"): all of the rarest, few of the most frequent.
     Settings of the paper: alpha 1/3, 6 to 15 generations of 64 epochs each, FixMatch or MixMatch inside, threshold 0.95.
 
-    Differs from the paper: pixels are drawn, not images, and anew in each step (by the item's key); the network goes on training where
-    the paper begins each generation anew; kept labels are a term of their own, on the weak view. This is CReST, not CReST+: no alignment
-    of distributions. What is audited is the generation's teacher with its draw; before the first generation has ended nothing is accepted.
+    Differs from the paper: the strong view is FixMatch's here, feature dropout included; pixels are drawn, not images, and anew in each
+    step (by the item's key); the network goes on training where the paper begins each generation anew; kept labels are a term of their
+    own, on the weak view. This is CReST, not CReST+: no alignment of distributions. What is audited is the generation's teacher with its
+    draw; before the first generation has ended nothing is accepted.
     """
 
     Options = CReSTOptions
@@ -63,7 +64,7 @@ class CReST(FixMatch):
         kind, labelled = self.settings.train.loss, len(batch.images)
         kept = self.pseudo_labels(batch.weak, batch.pool_keys)
         grown = torch.where(kept.accepted & batch.inside, kept.labels, VOID)
-        own = super().pseudo_labels(batch.weak, batch.pool_keys)
+        own = super().pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         target, accepted = mixed_targets(own, batch.inside, batch.boxes)
         images = torch.cat([batch.images, batch.weak, cutmix(batch.strong[0], batch.boxes)])
         perturbed = torch.arange(len(images), device=images.device) >= labelled + len(batch.weak)
@@ -76,7 +77,7 @@ class CReST(FixMatch):
         return Losses.of(terms, kept, batch.inside)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         pseudo = confident(self.teacher(images).softmax(1), 0.0)
         lots = torch.stack([lot(key, images.shape[-2:]) for key in keys]).to(images.device)
         return pseudo._replace(accepted=(lots < self.rates[pseudo.labels.long()]) & (self.generation > 0))

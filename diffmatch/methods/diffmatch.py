@@ -21,7 +21,7 @@ from diffmatch.methods.base import (
     PseudoLabels,
     Statistics,
     ThresholdOptions,
-    confident,
+    accepted_by,
     cutmix,
     evaluating,
     mixed_targets,
@@ -60,7 +60,7 @@ class DiffMatch(Method):
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
         diffusion, labelled = self.settings.diffusion, len(batch.images)
-        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)
+        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
         given = pixels_per_class(pseudo.labels, batch.inside, len(self.card.classes))
         self.prior.update(given)
@@ -94,13 +94,13 @@ class DiffMatch(Method):
             follow(self.teacher, self.network, self.settings.method.ema)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         teacher = self.network if self.teacher is None else self.teacher
         with evaluating(teacher):
             probabilities = teacher.sample(
                 teacher.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.pseudo_steps, adjust=self._natural()
             )
-        return confident(probabilities, self.settings.method.threshold, self.settings.method.limits)
+        return accepted_by(probabilities, self.settings.method, inside)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         return self._sample(images, keys, offset)

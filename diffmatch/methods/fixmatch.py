@@ -18,7 +18,7 @@ from diffmatch.methods.base import (
     PseudoLabels,
     Statistics,
     ThresholdOptions,
-    confident,
+    accepted_by,
     cutmix,
     evaluating,
     mixed_targets,
@@ -35,8 +35,10 @@ class FixMatchOptions(ThresholdOptions):
 class FixMatch(Method):
     """L = L_sup + 1/n sum 1[max p_w >= threshold] H(argmax p_w, p_s) (Sohn et al. 2020, Eq. 3-4). Below the threshold: zero loss.
 
-    p_w is the weak view's prediction in eval mode without gradient, p_s the strong view's, feature dropout included. Differs from the
-    paper: the mean is over pixels, and a medical recipe's Dice takes the place of cross-entropy.
+    p_w is the weak view's prediction in eval mode without gradient, p_s the strong view's. Differs from the paper: the mean is over
+    pixels, the strong view loses half of its feature channels (`network.feature_dropout`, DiffMatch's fourth strong augmentation), and a
+    medical recipe's Dice takes the place of cross-entropy. There is no CutMix unless `data.cutmix` asks for it; the FixMatch whose figures
+    UniMatch's authors print has it, with probability 0.5.
     """
 
     Options: ClassVar[type[Section]] = FixMatchOptions
@@ -57,7 +59,7 @@ class FixMatch(Method):
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
-        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)
+        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
         labelled = len(batch.images)
         images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
@@ -75,9 +77,9 @@ class FixMatch(Method):
         )
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         with evaluating(self.network):
-            return confident(self.probabilities(images, keys), self.settings.method.threshold, self.settings.method.limits)
+            return accepted_by(self.probabilities(images, keys), self.settings.method, inside)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         return self.scores(images).softmax(1)

@@ -44,8 +44,8 @@ class FreeMatch(FixMatch):
     p- is the mean of p_s over accepted pixels, h- the histogram of its labels, h~ the running histogram of the weak view's labels.
     Settings of the paper: lambda 0.999, w_f 0.01 to 0.05, SGD 0.03, labelled to unlabelled 1 : 7.
 
-    Differs from the paper: means are over the pixels inside the images; a class without a pixel is left out of L_f's normalisation.
-    A medical recipe's Dice takes the place of cross-entropy.
+    Differs from the paper: the strong view is FixMatch's here, feature dropout included; means are over the pixels inside the images; a
+    class without a pixel is left out of L_f's normalisation. A medical recipe's Dice takes the place of cross-entropy.
     """
 
     Options = FreeMatchOptions
@@ -111,7 +111,7 @@ class FreeMatch(FixMatch):
         return Losses.of(terms, pseudo, batch.inside)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         with evaluating(self.network):
             return self.accept(self.probabilities(images, keys))
 

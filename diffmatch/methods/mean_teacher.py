@@ -67,7 +67,7 @@ class MeanTeacher(Method):
         follow(self.teacher, self.network, self.momentum)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         return confident(self.teacher(images).softmax(1), 0.0)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:

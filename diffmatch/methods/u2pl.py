@@ -57,8 +57,9 @@ class U2PL(Method):
     unreliable pixels that rank c between r_l and r_h. Settings of the paper: the options' defaults, CutMix with probability 1/2, SGD 1e-3.
 
     Differs from the paper: ranks are clipped to C (with C = 3: the least probable class); the bank has 1,000 keys per class, those of the
-    first process; p(c) of an anchor is the student's own; the strong view has the shared photometry; no epoch of supervision
-    comes first. A medical recipe's Dice takes the place of cross-entropy. The teacher predicts, as in the authors' code.
+    first process; p(c) of an anchor is the student's own; limits, ranks and keys come from the teacher in eval mode on the weak view,
+    where the authors' code has train mode and the mixed image; the strong view has the shared photometry; no epoch of supervision comes
+    first. A medical recipe's Dice takes the place of cross-entropy. The teacher predicts, as in the authors' code.
     """
 
     Options = U2PLOptions
@@ -135,7 +136,7 @@ class U2PL(Method):
         follow(self.teacher, self.network, self.momentum)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         """The teacher's labels; reliable is what the last step's gamma_t says."""
         return self.split(self.probabilities(images, keys))
 

@@ -36,7 +36,8 @@ class UAMT(MeanTeacher):
 
     Differs from the paper: the teacher's target is a pass without noise; dropout is that before the classifier, V-Net's second one, as
     the networks here have none further in; ln C stands for the paper's ln 2 (C = 2). The noise is keyed by the item, so that what is
-    accepted depends on neither batch nor machine. The student predicts, as in the authors' code.
+    accepted does not depend on the batch (CPU and GPU draw other numbers). The squares are summed over the classes as in Eq. 3; the
+    authors' code takes their mean, so that its weight of 0.1 is 0.1 / C here. The student predicts, as in the authors' code.
     """
 
     Options = UAMTOptions
@@ -57,8 +58,8 @@ class UAMT(MeanTeacher):
         return super().losses(batch, progress)
 
     @torch.no_grad()
-    def pseudo_labels(self, images: Tensor, keys: Sequence[str]) -> PseudoLabels:
-        pseudo = super().pseudo_labels(images, keys)
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
+        pseudo = super().pseudo_labels(images, keys, inside)
         return pseudo._replace(accepted=self.uncertainty(images, keys) < self.threshold)
 
     @torch.no_grad()

@@ -39,7 +39,7 @@ class UniMatch(FixMatch):
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
         options, kind, labelled, pool = self.settings.method, self.settings.train.loss, len(batch.images), len(batch.weak)
-        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)
+        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         boxes = (batch.boxes, batch.boxes.roll(1, 0))  # the second view is cut where its neighbour's first view is
         mixed = [cutmix(view, box) for view, box in zip(batch.strong, boxes, strict=True)]
         images = torch.cat([batch.images, batch.weak, *mixed])

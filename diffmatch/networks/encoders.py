@@ -23,15 +23,16 @@ ALIASES = {"resnet50": "resnet50s", "resnet101": "resnet101s"}
 class PlainEncoder(nn.Module):
     """Two 3x3 convolutions per level and max pooling between levels (Ronneberger et al. 2015, with batch norm).
 
-    `plain16` has widths 16, 32, 64, 128, 256: the 2D U-Net that SSL4MIS and UniMatch use on ACDC.
+    `plain16` has widths 16, 32, 64, 128, 256: the 2D U-Net that SSL4MIS and UniMatch use on ACDC. A decoder that wants stride 8 gets no
+    level below it: what takes no part in the loss would cost time, and stop several processes.
     """
 
     LEVELS = 5
 
-    def __init__(self, channels: int, width: int) -> None:
+    def __init__(self, channels: int, width: int, output_stride: int) -> None:
         super().__init__()
-        self.out_channels = [width << level for level in range(self.LEVELS)]
-        self.strides = [1 << level for level in range(self.LEVELS)]
+        self.strides = [1 << level for level in range(self.LEVELS) if 1 << level <= output_stride]
+        self.out_channels = [width * stride for stride in self.strides]
         widths = [channels, *self.out_channels]
         self.levels = nn.ModuleList(
             nn.Sequential(
@@ -56,7 +57,7 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
         name: `plain<width>`, or any encoder of timm.
         channels: of the input image.
         weights: `none`, `hub` (timm downloads), the path of a state dict, or `package:NAME` of an installed package that ships one.
-        output_stride: 8, 16 or 32; the last stages are dilated for 8 and 16. Plain encoders have 16 by construction.
+        output_stride: 8, 16 or 32; the last stages are dilated for 8 and 16. Plain encoders end at 16, or at 8.
 
     Raises:
         InputError: unknown name, or weights that do not fit.
@@ -64,7 +65,7 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
     if name.startswith("plain") and name[5:].isdigit() and int(name[5:]):
         if weights != "none":
             raise InputError(f"network.weights={weights}: no pretrained weights exist for the encoder '{name}'; use network.weights=none")
-        plain = PlainEncoder(channels, int(name[5:]))
+        plain = PlainEncoder(channels, int(name[5:]), output_stride)
         return plain, plain.out_channels, plain.strides
     timm_name = ALIASES.get(name, name)
     if not timm.is_model(timm_name):

@@ -71,7 +71,10 @@ class PSPDecoder(nn.Module):
 
 
 class PooledBranch(nn.Module):
-    """ASPP's image pooling. One image has one value per channel, of which no batch statistics exist: it uses the running ones."""
+    """ASPP's image pooling. One image has one value per channel, of which no batch statistics exist: it uses the running ones.
+
+    With an image on each of several devices there are statistics, which SyncBatchNorm takes over all of them.
+    """
 
     def __init__(self, channels: int, dim: int) -> None:
         super().__init__()
@@ -81,7 +84,7 @@ class PooledBranch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         pooled = self.conv(x.mean((2, 3), keepdim=True))
         norm = self.norm
-        if self.training and len(x) == 1:
+        if self.training and len(x) == 1 and not isinstance(norm, nn.SyncBatchNorm):
             pooled = F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
         else:
             pooled = norm(pooled)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from diffmatch import plugins
 from diffmatch.methods import base
-from diffmatch.methods.base import Progress, confident, most_confident, pixels_per_class
+from diffmatch.methods.base import Progress, ThresholdOptions, accepted_by, confident, most_confident, pixels_per_class
 from diffmatch.planning import trained
 from diffmatch.settings import resolve
 
@@ -28,19 +28,30 @@ def test_limits_by_hand() -> None:
     """Four pixels of class 0, two of them above 0.9; of class 1 three, none above: half of three, rounded up, its best; of class 2 one."""
     first = (0.95, 0.05, 0), (0.92, 0.08, 0), (0.6, 0.4, 0), (0.7, 0.3, 0)
     p = row(*first, (0.2, 0.7, 0.1), (0.1, 0.8, 0.1), (0.3, 0.6, 0.1), (0.2, 0.3, 0.5))
-    plain, limited = confident(p, 0.9), confident(p, 0.9, "class")
+    plain, limited = confident(p, 0.9), accepted_by(p, ThresholdOptions(threshold=0.9, limits="class"))
     assert torch.equal(plain.labels, limited.labels)
     assert plain.accepted[0, 0].tolist() == [True, True, False, False, False, False, False, False]
     # 2 of 8 are accepted: ceil(4 / 4) = 1 of class 0, which has two, ceil(3 / 4) = 1 of class 1, ceil(1 / 4) = 1 of class 2
     assert limited.accepted[0, 0].tolist() == [True, True, False, False, False, True, False, True]
 
 
+def test_padding_has_no_part_in_the_shares() -> None:
+    """Two pixels of padding, sure of class 0: without them nothing is sure, and nothing is lifted."""
+    p = row((0.95, 0.05), (0.95, 0.05), (0.6, 0.4), (0.4, 0.6))
+    options = ThresholdOptions(threshold=0.9, limits="class")
+    assert accepted_by(p, options).accepted[0, 0].tolist() == [True, True, False, True]
+    inside = torch.tensor([[[False, False, True, True]]])
+    assert not (accepted_by(p, options, inside).accepted & inside).any()
+    one_sure = row((0.95, 0.05), (0.95, 0.05), (0.95, 0.05), (0.4, 0.6))
+    assert (accepted_by(one_sure, options, inside).accepted & inside)[0, 0].tolist() == [False, False, True, True]
+
+
 def test_nothing_confident_lifts_nothing() -> None:
-    assert not confident(row((0.6, 0.4), (0.3, 0.7)), 0.9, "class").accepted.any()
+    assert not accepted_by(row((0.6, 0.4), (0.3, 0.7)), ThresholdOptions(threshold=0.9, limits="class")).accepted.any()
 
 
 def test_everything_confident_changes_nothing() -> None:
-    assert confident(row((0.6, 0.4), (0.3, 0.7)), 0.0, "class").accepted.all()
+    assert accepted_by(row((0.6, 0.4), (0.3, 0.7)), ThresholdOptions(threshold=0.0, limits="class")).accepted.all()
 
 
 @given(st.integers(0, 10**6), st.integers(2, 5), st.floats(0.3, 0.99))
@@ -48,7 +59,7 @@ def test_every_class_has_its_share_and_its_best(seed: int, classes: int, thresho
     generator = torch.Generator().manual_seed(seed)
     p = (torch.randn(2, classes, 6, 5, generator=generator) * 2).softmax(1)
     confidence, labels = p.max(1)
-    plain, limited = confident(p, threshold).accepted, confident(p, threshold, "class").accepted
+    plain, limited = confident(p, threshold).accepted, accepted_by(p, ThresholdOptions(threshold=threshold, limits="class")).accepted
     assert (limited | ~plain).all()  # nothing is left out
     for k in range(classes):
         mine = labels == k

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
 
 from diffmatch.cost import plain_card
 from diffmatch.domain import InputError
@@ -135,6 +136,27 @@ def test_no_dropout_is_no_dropout():
     g, x = extractor(feature_dropout=0.0), torch.randn(2, 1, 1, 16, 16)
     with torch.no_grad():
         assert torch.equal(g(x, torch.tensor([True, True])), g(x))
+
+
+@pytest.mark.parametrize(("decoder", "encoder", "stride"), [
+    ("unet", "plain2", 2), ("deeplabv3plus", "plain2", 4), ("pspnet", "plain2", 4),
+    ("unet", "resnet10t", 2), ("deeplabv3plus", "resnet10t", 4), ("pspnet", "resnet10t", 8),
+])  # fmt: skip
+def test_every_parameter_takes_part(decoder, encoder, stride):
+    """What does not would be waste on one device and an error of DDP's on several."""
+    extractor = Extractor(decoder=decoder, encoder=encoder, channels=1, dim=8, stride=stride)
+    extractor(torch.rand(2, 1, 1, 64, 64)).square().sum().backward()
+    assert not [name for name, parameter in extractor.named_parameters() if parameter.grad is None]
+
+
+def test_image_pooling_over_devices_has_statistics():
+    """One image on each of several devices: SyncBatchNorm has their statistics, and the running ones follow."""
+    extractor = Extractor(decoder="deeplabv3plus", encoder="resnet10t", channels=1, dim=8, stride=4)
+    branch = nn.SyncBatchNorm.convert_sync_batchnorm(extractor.decoder.aspp.convs[-1]).train()
+    calls = []
+    branch.norm.forward = lambda x: calls.append(x) or x
+    branch(torch.rand(1, branch.conv.in_channels, 4, 4))
+    assert len(calls) == 1
 
 
 @pytest.mark.parametrize("size", [(64, 64), (50, 41)])
