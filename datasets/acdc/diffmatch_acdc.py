@@ -163,6 +163,15 @@ class ACDC(Domain):
                 return
         raise InputError(f"{root}: neither training/patient001/ nor data/slices/*.h5 is there; {WHERE}")
 
+    def remarks(self) -> list[str]:
+        if missing := sorted({f"patient{number:03d}" for number in PATIENTS} - {i.case for items in self._items.values() for i in items}):
+            names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+            tested = sum(_number(name) in TEST for name in missing)
+            return [
+                f"{len(missing)} of the 100 patients are missing ({names}), {tested} of them the test's: scores are not comparable; {WHERE}"
+            ]
+        return []
+
     def index(self, split: SplitName) -> list[Item]:
         return self._items[split]
 

@@ -219,6 +219,8 @@ def test_bad_h5_is_named(raw: Path, tmp_path: Path) -> None:
 def test_missing_things_are_named(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither training/patient001/ nor data/slices.*creatis"):
         ACDC(tmp_path / "nothing")
+    (told,) = ACDC(raw).remarks()
+    assert told.startswith("94 of the 100 patients are missing (patient003, patient004, ") and "19 of them the test's" in told
     shutil.rmtree(raw / "training" / "patient038")
     with pytest.raises(InputError, match=r"budget 3 .* patient038,"):
         ACDC(raw).published("3")
