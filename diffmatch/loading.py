@@ -7,7 +7,9 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,9 @@ from diffmatch.lists import canonical, store
 from diffmatch.methods.base import Batch, Views
 from diffmatch.runs import usable_cores
 from diffmatch.settings import Data
+
+KEPT = 14 * 24 * 3600
+"""Seconds for which decoded arrays stay that no open has asked for."""
 
 
 def cache_root() -> Path:
@@ -82,10 +87,27 @@ def fabricator_source(domain: type[Domain]) -> bytes:
 def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:
     """The domain on its root with its cache, and the data's fingerprint: sha256 of relative names and sizes."""
     opened = domain(root)
-    rows = sorted(f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in opened.files())
-    fingerprint = hashlib.sha256("\n".join(rows).encode()).hexdigest()
-    opened.prepare(Cache(cache_root() / "decoded" / f"{opened.card.name}-{opened.card.version}-{fingerprint[:16]}"))
-    return opened, fingerprint
+    found = [(path.relative_to(root).as_posix(), path.stat()) for path in opened.files()]
+    state = _digest([str(root.resolve()), *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in found)])
+    opened.prepare(_decoded(opened.card.name, f"{opened.card.version}-{state[:16]}"))
+    return opened, _digest(f"{name} {status.st_size}" for name, status in found)
+
+
+def _decoded(name: str, state: str) -> Cache:
+    """The cache of a dataset's files as they are now; arrays of other roots and of files since replaced go when unused for `KEPT`."""
+    folder = cache_root() / "decoded" / f"{name}-{state}"
+    with suppress(OSError):  # not there yet, or another user's
+        os.utime(folder)
+    for other in folder.parent.glob(f"{name}-*"):
+        with suppress(OSError):  # another process was faster
+            if other != folder and time.time() - other.stat().st_mtime > KEPT:
+                shutil.rmtree(other, ignore_errors=True)
+    return Cache(folder)
+
+
+def _digest(rows: Iterable[str]) -> str:
+    """sha256 of the sorted lines."""
+    return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
 
 
 def labelled_pixels(domain: Domain, items: Sequence[Item]) -> NDArray[np.int64]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
@@ -256,6 +258,37 @@ def test_the_fingerprint_follows_names_and_sizes_and_not_the_place(places):
         prints[name] = open_domain(Tiny, places / name)[1]
     assert prints["one"] == prints["two"]
     assert len(set(prints.values())) == 3
+
+
+def content(opened):
+    """The first file's bytes, decoded through the cache."""
+    return bytes(opened.cache.array("a", lambda: np.frombuffer(next(iter(opened.files())).read_bytes(), np.uint8)))
+
+
+def test_a_file_replaced_by_one_of_its_size_is_decoded_anew_and_the_same_file_is_not(places):
+    path = places / "given" / "a.txt"
+    seen = []
+    for text, later in (("old", 0), ("new", 1), ("not", 1)):  # the last with the time of the one before
+        path.write_text(text)
+        os.utime(path, ns=(0, 1_700_000_000_000_000_000 + later))
+        opened, fingerprint = open_domain(Tiny, path.parent)
+        seen.append((content(opened), fingerprint))
+    assert [decoded for decoded, _ in seen] == [b"old", b"new", b"new"] and len({fingerprint for _, fingerprint in seen}) == 1
+
+
+def test_decoded_arrays_go_when_no_open_has_asked_for_them_for_weeks(places):
+    decoded, path = places / "cache" / "decoded", places / "given" / "a.txt"
+    for text, days in (("1", 30), ("12", 2), ("123", 30)):
+        path.write_text(text)
+        opened, _ = open_domain(Tiny, path.parent)
+        content(opened)
+        then = time.time() - days * 24 * 3600
+        os.utime(opened.cache.folder, (then, then))
+    other = decoded / "other-1-0123"
+    other.mkdir()
+    os.utime(other, (0, 0))
+    assert content(open_domain(Tiny, path.parent)[0]) == b"123"
+    assert len(list(decoded.iterdir())) == 3 and opened.cache.folder.exists() and other.exists()
 
 
 def test_labelled_pixels_are_counted_per_item_without_void():

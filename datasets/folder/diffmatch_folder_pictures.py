@@ -144,7 +144,9 @@ def _wants_rasterio(path: Path) -> bool:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Pillow.open(path) as image:
-                bands, tags = image.getbands(), image.tag_v2  # type: ignore[attr-defined]
+                bands, tags = image.getbands(), getattr(image, "tag_v2", None)
+                if tags is None:  # a PNG or JPEG under a TIFF's name
+                    return False
                 known = image.mode in (*AS_STORED, *ALPHA, "1", "P", "CMYK", "YCbCr", "LAB")
                 return not (known and len(bands) == tags.get(CHANNELS, 1) and (len(bands) == 1 or max(tags.get(BITS, (1,))) <= 8))
     except UnidentifiedImageError:
@@ -155,7 +157,7 @@ def _wants_rasterio(path: Path) -> bool:
 
 def _one_page(path: Path, image: Pillow.Image) -> None:
     """Overviews follow the first page of many GeoTIFFs; pages of the same size are channels or pictures that would be lost."""
-    if path.suffix.lower() in TIFF and getattr(image, "n_frames", 1) > 1:
+    if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
         size = image.size
         image.seek(1)
         if image.size == size and not image.tag_v2.get(KIND, 0) & (SMALLER | TRANSPARENCY):  # type: ignore[attr-defined]

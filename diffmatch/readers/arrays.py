@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 
 from diffmatch.domain import InputError
 
+DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, TypeError, AttributeError)
+"""What numpy, zipfile and h5py raise of bad files; the last two where a group or a bare .npy is taken for an array or an .npz."""
+
 
 def shape(path: Path, key: str) -> tuple[int, ...]:
     """Shape of one array, without its values where the format allows it (h5)."""
@@ -26,11 +29,13 @@ def array(path: Path, key: str, like: str | None = None) -> NDArray[Any]:
         like: another array of the file that must have the same shape.
 
     Raises:
-        InputError: unreadable, cut off, no such key, or a shape that differs.
+        InputError: unreadable, cut off, no array under this key, a shape that differs, or values that are not finite.
     """
     values: NDArray[Any] = _read(path, key)
     if like is not None and (other := shape(path, like)) != values.shape:
         raise InputError(f"{path}: {key} {values.shape} and {like} {other} differ in shape; prepare it again")
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise InputError(f"{path}: {key} holds values that are not finite; repair it or prepare it again")
     return values
 
 
@@ -41,6 +46,6 @@ def _read(path: Path, key: str, values: bool = True) -> Any:
                 return file[key]
         with h5py.File(path) as file:
             return file[key][()] if values else np.broadcast_to(np.uint8(0), file[key].shape)
-    except (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGED as error:
         kind = "npz" if path.suffix == ".npz" else "h5"
         raise InputError(f"{path}: not a readable {kind} file with '{key}' ({type(error).__name__}); prepare or copy it again") from error

@@ -36,7 +36,7 @@ def opened(path: Path) -> Iterator[Pillow.Image]:
                 yield image
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; the set is incomplete, copy or unpack it again") from error
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, TypeError, Pillow.DecompressionBombError) as error:
         raise InputError(f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again") from error
 
 
@@ -44,11 +44,25 @@ def photograph(path: Path) -> Image:
     """(3, H, W) float32 in [0, 1]; grayscale, palette and CMYK files become RGB.
 
     Raises:
-        InputError: unreadable.
+        InputError: unreadable, or more than 8 bit.
     """
     with opened(path) as image:
-        pixels = np.asarray(image.convert("RGB"))
+        pixels = colours(image, path)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def colours(image: Pillow.Image, path: Path) -> NDArray[np.uint8]:
+    """(H, W, 3) of an opened file.
+
+    Raises:
+        InputError: 16 bit, integer or float values, which Pillow's conversion cuts off at 255.
+    """
+    if image.mode.startswith(("I", "F")):
+        raise InputError(
+            f"{path}: values of mode {image.mode} where a photograph has 8 bit; convert it to 8 bit, "
+            "or take the `folder` plugin, which reads 16 bit and float"
+        )
+    return np.asarray(image.convert("RGB"))
 
 
 def index_mask(path: Path) -> NDArray[Any]:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import Image, InputError, Mask, Sample, SplitName, map_labels
-from diffmatch.readers.image import ENDINGS, index_mask, opened
+from diffmatch.readers.image import ENDINGS, colours, index_mask, opened
 
 FOLDERS = ("A", "B", "label")
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -107,12 +107,12 @@ def decoded(path: Path, mask: bool) -> NDArray[Any]:
     """A whole image file.
 
     Raises:
-        InputError: unreadable, or a mask that holds colours.
+        InputError: unreadable, a mask that holds colours, or a photograph of more than 8 bit.
     """
     if mask:
         return index_mask(path)
     with opened(path) as image:
-        return np.asarray(image.convert("RGB"))
+        return colours(image, path)
 
 
 def read(pair: Pair, encoding: Encoding, mask: bool = True, decode: Decode = decoded) -> Sample:

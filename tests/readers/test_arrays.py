@@ -58,3 +58,32 @@ def test_pickled_arrays_are_refused(tmp_path):
     np.savez(tmp_path / "x.npz", image=np.array([{}], dtype=object))
     with pytest.raises(InputError, match=r"x\.npz"):
         array(tmp_path / "x.npz", "image")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused(path, value):
+    image = IMAGE.astype(np.float32)
+    image[1, 2] = value
+    write(path, image=image, label=LABEL)
+    with pytest.raises(InputError, match=rf"{path.name}: image holds values that are not finite; repair it"):
+        array(path, "image")
+    assert array(path, "label").tolist() == LABEL.tolist()
+
+
+@pytest.mark.parametrize("reader", [array, shape])
+def test_a_group_where_an_array_should_be_is_refused(tmp_path, reader):
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file["image/inner"] = IMAGE
+    with pytest.raises(InputError, match=r"x\.h5: not a readable h5 file with 'image'"):
+        reader(tmp_path / "x.h5", "image")
+
+
+def test_one_array_under_an_npz_s_name_and_a_damaged_entry_are_refused(tmp_path):
+    np.save(tmp_path / "bare.npy", IMAGE)
+    (tmp_path / "bare.npy").rename(tmp_path / "bare.npz")
+    whole = bytearray(write(tmp_path / "x.npz", image=IMAGE).read_bytes())
+    whole[whole.index(b"PK\x01\x02") + 10] = 99  # a compression that does not exist
+    (tmp_path / "x.npz").write_bytes(whole)
+    for name in ("bare", "x"):
+        with pytest.raises(InputError, match=rf"{name}\.npz: not a readable npz file"):
+            array(tmp_path / f"{name}.npz", "image")

@@ -63,6 +63,22 @@ def test_every_photograph_is_rgb_in_0_1(tmp_path, mode):
     assert size(path) == (2, 3)
 
 
+@pytest.mark.parametrize(
+    ("name", "mode", "values"),
+    [
+        ("deep.png", "I;16", np.full((2, 3), 40_000, np.uint16)),
+        ("integers.tif", "I", np.full((2, 3), 40_000, np.int32)),
+        ("float.tif", "F", np.full((2, 3), 0.5, np.float32)),
+    ],
+)
+def test_a_photograph_of_more_than_8_bit_is_refused_with_the_way_out(tmp_path, name, mode, values):
+    Pillow.fromarray(values).save(tmp_path / name)
+    assert Pillow.open(tmp_path / name).mode == mode
+    with pytest.raises(InputError, match=rf"{name}: .*convert it to 8 bit, or take the `folder` plugin") as told:
+        photograph(tmp_path / name)
+    assert "\n" not in str(told.value)
+
+
 @pytest.mark.parametrize("ending", ["jpg", "png", "tif"])
 @pytest.mark.parametrize("keep", [0.0, 0.5, 0.9])
 @pytest.mark.parametrize("reader", [photograph, index_mask])

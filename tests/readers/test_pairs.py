@@ -34,3 +34,10 @@ def test_a_date_that_is_missing_or_of_another_size_is_told(tmp_path: Path) -> No
     write(tmp_path / "B" / "x.png", 0, side=3)
     with pytest.raises(InputError, match=r"B/x\.png: 5 x 3 pixels"):
         beside(before)
+
+
+def test_a_date_of_16_bit_is_refused(tmp_path: Path) -> None:
+    before, after = write(tmp_path / "A" / "x.png", 0), write(tmp_path / "B" / "x.png", 0)
+    Image.fromarray(np.full((4, 5), 40_000, np.uint16)).save(after)
+    with pytest.raises(InputError, match=r"B/x\.png: .*convert it to 8 bit"):
+        beside(before)

@@ -112,6 +112,18 @@ def test_what_windows_would_read_otherwise_is_read_whole(tmp_path: Path, monkeyp
     assert scene(grey) is None
 
 
+@pytest.mark.parametrize("kind", ["png", "jpeg", "bmp"])
+def test_another_format_under_a_tiff_s_name_is_read_as_what_it_is(tmp_path: Path, kind: str) -> None:
+    path, grey = save(tmp_path / "a.tif", COLOUR, format=kind), save(tmp_path / "m.tif", GREY, format=kind)
+    assert header(path) == Header(3, *SHAPE) and mask(grey).shape == SHAPE
+    np.testing.assert_allclose(picture(path)[:, 5, 5], COLOUR[5, 5] / 255, atol=0.02 if kind == "jpeg" else 1e-6)
+
+
+def test_pages_under_a_tiff_s_name_that_are_no_tiff(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.tif", GREY, format="gif", save_all=True, append_images=[Image.fromarray(255 - GREY)])
+    assert header(path).height == SHAPE[0]
+
+
 def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "classes.csv").write_text("0,land\n1,water\n")
     for folder in ("images", "masks"):
