@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,6 +12,7 @@ from typing import Literal
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 from diffmatch import plugins
 from diffmatch.domain import InputError
@@ -23,7 +25,7 @@ from diffmatch.loading import Draws, Stream, collate
 from diffmatch.methods.base import Progress, evaluating
 from diffmatch.planning import Job, Plan, plan
 from diffmatch.runs import EvaluationRecord, RunFolder, digest
-from diffmatch.training import DivergenceError, total_steps
+from diffmatch.training import DivergenceError, StoppedError, total_steps
 
 RESULTS = Path("benchmarks/results")
 """Records that count as done, beside those in the folder asked for."""
@@ -89,9 +91,14 @@ def run_missing(found: Iterable[Entry], console: Console) -> None:
         except HeldError:
             elsewhere.append(entry)
             console.print("another process trains it: left for the end")
-        except (InputError, DivergenceError) as error:
-            entry.problem = str(error)
-            console.print(f"[red]failed[/]: {entry.problem}", highlight=False, soft_wrap=True)
+        except Exception as error:
+            if isinstance(error, StoppedError) or "StoppedError: " in str(error):  # that of a spawned process arrives as text
+                raise
+            told = isinstance(error, InputError | DivergenceError)
+            entry.problem = " ".join((str(error) if told else f"{type(error).__name__}: {error}").split())
+            console.print(f"[red]failed[/]: {escape(entry.problem)}", highlight=False, soft_wrap=True)
+            if not told:  # a failure of ours: where it happened is wanted
+                console.print(escape(traceback.format_exc()), highlight=False, soft_wrap=True)
 
 
 def evaluation(

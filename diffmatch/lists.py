@@ -132,7 +132,7 @@ def _scored(start: Path, top: Path, domain: Opened) -> tuple[tuple[str, ...] | N
 def ids_of(path: Path, domain: Opened) -> tuple[str, ...]:
     """The ids of one list, in its order. A last line without a newline counts."""
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: cannot be read as a list ({type(error).__name__})") from error
     if not lines:
@@ -162,6 +162,8 @@ def install(domain: Opened, folder: Path) -> list[tuple[Family, Path]]:
         for part, ids in parts.items():
             if ids:
                 write_atomically(place / f"{part}.txt", _lines(ids))
+            else:
+                (place / f"{part}.txt").unlink(missing_ok=True)
         kept.append((family, place))
     return kept
 

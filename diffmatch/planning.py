@@ -93,6 +93,11 @@ def plan(job: Job) -> Plan:
     root, fabricated = find_data(kind, job.data, size)
     domain, fingerprint = open_domain(kind, root)
     settings = settings_of(domain, method, job.preset, job.overrides)
+    for name in ("mean", "std"):
+        if (given := len(getattr(settings.data, name))) != domain.card.channels:
+            raise InputError(
+                f"data.{name}: {given} values for the {domain.card.channels} channels of {domain.card.name}; give one for each"
+            )
     split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
     pixels = labelled_pixels(domain, split.labelled)
     identity = {

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
 
 from diffmatch.domain import InputError
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Train(Section):
@@ -71,17 +71,24 @@ class Data(Section):
 
     crop: int = Field(default=513, ge=8)
     resize: int | None = Field(default=None, ge=8, description="square side before the crop; predictions go back to the own grid")
-    scale: tuple[float, float] = (0.5, 2.0)
+    scale: tuple[PositiveFloat, PositiveFloat] = Field(default=(0.5, 2.0), description="least and largest, of the image before the crop")
     flip: Literal["none", "horizontal", "rot90"] = "horizontal"
     rotate: float = Field(default=0.0, ge=0, le=180, description="degrees either way")
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    std: tuple[PositiveFloat, ...] = (0.229, 0.224, 0.225)
     jitter: float = Field(default=0.5, ge=0, lt=1, description="brightness and contrast (saturation too, hue half as far)")
     jitter_p: float = Field(default=0.8, ge=0, le=1)
     grayscale_p: float = Field(default=0.2, ge=0, le=1)
     blur_p: float = Field(default=0.5, ge=0, le=1)
     cutmix: float | None = Field(default=None, ge=0, le=1, description="probability per unlabelled image; unset: the method's own")
     split_seed: int = Field(default=0, ge=0, description="of budgets that are drawn, not published")
+
+    @field_validator("scale")
+    @classmethod
+    def _ordered(cls, scale: tuple[float, float]) -> tuple[float, float]:
+        if scale[0] > scale[1]:
+            raise ValueError("the least comes first")
+        return scale
 
 
 class Eval(Section):

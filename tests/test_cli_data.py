@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,13 @@ def test_check_passes_a_shipped_plugin(few, capsys):
     out = capsys.readouterr().out
     assert out.count("passes") == 12
     assert "fails" not in out
+
+
+def test_a_folder_whose_name_looks_like_markup(few, tmp_path, capsys):
+    named = tmp_path / "br[/b]c"
+    shutil.copytree(few, named)
+    assert invoke(["check", "acdc", "--data", str(named)]) == 0
+    assert "br[/b]c" in capsys.readouterr().out
 
 
 def test_check_names_what_fails_and_goes_on(few, capsys, monkeypatch):

@@ -15,6 +15,7 @@ from diffmatch.cli import invoke
 from diffmatch.domain import InputError
 from diffmatch.holding import held
 from diffmatch.runs import RunFolder
+from diffmatch.training import StoppedError
 
 
 @pytest.fixture
@@ -78,26 +79,45 @@ def test_oracle_is_the_checkpoint_that_scores_better_on_test(small, console, mon
     assert grid.evaluation(entry, "oracle", None, None).checkpoint == better
 
 
-def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small, console, monkeypatch):
+@pytest.mark.parametrize("error", [InputError("the disk is full"), RuntimeError("the disk\n is full")])
+def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small, console, monkeypatch, error):
     jobs = [small(), small(seed=1)]
     real, tried = grid.run, []
 
     def run(job, console, wait):
         tried.append(job.seed)
         if job.seed == 0 and tried.count(0) == 1:
-            raise InputError("the disk is full")
+            raise error
         return real(job, console, wait)
 
     monkeypatch.setattr(grid, "run", run)
     found = list(grid.entries(jobs, others=()).values())
     grid.run_missing(found, console)
     assert [entry.done for entry in found] == [False, True]
-    assert found[0].problem == "the disk is full"
+    ours = isinstance(error, RuntimeError)
+    assert found[0].problem == ("RuntimeError: the disk is full" if ours else "the disk is full")
+    assert ("Traceback" in console.file.getvalue()) == ours
     assert grid.evaluation(found[0], "last", None, None) is None
     again = list(grid.entries(jobs, others=()).values())
     grid.run_missing(again, console)
     assert [entry.done for entry in again] == [True, True]
     assert tried == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "error", [StoppedError("after step 1"), Exception("of a process: StoppedError: after step 1"), KeyboardInterrupt()]
+)
+def test_a_polite_stop_stops_the_grid(small, console, monkeypatch, error):
+    tried = []
+
+    def run(job, console, wait):
+        tried.append(job.seed)
+        raise error
+
+    monkeypatch.setattr(grid, "run", run)
+    with pytest.raises(type(error)):
+        grid.run_missing(grid.entries([small(), small(seed=1)], others=()).values(), console)
+    assert tried == [0]
 
 
 def test_what_another_process_trains_is_left_for_the_end_and_waited_for(small, console, monkeypatch):
@@ -198,6 +218,17 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_pa
     assert capsys.readouterr().out.count("runs/acdc") == 9
     assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
     assert "0 of 2 runs are missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("was", "now", "told"), [
+    ("title:", "protocol: whoole\ntitle:", "acdc has no protocol 'whoole'"),
+    ("metric: tail", "metric: 'class:rodd'", "no class 'rodd' in acdc"),
+])  # fmt: skip
+def test_what_cannot_be_scored_is_told_before_training(few, tmp_path, capsys, monkeypatch, was, now, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SPEC.format(data=few).replace(was, now))
+    assert invoke(["table", "mine.yaml", "--dry"]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_blank_cell_makes_the_command_fail(few, stub, tmp_path, capsys, monkeypatch):

@@ -170,6 +170,20 @@ def test_installed_lists_are_taken_for_their_budget_and_named(tmp_path):
     assert make_split(Toy(), "3", 0).family == "seeded-0"
 
 
+def test_the_same_family_and_budget_is_replaced_whole(tmp_path):
+    install(Toy, write(tmp_path / "first" / "1_4", labeled="c d", unlabeled="e f", val="g", test="s t"))
+    install(Toy, write(tmp_path / "second" / "1_4", labeled="c d").parent)
+    (family,) = installed(Toy, "1/4")
+    assert (family.labelled, family.unlabelled, family.val, family.test) == (("c", "d"), None, None, None)
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_id(tmp_path):
+    folder = write(tmp_path / "x" / "1_4", labeled="c d")
+    (path,) = folder.glob("*.txt")
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read(tmp_path / "x", Toy)[0].labelled == ("c", "d")
+
+
 def test_of_two_installed_families_the_first_known_one_is_taken_and_the_other_can_be_named(tmp_path):
     for name, ids in {"x": "c d", "y": "a b", "z": "e f"}.items():
         install(Toy, write(tmp_path / name / "1_4", labeled=ids).parent)

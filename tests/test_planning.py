@@ -27,3 +27,17 @@ def test_the_other_methods_do_not_hear_of_it():
     assert "method.threshold" not in settings.flat()
     with pytest.raises(InputError, match=r"unknown setting 'method\.threshold'"):
         settings_of(DOMAIN, plugins.method("supervised"), "paper", {"method.threshold": 0.9})
+
+
+@pytest.mark.parametrize(("changes", "told"), [
+    ({"data__mean": [0.5, 0.5]}, "data.mean: 2 values for the 1 channels of acdc"),
+    ({"data__std": [0.5, 0.5, 0.5]}, "data.std: 3 values for the 1 channels of acdc"),
+])  # fmt: skip
+def test_normalisation_has_a_value_for_each_channel(planned, changes, told):
+    with pytest.raises(InputError, match=told):
+        planned("supervised", **changes)
+
+
+def test_heads_that_do_not_divide_the_width_are_told(planned):
+    with pytest.raises(InputError, match=r"network\.dim=16 is not a multiple of network\.heads=3"):
+        planned("diffmatch", network__heads=3).build()

@@ -124,3 +124,13 @@ def test_keys_that_are_no_text_are_unknown_settings(tmp_path):
 
 def test_flattening_keeps_lists_whole():
     assert flatten({"a": {"b": [1, {"c": 2}], "d": {"e": 3}}}) == {"a.b": [1, {"c": 2}], "a.d.e": 3}
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("train.lr", float("inf")), ("train.lr", float("nan")), ("data.scale", [2, 1]), ("data.scale", [0, 1]), ("data.scale", [-1, 1]),
+    ("data.std", [0.2, 0, 0.2]), ("data.mean", [0.5, float("inf"), 0.5]),
+])  # fmt: skip
+def test_a_value_that_no_training_can_use_is_told_in_one_line(key, value):
+    with pytest.raises(InputError, match=f"setting '{key}") as told:
+        resolve(Options, {key: value})
+    assert "\n" not in str(told.value)

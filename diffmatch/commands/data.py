@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 
 from diffmatch.commands.options import DataOption, JsonOption, app, console, show
 from diffmatch.domain import InputError
@@ -24,7 +25,7 @@ def check(dataset: DatasetArgument, data: DataOption = None) -> None:
 
     domain = plugins.domain(dataset)
     root, fabricated = find_data(domain, data)
-    console.print(f"{dataset} on {'fabricated data in ' if fabricated else ''}{root}", soft_wrap=True)
+    console.print(f"{dataset} on {'fabricated data in ' if fabricated else ''}{escape(str(root))}", soft_wrap=True)
     failed = 0
     for name, test in CHECKS.items():
         began = time.monotonic()
@@ -33,7 +34,7 @@ def check(dataset: DatasetArgument, data: DataOption = None) -> None:
         except Exception as error:  # a stranger's plugin may fail in any way; the other checks go on
             failed += 1
             why = str(error) if isinstance(error, AssertionError | InputError) else f"{type(error).__name__}: {error}"
-            console.print(f"  [red]fails[/]  {name}: {' '.join(why.split())}", soft_wrap=True)
+            console.print(f"  [red]fails[/]  {name}: {escape(' '.join(why.split()))}", soft_wrap=True)
         else:
             console.print(f"  [green]passes[/] {name} [dim]({time.monotonic() - began:.1f} s)[/]")
     if failed:

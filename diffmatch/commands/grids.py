@@ -85,6 +85,11 @@ def _scores(
     if not cells:
         raise InputError(f"{spec.name}: none of its methods is installed")
     found = grid.entries(job for cell in cells for job in cell.jobs)
+    card = next(iter(found.values())).planned.card
+    card.protocol(spec.protocol)  # what cannot be scored is told before anything is trained
+    for column in spec.columns:
+        if column.metric.startswith("class:") and (name := column.metric.removeprefix("class:")) not in card.names:
+            raise InputError(f"{spec.name}: no class '{name}' in {card.name}: {', '.join(card.names)}")
     if dry:
         _tell(list(found.values()))
         return None

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from diffmatch.domain import InputError
+
 
 def deformable_sampling(value: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
     """Bilinear samples of `value`, weighted and summed over points. The one place a fused kernel would replace.
@@ -39,7 +41,7 @@ class DeformableAttention(nn.Module):
     def __init__(self, dim: int, heads: int, points: int) -> None:
         super().__init__()
         if dim % heads:
-            raise ValueError(f"dim {dim} is not a multiple of heads {heads}")
+            raise InputError(f"network.dim={dim} is not a multiple of network.heads={heads}")
         self.heads, self.points = heads, points
         self.value = nn.Linear(dim, dim)
         self.offsets = nn.Linear(dim, heads * points * 2)

@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from diffmatch.domain import InputError
 from diffmatch.networks.attention import DeformableAttention, deformable_sampling
 
 
@@ -88,5 +89,5 @@ def test_gradient_reaches_offsets_and_weights():
 
 
 def test_dim_must_be_a_multiple_of_heads():
-    with pytest.raises(ValueError, match="multiple"):
+    with pytest.raises(InputError, match="multiple"):
         DeformableAttention(10, 4, 1)
