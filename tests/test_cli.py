@@ -97,6 +97,19 @@ def test_what_cannot_be_done_is_told_in_one_line(capfd, arguments, told):
     assert told in refused(capfd, arguments)
 
 
+@pytest.mark.parametrize(("arguments", "variable"), [
+    ("doctor acdc", "DIFFMATCH_CACHE"), ("splits camvid --from lists", "DIFFMATCH_SPLITS"), ("new-domain ponds --out file/ponds", None),
+])  # fmt: skip
+def test_a_place_that_cannot_be_written_is_told_in_one_line(capfd, places, monkeypatch, arguments, variable):
+    (places / "lists" / "1_16").mkdir(parents=True)
+    (places / "lists" / "1_16" / "labeled.txt").write_text("0001TP_006690\n")
+    if variable:
+        monkeypatch.setenv(variable, str(places / "file" / "below"))
+    error = refused(capfd, arguments)
+    assert str(places / "file") in error or "file/ponds" in error
+    assert variable is None or variable in error
+
+
 def test_without_a_command_the_help_is_shown(capfd):
     assert invoke([]) == 2
     out, error = capfd.readouterr()
