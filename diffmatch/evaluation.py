@@ -7,11 +7,10 @@ from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffmatch.domain import Domain, Image, InputError, Item, Mask, Protocol
-from diffmatch.inference import batches, framed, padding, predict_item
+from diffmatch.inference import batches, frame, framed, predict_item
 from diffmatch.methods.base import Method, evaluating
 from diffmatch.metrics import Counts
 from diffmatch.progress import Bar
@@ -93,8 +92,7 @@ def evaluate_pool(
 def pool_labels(method: Method, images: Tensor, keys: Sequence[str], data: Data) -> tuple[Tensor, Tensor]:
     """Pseudo-label probabilities (N, C, H, W) and acceptance (N, H, W) of raw images (N, dates, channels, H, W) on their own grid."""
     ready, back = framed(images, data)
-    size = images.shape[-2:] if data.resize is None else (data.resize, data.resize)
-    inside = F.pad(torch.ones(len(images), *size, dtype=torch.bool, device=images.device), padding(size, data))
+    inside = frame(torch.ones_like(images[:, :1, :1]), data)[0][:, 0, 0] > 0.5
     pseudo = method.pseudo_labels(ready, keys, inside)
     return back(pseudo.probabilities), back(pseudo.accepted[:, None].float())[:, 0] >= 0.5
 

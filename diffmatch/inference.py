@@ -26,7 +26,13 @@ class Back(TypingProtocol):
 
 
 def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
-    """Images as the network was trained to see them, and the way back.
+    """Images as the network was trained to see them, normalised, and the way back."""
+    ready, back = frame(images, data)
+    return normalised(ready, data), back
+
+
+def frame(images: Tensor, data: Data) -> tuple[Tensor, Back]:
+    """Images at the size that the network was trained to see, and the way back.
 
     The same deterministic resize as in training; what is smaller than the crop is padded about its centre with zeros before
     normalisation, as training crops are.
@@ -35,15 +41,16 @@ def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
         images: (N, dates, channels, H, W), nominally in [0, 1].
 
     Returns:
-        The framed, normalised images and the way back, which interpolates only if a resize was made.
+        The framed images and the way back, which interpolates only if a resize was made.
     """
     size = images.shape[-2:]
     n = len(images)
     if data.resize:
         images = resized(images.flatten(0, 1), (data.resize, data.resize)).view(n, -1, *images.shape[2:-2], data.resize, data.resize)
     inner = images.shape[-2:]
-    left, _, top, _ = border = padding(inner, data)
-    images = F.pad(images, border)
+    spare = [max(0, data.crop - side) for side in inner]
+    top, left = spare[0] // 2, spare[1] // 2
+    images = F.pad(images, (left, spare[1] - left, top, spare[0] - top))
 
     def back(maps: Tensor, mode: str = "bilinear") -> Tensor:
         maps = maps[..., top : top + inner[0], left : left + inner[1]]
@@ -51,13 +58,7 @@ def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
             return maps
         return F.interpolate(maps, size=size, mode=mode, align_corners=False if mode == "bilinear" else None)
 
-    return normalised(images, data), back
-
-
-def padding(size: Sequence[int], data: Data) -> tuple[int, int, int, int]:
-    """Rows and columns that `framed` puts left, right, above and below of what has (height, width) after the resize."""
-    (above, below), (left, right) = ((spare // 2, spare - spare // 2) for spare in (max(0, data.crop - side) for side in size))
-    return left, right, above, below
+    return images, back
 
 
 def predict_images(predict: Predict, images: Tensor, keys: Sequence[str], data: Data, protocol: Protocol) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
+from rich.markup import escape
 
 from diffmatch.domain import InputError, Protocol, write_atomically
 from diffmatch.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
@@ -45,7 +46,7 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
     folder = planned.folder.create()
     with held(folder.path, wait):
         if folder.record_path.exists() and folder.record().status == "done":
-            console.print(f"already done: {folder.path}")
+            console.print(f"already done: {folder.path}", markup=False)
             return folder
         devices = fabric_for(job, planned.settings)
         if not (folder.path / "last.ckpt").exists():
@@ -237,19 +238,19 @@ def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
 def announce(planned: Plan, console: Console) -> None:
     """What will be done, before it is done. Fabricated data are told first of all."""
     job, split, card = planned.job, planned.split, planned.card
+    title = escape(card.title)
     if planned.fabricated:
-        console.print(
-            f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {card.title} in {planned.domain.root}"
-        )
+        where = escape(str(planned.domain.root))
+        console.print(f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {title} in {where}")
     s = planned.settings
     console.print(
-        f"[bold]{job.method}[/] on [bold]{card.title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, preset {job.preset}: "
+        f"[bold]{job.method}[/] on [bold]{title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, preset {job.preset}: "
         f"{len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled, {len(split.val)} val, {len(split.test)} test; "
-        f"split {split.family} {split.sha256[:8]}",
+        f"split {escape(split.family)} {split.sha256[:8]}",
         highlight=False,
     )
     tree = "  ".join(f"{key}={value}" for key, value in s.flat().items())
-    console.print(f"[dim]{tree}[/]", highlight=False)
+    console.print(f"[dim]{escape(tree)}[/]", highlight=False)
 
 
 def logger(folder: Path) -> logging.Logger:

@@ -169,12 +169,11 @@ class Draws(Dataset[Draw]):
         if not self.views.unlabelled:
             return Draw(tensors, f"{item.id}#{n}", "")
         other, rng = self.pool.item(n), self.pool.rng(n)
-        cutmix = self.views.cutmix if self.data.cutmix is None else self.data.cutmix
         view = augment.weak(tensor(self.domain.read(other, mask=False).image), None, self.data, rng)
         tensors |= {
             "weak": augment.normalised(view.image, self.data),
             "inside": view.inside,
-            "boxes": augment.cutmix_box(self.data.crop, cutmix, self.pool.rng(n, 3)),
+            "boxes": augment.cutmix_box(self.data.crop, self.views.mixing(self.data), self.pool.rng(n, 3)),
         }
         for i in range(self.views.strong):
             tensors[f"strong{i}"] = augment.normalised(augment.strong(view.image, self.data, rng, self.views.photometry), self.data)

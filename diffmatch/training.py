@@ -105,8 +105,8 @@ class Trainer:
         self.module.mark_forward_method("losses")
         self.meters, self.best, self.start, self.elapsed = Meters(), Best(), 0, 0.0
         self.unaccepted: dict[str, int] = {}
-        mixing = self.method.views.cutmix if self.settings.data.cutmix is None else self.settings.data.cutmix
-        if self.method.views.unlabelled and mixing > 0 and train.batch == self.fabric.world_size:
+        views = self.method.views
+        if views.unlabelled and views.mixing(self.settings.data) > 0 and train.batch == self.fabric.world_size:
             self.warnings.append(
                 "CutMix has no partner with one image a device and changes nothing; give each two (train.batch, --devices)"
             )

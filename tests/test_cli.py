@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from diffmatch import plugins
 from diffmatch.cli import invoke
 
 
@@ -157,6 +158,13 @@ def test_what_is_installed_can_be_listed(capfd, arguments):
     out, error = capfd.readouterr()
     assert out
     assert not error
+
+
+@pytest.mark.parametrize("name", plugins.names(plugins.METHODS))
+def test_a_method_is_described_whole(capfd, name):
+    """Brackets in a formula are no markup."""
+    assert invoke(["describe", name]) == 0
+    assert " ".join((plugins.method(name).__doc__ or "").split()) in " ".join(capfd.readouterr().out.split())
 
 
 def test_costs_as_json(capfd):

@@ -61,7 +61,7 @@ def splits(
         raise InputError(f"no split lists of {dataset} in {store()}; `diffmatch splits {dataset} --from DIR` installs them")
     show(["family", "labels", "labelled", "unlabelled", "val", "test", "sha256"], rows)
     if source:
-        console.print(f"installed in {store() / dataset}", soft_wrap=True)
+        console.print(f"installed in {store() / dataset}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -90,4 +90,4 @@ def new_domain(
     from diffmatch.new_domain import write_domain
 
     folder = write_domain(name, out)
-    console.print(f"written: {folder}\nnext: pip install -e {folder}; diffmatch check {name}", soft_wrap=True)
+    console.print(f"written: {folder}\nnext: pip install -e {folder}; diffmatch check {name}", soft_wrap=True, markup=False)

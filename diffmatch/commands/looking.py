@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from diffmatch.commands.options import JsonOption, MethodOption, Preset, SetOption, app, console, show
@@ -52,7 +53,7 @@ def _sound(group: str) -> Iterator[tuple[str, Any, str]]:
 
     for name, plugin in plugins(group).items():
         if plugin.error:
-            console.print(f"[red]{name}[/] ({plugin.distribution}) is broken: {plugin.error}")
+            console.print(f"[red]{name}[/] ({plugin.distribution}) is broken: {escape(str(plugin.error))}")
         else:
             yield name, plugin.loaded, plugin.distribution
 
@@ -64,15 +65,15 @@ def describe(name: Annotated[str, typer.Argument(help="a dataset or a method")])
 
     if name in plugins.names(plugins.METHODS):
         method = plugins.method(name)
-        console.print(f"[bold]{method.title}[/] ({method.citation})\n{method.__doc__}", markup=True)
+        console.print(f"[bold]{method.title}[/] ({method.citation})\n{escape(method.__doc__ or '')}")
         for field, info in method.Options.model_fields.items():
-            console.print(f"  method.{field} = {info.default}  {info.description or ''}")
+            console.print(f"  method.{field} = {info.default}  {info.description or ''}", markup=False)
         return
     domain = plugins.domain(name)
     for key, value in domain.card.model_dump().items():
-        console.print(f"[bold]{key}[/]: {value}")
+        console.print(f"[bold]{key}[/]: {escape(str(value))}")
     for preset in ("paper", "quick"):
-        console.print(f"[bold]recipe, {preset}[/]: {getattr(domain.recipe, preset)}")
+        console.print(f"[bold]recipe, {preset}[/]: {escape(str(getattr(domain.recipe, preset)))}")
 
 
 @app.command()

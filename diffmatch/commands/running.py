@@ -74,7 +74,7 @@ def finish(run: Path) -> None:
     from diffmatch_reports import run_table, write_report
 
     console.print(run_table(RunFolder(run)))
-    console.print(f"page: {write_report([RunFolder(run)], run / 'report').page}", soft_wrap=True)
+    console.print(f"page: {write_report([RunFolder(run)], run / 'report').page}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -95,14 +95,15 @@ def evaluate(
     primary, value = found.metrics["primary"], found.metrics["primary"].get("value")
     shown = "not computed" if value is None else f"{value:.4f}"
     console.print(
-        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, {found.steps} steps x {found.draws} draws)"
+        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, {found.steps} steps x {found.draws} draws)",
+        markup=False,
     )
     for name, row in found.metrics["per_class"].items():
-        console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row))
+        console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row), markup=False)
     path = run / "evaluations" / f"{found.name}.json"
     own = EvaluationRecord.model_validate_json(path.read_bytes()).metrics == found.metrics
     kept = "holds the run's own numbers and was kept; another device, precision or version has other digits"
-    console.print(f"written: {path}" if own else f"{path} {kept}", soft_wrap=True)
+    console.print(f"written: {path}" if own else f"{path} {kept}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -129,7 +130,7 @@ def predict(
             for c, (name, value) in enumerate(zip(done.card.names, done.colors, strict=True))
         ),
     )
-    console.print(f"written: {len(done.files)} masks below {out}", soft_wrap=True)
+    console.print(f"written: {len(done.files)} masks below {out}", soft_wrap=True, markup=False)
 
 
 @app.command()
@@ -148,4 +149,4 @@ def report(
     console.print(leaderboard(written.runs))
     for problem in written.unreadable:
         console.print(f"not shown: {problem}", soft_wrap=True, markup=False, highlight=False)
-    console.print(f"page: {written.page}", soft_wrap=True)
+    console.print(f"page: {written.page}", soft_wrap=True, markup=False)

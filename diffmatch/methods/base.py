@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from diffmatch.domain import VOID, Card, Item
-from diffmatch.settings import Section, Settings
+from diffmatch.settings import Data, Section, Settings
 
 
 class Views(NamedTuple):
@@ -36,6 +36,10 @@ class Views(NamedTuple):
     strong: int = 1
     cutmix: float = 0.0
     photometry: Literal["standard", "random_intensity"] = "standard"
+
+    def mixing(self, data: Data) -> float:
+        """Probability of a CutMix box: the setting, or the method's own where it is unset."""
+        return self.cutmix if data.cutmix is None else data.cutmix
 
 
 @dataclass(frozen=True)
@@ -122,7 +126,7 @@ class PseudoLabels(NamedTuple):
 class ThresholdOptions(Section):
     """Which pseudo-labels are accepted. `limits` stands in none of these methods' papers; unset, it is not in the run hash either."""
 
-    threshold: float = Field(default=0.95, ge=0, le=1)
+    threshold: float = Field(default=0.95, ge=0, le=1, description="of the largest probability; 0 accepts all")
     limits: Literal["class"] | None = Field(default=None, description="class: of each predicted class at least the share accepted of all")
 
 
@@ -234,7 +238,7 @@ def accepted_by(probabilities: Tensor, options: ThresholdOptions, inside: Tensor
     pseudo = confident(probabilities, options.threshold)
     if options.limits is None:
         return pseudo
-    confidence, labels = probabilities.max(1)
+    confidence, labels = probabilities.amax(1), pseudo.labels.long()
     image = torch.ones_like(pseudo.accepted) if inside is None else inside
     counts = pixels_per_class(labels, image, probabilities.shape[1])
     total = counts.sum().clamp(min=1)
