@@ -25,7 +25,8 @@ from diffmatch.loading import Draws, Stream, collate
 from diffmatch.methods.base import Progress, evaluating
 from diffmatch.planning import Job, Plan, plan
 from diffmatch.runs import EvaluationRecord, RunFolder, digest
-from diffmatch.training import DivergenceError, StoppedError, total_steps
+from diffmatch.stopping import StoppedError
+from diffmatch.training import DivergenceError, total_steps
 
 RESULTS = Path("benchmarks/results")
 """Records that count as done, beside those in the folder asked for."""

@@ -26,7 +26,8 @@ from diffmatch.planning import Job, Plan, parameter_counts, plan
 from diffmatch.progress import Bar
 from diffmatch.runs import DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId, environment
 from diffmatch.settings import Settings
-from diffmatch.training import StoppedError, Trainer, total_steps
+from diffmatch.stopping import StoppedError
+from diffmatch.training import Trainer, total_steps
 
 SELECTION = {"last": "last checkpoint", "val": "best on val"}
 

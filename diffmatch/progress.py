@@ -59,3 +59,8 @@ class Bar:
         for item in items:
             yield item
             self.advance()
+
+
+def silent() -> Bar:
+    """A bar that nobody sees."""
+    return Bar("", 0, shown=False)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from types import FrameType
 from typing import Any
 
 import torch
@@ -22,10 +19,11 @@ from diffmatch.evaluation import evaluate, evaluate_pool, members
 from diffmatch.loading import Draws, RankSteps, Stream, loader, move
 from diffmatch.methods.base import Batch, Losses, Method, Progress
 from diffmatch.metrics import summary
-from diffmatch.progress import Bar
+from diffmatch.progress import Bar, silent
 from diffmatch.runs import Curves, RunFolder
 from diffmatch.settings import Settings, Train
 from diffmatch.splits import Split
+from diffmatch.stopping import Stop, StoppedError
 
 LOG_ROWS = 50
 """Rows of curves.csv that a whole training leaves, per series."""
@@ -33,10 +31,6 @@ LOG_ROWS = 50
 
 class DivergenceError(Exception):
     """The loss is not finite: the message says at which step, on which items and at which diffusion times."""
-
-
-class StoppedError(Exception):
-    """The user or the system asked to stop; a checkpoint of the last whole step is on disk."""
 
 
 @dataclass
@@ -305,10 +299,6 @@ class Trainer:
                 self.writer.add_scalar(f"{name}/{klass}" if klass else name, value, step)
 
 
-def silent() -> Bar:
-    return Bar("", 0, shown=False)
-
-
 def total_steps(train: Train, pool: int) -> int:
     """Steps of a run: as set, else epochs times pool over the global batch."""
     return train.steps or max(1, round(train.epochs * pool / train.batch))
@@ -317,26 +307,3 @@ def total_steps(train: Train, pool: int) -> int:
 def milestones(steps: int, times: int) -> set[int]:
     """`times` evenly spread steps, the last one among them."""
     return {max(1, round(steps * (i + 1) / times)) for i in range(times)} if times else set()
-
-
-class Stop:
-    """Turns Ctrl-C and SIGTERM into a question asked between steps; a second Ctrl-C is not so patient."""
-
-    def __init__(self) -> None:
-        self.asked = False
-        self._old: dict[int, Any] = {}
-
-    def __enter__(self) -> Stop:
-        if threading.current_thread() is threading.main_thread():
-            for name in (signal.SIGINT, signal.SIGTERM):
-                self._old[name] = signal.signal(name, self._ask)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for name, handler in self._old.items():
-            signal.signal(name, handler)
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
-            raise KeyboardInterrupt
-        self.asked = True

@@ -13,8 +13,7 @@ from diffmatch import evaluation
 from diffmatch.domain import InputError, Item, Sample
 from diffmatch.evaluation import evaluate, evaluate_pool, members, pool_labels, shares
 from diffmatch.inference import predict_item
-from diffmatch.progress import Bar
-from diffmatch.training import silent
+from diffmatch.progress import Bar, silent
 
 CPU = torch.device("cpu")
 

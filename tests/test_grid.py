@@ -15,7 +15,7 @@ from diffmatch.cli import invoke
 from diffmatch.domain import InputError
 from diffmatch.holding import held
 from diffmatch.runs import RunFolder
-from diffmatch.training import StoppedError
+from diffmatch.stopping import StoppedError
 
 
 @pytest.fixture

@@ -16,7 +16,8 @@ import torch
 from diffmatch import jobs, training
 from diffmatch.methods.diffmatch import DiffMatch
 from diffmatch.runs import Curves, RunFolder
-from diffmatch.training import StoppedError, Trainer, milestones, total_steps
+from diffmatch.stopping import StoppedError
+from diffmatch.training import Trainer, milestones, total_steps
 
 CUT = {"method__ema": 0.9, "data__cutmix": 0.5}
 """On top of the stub: everything that has a state or a random choice is on."""

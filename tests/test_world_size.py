@@ -22,8 +22,9 @@ from diffmatch.evaluation import evaluate, evaluate_pool
 from diffmatch.finished import evaluate_run
 from diffmatch.loading import RankSteps
 from diffmatch.metrics import Counts
+from diffmatch.progress import silent
 from diffmatch.runs import Curves, RunFolder
-from diffmatch.training import Trainer, silent
+from diffmatch.training import Trainer
 
 TWO = {"train__batch": 4, "train__steps": 4, "train__audits": 2, "train__validations": 2, "method__ema": 0.9, "data__cutmix": 0.5}
 CPU = torch.device("cpu")

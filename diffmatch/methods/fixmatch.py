@@ -22,7 +22,6 @@ from diffmatch.methods.base import (
     cutmix,
     evaluating,
     mixed_targets,
-    pixels_per_class,
 )
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
@@ -65,16 +64,12 @@ class FixMatch(Method):
         images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
         perturbed = torch.arange(len(images), device=images.device) >= labelled
         scores = self.scores(images, perturbed)
-        kind, classes = self.settings.train.loss, len(self.card.classes)
+        kind = self.settings.train.loss
         terms = {
             "sup": supervised_loss(kind, scores[:labelled], batch.masks),
             "unsup": pseudo_loss(kind, scores[labelled:], target, accepted),
         }
-        return Losses(
-            terms,
-            given=pixels_per_class(pseudo.labels, batch.inside, classes),
-            accepted=pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, classes),
-        )
+        return Losses.of(terms, pseudo, batch.inside)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:

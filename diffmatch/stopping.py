@@ -1,0 +1,35 @@
+"""Ctrl-C and SIGTERM between two steps, not in the middle of one."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+
+class StoppedError(Exception):
+    """The user or the system asked to stop; a checkpoint of the last whole step is on disk."""
+
+
+class Stop:
+    """Turns Ctrl-C and SIGTERM into a question asked between steps; a second Ctrl-C is not so patient."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._old: dict[int, Any] = {}
+
+    def __enter__(self) -> Stop:
+        if threading.current_thread() is threading.main_thread():
+            for name in (signal.SIGINT, signal.SIGTERM):
+                self._old[name] = signal.signal(name, self._ask)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, handler in self._old.items():
+            signal.signal(name, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
