@@ -12,11 +12,13 @@ from diffmatch.commands import grids  # isort: split
 
 from diffmatch.commands import looking  # isort: split
 
+from diffmatch.commands import describing  # isort: split
+
 from diffmatch.commands import data
 from diffmatch.commands.options import app
 from diffmatch.domain import InputError
 
-__all__ = ["app", "data", "grids", "invoke", "looking", "main", "running"]
+__all__ = ["app", "data", "describing", "grids", "invoke", "looking", "main", "running"]
 
 
 def main() -> None:

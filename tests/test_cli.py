@@ -167,6 +167,23 @@ def test_a_method_is_described_whole(capfd, name):
     assert " ".join((plugins.method(name).__doc__ or "").split()) in " ".join(capfd.readouterr().out.split())
 
 
+@pytest.mark.parametrize("name", plugins.names(plugins.DOMAINS))
+def test_a_dataset_is_described_whole(capfd, name):
+    """Classes, budgets, protocols, and every setting of its recipe with both presets' values."""
+    assert invoke(["describe", name]) == 0
+    out = capfd.readouterr().out
+    text = " ".join(out.split())
+    domain = plugins.domain(name)
+    card, recipe = domain.card, domain.recipe
+    said = [card.title, card.licence, card.citation, card.note, ", ".join(card.budgets), *card.names, *(p.title for p in card.protocols)]
+    missing = [what for what in said if " ".join(what.split()) not in text]
+    assert not missing
+    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(" ") and "." in line.split()[0]}
+    assert {*recipe.paper, *recipe.quick} <= set(rows)
+    steps = rows["train.steps"]
+    assert steps == [str(recipe.paper.get("train.steps", 0)), str(recipe.quick["train.steps"])]
+
+
 def test_costs_as_json(capfd):
     sets = " ".join(f"--set {s}" for s in ("network.decoder=unet", "network.encoder=plain4", "network.dim=16", "data.crop=64"))
     assert invoke(f"cost --classes 3 --method supervised --json {sets}".split()) == 0

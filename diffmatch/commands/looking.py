@@ -1,4 +1,4 @@
-"""Commands that tell what is installed and what it costs: domains, methods, describe, cost."""
+"""Commands that tell what is installed and what it costs: domains, methods, cost."""
 
 from __future__ import annotations
 
@@ -56,24 +56,6 @@ def _sound(group: str) -> Iterator[tuple[str, Any, str]]:
             console.print(f"[red]{name}[/] ({plugin.distribution}) is broken: {escape(str(plugin.error))}")
         else:
             yield name, plugin.loaded, plugin.distribution
-
-
-@app.command()
-def describe(name: Annotated[str, typer.Argument(help="a dataset or a method")]) -> None:
-    """A dataset's card and recipe, or a method's settings."""
-    from diffmatch import plugins
-
-    if name in plugins.names(plugins.METHODS):
-        method = plugins.method(name)
-        console.print(f"[bold]{method.title}[/] ({method.citation})\n{escape(method.__doc__ or '')}")
-        for field, info in method.Options.model_fields.items():
-            console.print(f"  method.{field} = {info.default}  {info.description or ''}", markup=False)
-        return
-    domain = plugins.domain(name)
-    for key, value in domain.card.model_dump().items():
-        console.print(f"[bold]{key}[/]: {escape(str(value))}")
-    for preset in ("paper", "quick"):
-        console.print(f"[bold]recipe, {preset}[/]: {escape(str(getattr(domain.recipe, preset)))}")
 
 
 @app.command()

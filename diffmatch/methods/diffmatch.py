@@ -35,7 +35,7 @@ from diffmatch.settings import Settings
 class DiffMatchOptions(ThresholdOptions):
     """The paper names no threshold; UniMatch's is used. `ema` 0: the student is its own teacher, as in the paper (section 3.1)."""
 
-    ema: float = Field(default=0.0, ge=0, lt=1)
+    ema: float = Field(default=0.0, ge=0, lt=1, description="of a teacher that gives the pseudo-labels; 0: the student does")
 
 
 class DiffMatch(Method):
