@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 
 from diffmatch.commands.options import JsonOption, MethodOption, Preset, SetOption, app, console, show
 
 if TYPE_CHECKING:
     from diffmatch.methods.base import Method
+
+OWN = "diffmatch-bench"
+"""The distribution that needs no naming."""
 
 
 @app.command()
@@ -36,12 +38,10 @@ def methods() -> None:
 
     def row(name: str, about: type[Method], where: str) -> tuple[str, ...]:
         parameters, seen = method_costs(about)
-        return name, about.title, about.citation, f"{parameters / 1e6:.2f}", f"{seen['trained']:g}", f"{seen['taught']:g}", where
+        source = f"{about.title}: {about.citation}" + (f" [{where}]" if where != OWN else "")
+        return name, f"{parameters / 1e6:.2f}", f"{seen['trained']:g}", f"{seen['taught']:g}", source
 
-    show(
-        ["name", "title", "source", "M parameters*", "passes trained*", "taught*", "distribution"],
-        (row(*found) for found in _sound(METHODS)),
-    )
+    show(["name", "M param.*", "trained*", "taught*", "source"], (row(*found) for found in _sound(METHODS)))
     console.print(
         "* 21 classes, DeepLabv3+ on ResNet-50; images through a whole network per step and labelled image, with and without gradient"
     )
@@ -75,10 +75,7 @@ def cost(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    table = Table("what", "value", box=None)
-    for key, value in _flat(found):
-        table.add_row(key, f"{value:,}" if isinstance(value, int | float) else str(value))
-    console.print(table)
+    show(["what", "value"], ((key, f"{value:,}" if isinstance(value, int | float) else str(value)) for key, value in _flat(found)))
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 app = typer.Typer(
     help="Semi-supervised semantic segmentation under class imbalance: DiffMatch and its rivals, one loop, one protocol.",
@@ -29,8 +29,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="as JSON on stdout")]
 
 
 def show(columns: list[str], rows: Iterable[tuple[str, ...]]) -> None:
-    """A plain table on the console."""
-    table = Table(*columns, box=None)
+    """A plain table on the console: the first column stays whole on one line, the others are broken, never cut off."""
+    first, *others = columns
+    table = Table(Column(first, no_wrap=True), *(Column(name, overflow="fold") for name in others), box=None)
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)
