@@ -179,7 +179,7 @@ class CamVid(Domain):
         return Sample(pixels[None], labels)
 
     def outside(self, path: Path) -> Image:
-        return reader.photograph(path)[None]
+        return reader.upright_photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         pairs = (item.ref for items in self._items.values() for item in items)

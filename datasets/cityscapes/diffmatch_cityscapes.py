@@ -171,7 +171,7 @@ class Cityscapes(Domain):
         return Sample(pixels[None], map_labels(raw, self._numbering(pair, raw), pair.mask))
 
     def outside(self, path: Path) -> Image:
-        return reader.photograph(path)[None]
+        return reader.upright_photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         pairs = (item.ref for items in self._items.values() for item in items)

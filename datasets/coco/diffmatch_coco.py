@@ -176,7 +176,7 @@ class COCO(Domain):
         return Sample(pixels[None], labels)
 
     def outside(self, path: Path) -> Image:
-        return image.photograph(path)[None]
+        return image.upright_photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         photographs = [self.root / folder / f"{name}.jpg" for folder in FULL for name in _scan(self.root / folder, ".jpg")]

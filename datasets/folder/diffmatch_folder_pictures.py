@@ -19,13 +19,13 @@ from PIL import Image as Pillow
 from PIL import ImageMode, UnidentifiedImageError
 
 from diffmatch.domain import Image, InputError, Scene
-from diffmatch.readers.image import index_mask, opened
+from diffmatch.readers.image import check_upright, index_mask, opened
 
 TIFF = (".tif", ".tiff")
 GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
 AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
-ORIENTATION, BITS, CHANNELS, KIND = 274, 258, 277, 254
-"""TIFF and EXIF tags."""
+BITS, CHANNELS, KIND = 258, 277, 254
+"""TIFF tags."""
 SMALLER, TRANSPARENCY = 1, 4
 """Bits of KIND: an overview, or a mask of the page before."""
 LARGE = 4096**2
@@ -51,11 +51,7 @@ def header(path: Path) -> Header:
         with _rasterio(path) as file:
             return Header(file.count, file.height, file.width)
     with opened(path) as image:
-        if image.getexif().get(ORIENTATION, 1) not in (0, 1):
-            raise InputError(
-                f"{path}: stored turned, with an EXIF flag to turn it back, and a mask may have been drawn on either; "
-                "save it upright (mogrify -auto-orient)"
-            )
+        check_upright(image, path)
         found = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
         _one_page(path, image)
     return found

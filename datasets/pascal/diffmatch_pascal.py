@@ -168,7 +168,7 @@ class Pascal(Domain):
         return Sample(pixels[None], map_labels(raw, LABELS, pair.mask))
 
     def outside(self, path: Path) -> Image:
-        return image.photograph(path)[None]
+        return image.upright_photograph(path)[None]
 
     def files(self) -> Iterable[Path]:
         lists = [path for name in ("train", "val") if (path := self._list(name)).is_file()]

@@ -14,6 +14,8 @@ from PIL import Image as Pillow
 
 from diffmatch.domain import Image, InputError
 
+ORIENTATION = 274
+"""The EXIF tag."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 CONVERT = (
@@ -49,6 +51,27 @@ def photograph(path: Path) -> Image:
     with opened(path) as image:
         pixels = colours(image, path)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+
+
+def upright_photograph(path: Path) -> Image:
+    """`photograph` of a file that is not part of a set, whose own files are read as they are stored: masks were drawn on them.
+
+    Raises:
+        InputError: as `photograph`, or stored turned.
+    """
+    with opened(path) as image:
+        check_upright(image, path)
+    return photograph(path)
+
+
+def check_upright(image: Pillow.Image, path: Path) -> None:
+    """An opened picture is stored as it is looked at.
+
+    Raises:
+        InputError: an EXIF flag turns or mirrors it.
+    """
+    if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+        raise InputError(f"{path}: stored turned, with an EXIF flag that masks do not follow; save it upright (mogrify -auto-orient)")
 
 
 def colours(image: Pillow.Image, path: Path) -> NDArray[np.uint8]:

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Pillow
 
 from diffmatch.domain import InputError
-from diffmatch.readers.image import index_mask, photograph, same_size, size
+from diffmatch.readers.image import index_mask, photograph, same_size, size, upright_photograph
 
 VALUES = np.array([[0, 1, 2], [15, 255, 1]], np.uint8)
 
@@ -61,6 +61,22 @@ def test_every_photograph_is_rgb_in_0_1(tmp_path, mode):
     assert (image.shape, image.dtype) == ((3, 2, 3), np.float32)
     assert image.max() == pytest.approx(1)
     assert size(path) == (2, 3)
+
+
+@pytest.mark.parametrize("flag", range(9))
+def test_a_photograph_that_a_flag_turns_is_refused_from_elsewhere_only(tmp_path, flag):
+    """0 and 1 leave it as it is; a set's own files are read as they are stored."""
+    exif = Pillow.Exif()
+    exif[274] = flag
+    path = tmp_path / "phone.jpg"
+    Pillow.fromarray(np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)).save(path, exif=exif)
+    stored = photograph(path)
+    assert stored.shape == (3, 4, 6)
+    if flag < 2:
+        assert np.array_equal(upright_photograph(path), stored)
+    else:
+        with pytest.raises(InputError, match=r"phone\.jpg: stored turned"):
+            upright_photograph(path)
 
 
 @pytest.mark.parametrize(
