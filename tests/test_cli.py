@@ -169,7 +169,7 @@ def test_a_method_is_described_whole(capfd, name):
 
 @pytest.mark.parametrize("name", plugins.names(plugins.DOMAINS))
 def test_a_dataset_is_described_whole(capfd, name):
-    """Classes, budgets, protocols, and every setting of its recipe with both presets' values."""
+    """Classes, budgets, protocols, and every setting of its recipe; the number of steps in both presets."""
     assert invoke(["describe", name]) == 0
     out = capfd.readouterr().out
     text = " ".join(out.split())

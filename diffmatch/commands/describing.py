@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.columns import Columns
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -55,7 +56,7 @@ def _card(card: Card) -> None:
     console.print(Text.assemble((card.title, "bold"), f" ({card.name}, plugin version {card.version})"))
     table = Table.grid(padding=(0, 2))
     dates = f", {card.dates} dates" if card.dates > 1 else ""
-    rows = (
+    rows: list[tuple[str, RenderableType]] = [
         ("images", Text(f"{card.modality}; {card.channels} channel{'s'[: card.channels > 1]}{dates}")),
         ("classes", _classes(card)),
         ("labels", Text(f"{', '.join(card.budgets)} {card.label_unit}")),
@@ -65,11 +66,11 @@ def _card(card: Card) -> None:
         ("licence", Text(card.licence)),
         ("cite", Text(card.citation)),
         ("data", Text(card.source)),
-        ("note", Text(card.note)),
-    )
+    ]
+    if card.note:
+        rows.append(("note", Text(card.note)))
     for key, value in rows:
-        if not isinstance(value, Text) or value:
-            table.add_row(Text(key, "bold"), value)
+        table.add_row(Text(key, "bold"), value)
     console.print(table)
 
 

@@ -69,17 +69,12 @@ def cost(
 ) -> None:
     """Parameters, multiply-accumulates and the memory of a training step; needs no data."""
     from diffmatch.cost import cost_of
-    from diffmatch.settings import parse_assignments
+    from diffmatch.settings import flatten, parse_assignments
 
     found = cost_of(dataset, classes, method, preset, parse_assignments(sets))
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    show(["what", "value"], ((key, f"{value:,}" if isinstance(value, int | float) else str(value)) for key, value in _flat(found)))
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    rows: list[tuple[str, Any]] = []
-    for key, value in tree.items():
-        rows += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(prefix + key, value)]
-    return rows
+    show(
+        ["what", "value"], ((key, f"{value:,}" if isinstance(value, int | float) else str(value)) for key, value in flatten(found).items())
+    )

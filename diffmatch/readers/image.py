@@ -49,8 +49,7 @@ def photograph(path: Path) -> Image:
         InputError: unreadable, or more than 8 bit.
     """
     with opened(path) as image:
-        pixels = colours(image, path)
-    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
+        return _scaled(colours(image, path))
 
 
 def upright_photograph(path: Path) -> Image:
@@ -61,7 +60,12 @@ def upright_photograph(path: Path) -> Image:
     """
     with opened(path) as image:
         check_upright(image, path)
-    return photograph(path)
+        return _scaled(colours(image, path))
+
+
+def _scaled(pixels: NDArray[np.uint8]) -> Image:
+    """(H, W, 3) in 0..255 -> (3, H, W) float32 in [0, 1]."""
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 
 
 def check_upright(image: Pillow.Image, path: Path) -> None:
