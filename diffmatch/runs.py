@@ -19,6 +19,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -126,16 +127,15 @@ class RunFolder:
         return self.path / "run.json"
 
     def create(self) -> RunFolder:
-        """Make the folder.
+        """Make the folder; the ranks of one run may all do so at once.
 
         Raises:
             InputError: it cannot be written.
         """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
         except OSError as error:
             raise InputError(f"{self.path}: cannot write ({error.strerror}); choose another folder with --out") from error
         return self

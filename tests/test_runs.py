@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,13 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     created = RunFolder(tmp_path / "a" / "b").create().path
     assert created.is_dir()
     assert not list(created.iterdir())
+
+
+def test_the_ranks_of_a_run_make_its_folder_at_once(tmp_path):
+    with ThreadPoolExecutor(8) as ranks:
+        made = {folder.path for folder in ranks.map(lambda _: RunFolder(tmp_path / "run").create(), range(400))}
+    assert made == {tmp_path / "run"}
+    assert not list((tmp_path / "run").iterdir())
 
 
 def test_runs_are_found_below_a_folder_and_in_it(tmp_path):
