@@ -13,6 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from diffmatch import checkpoint
+from diffmatch.debias import over_ranks
 from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import Domain, write_atomically
 from diffmatch.evaluation import evaluate, evaluate_pool, members
@@ -35,7 +36,10 @@ class DivergenceError(Exception):
 
 @dataclass
 class Meters:
-    """Sums since the last row of curves.csv. They travel in the checkpoint, so that a resumed run writes the same rows."""
+    """Sums since the last row of curves.csv. They travel in the checkpoint, so that a resumed run writes the same rows.
+
+    Pixels are those of all ranks, losses rank 0's.
+    """
 
     steps: int = 0
     losses: dict[str, float] = field(default_factory=dict)
@@ -48,8 +52,9 @@ class Meters:
             self.losses[name] = self.losses.get(name, 0.0) + float(value.detach())
         self.losses["total"] = self.losses.get("total", 0.0) + total
         if losses.given is not None and losses.accepted is not None:
-            self.given = losses.given + (0 if self.given is None else self.given)
-            self.accepted = losses.accepted + (0 if self.accepted is None else self.accepted)
+            given, accepted = over_ranks(torch.stack([losses.given, losses.accepted]))
+            self.given = given + (0 if self.given is None else self.given)
+            self.accepted = accepted + (0 if self.accepted is None else self.accepted)
 
     def rows(self, step: int, names: list[str], lr: float, rate: float) -> Iterable[tuple[int, str, str, float | int]]:
         for name, value in self.losses.items():

@@ -188,14 +188,17 @@ def test_torchrun_gives_what_spawning_gives(spawned: RunFolder, torchrun: Any, w
 
 
 def test_ranks_share_the_batch_and_agree_on_the_weights(torchrun: Any, planned: Any) -> None:
-    _, (first, second) = torchrun
+    folder, (first, second) = torchrun
     p = planned(**TWO)
+    rows = {(int(r["step"]), r["name"], r["class"]): float(r["value"]) for r in Curves.read(folder.path / "curves.csv")}
     assert not any(step["half"] for step in first)
     for step, (a, b) in enumerate(zip(first, second, strict=True)):
         assert [key.split("#")[1] for key in a["keys"] + b["keys"]] == [str(4 * step + n) for n in range(4)]
         assert [key.split("#")[1] for key in a["pool_keys"] + b["pool_keys"]] == [str(4 * step + n) for n in range(4)]
         assert not set(a["times"].tolist()) & set(b["times"].tolist())  # ranks draw noise of their own
         assert a["given"].sum() > 0 and not torch.equal(a["given"], b["given"])
+        counted = [rows[step + 1, "pseudo/count", name] for name in p.domain.card.names]
+        assert counted == (a["given"] + b["given"]).tolist()  # curves.csv counts what both gave
         for name in dict(p.build().named_parameters()):
             assert torch.equal(a["state"][name], b["state"][name]), name
     # The class prior follows the pseudo-labels of both, the same on each.
