@@ -70,7 +70,7 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
 
     Raises:
         InputError: an impossible budget (with those that are published), an empty split, an id or case in two places, a list that names
-            what is not there.
+            what is not there, or that has not as many units as the count it is for.
     """
     card = domain.card
     train, val, test = domain.index("train"), domain.index("val"), domain.index("test")
@@ -97,6 +97,11 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
     elif found and found.labelled is not None:
         listed = _pick(train, found.labelled, f"{found.name} {found.budget}", domain)
         family, chosen_ids = found.name, {i.case if by_case else i.id for i in listed}
+        if found.budget and found.budget.isdigit() and len(chosen_ids) != int(found.budget):
+            raise InputError(
+                f"the list '{family}' for labels '{found.budget}' has {len(chosen_ids)} {card.label_unit}: "
+                "correct it, or name its folder after what it has"
+            )
     else:
         units = sorted({i.case if by_case else i.id for i in train if i.masked})
         try:

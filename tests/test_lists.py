@@ -272,6 +272,15 @@ def test_two_divisions_that_overlap_by_case_are_refused(tmp_path):
         make_split(toy, "1", 0)
 
 
+def test_a_list_has_as_many_units_as_its_count_says(tmp_path):
+    """A table's column says 3 labels: the runs in it have three."""
+    write(tmp_path / "3", labeled="a b", unlabeled="c d")
+    with pytest.raises(InputError, match="labels '3' has 2 images: correct it, or name its folder"):
+        make_split(Toy(), "3", 0, str(tmp_path))
+    write(tmp_path / "3", labeled="a b c", unlabeled="d")
+    assert len(make_split(Toy(), "3", 0, str(tmp_path)).labelled) == 3
+
+
 def test_a_folder_without_lists_and_a_budget_without_a_list_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="name a folder of split lists"):
