@@ -11,7 +11,7 @@ import numpy as np
 
 from diffmatch.domain import Card
 from diffmatch_reports.load import RunView
-from diffmatch_reports.wording import METRICS, changed, class_metric, labels, page_caveats
+from diffmatch_reports.wording import METRICS, changed, class_metric, labels, machines, page_caveats
 
 MANY_COLUMNS = 12
 EXTRA = {"val": "chosen on the validation split", "oracle": "best on test"}
@@ -71,10 +71,12 @@ class Board:
     def basis(self) -> str:
         record = self.first.record
         n = f", n = {self.scored}" if self.scored is not None else ""
+        mixed = machines(run.record for row in self.rows for run in row.runs if row.cells)
         return (
             f"Test split{n}, protocol {self.first.protocol}, last checkpoint, split {record.split.family} "
             f"(sha256 {record.split.sha256[:8]}), {'invented ' if record.data.fabricated else ''}data {record.data.fingerprint[:8]}"
             + (f"; all with {', '.join(self.shared)}" if self.shared else "")
+            + "".join(f"; {text[0].lower()}{text[1:-1]}" for text in mixed)
         )
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 
 from diffmatch.runs import EvaluationRecord, RunRecord
 from diffmatch.tables import Column, PublishedNumber, Row, Table
-from diffmatch_reports.wording import class_key
+from diffmatch_reports.wording import class_key, machines
 
 SELECTION = {
     "last": "last checkpoint", "val": "best checkpoint on val",
@@ -256,9 +256,7 @@ def basis(table: Table, cells: Mapping[tuple[str, str], Filled], preset: str, ch
     lines.append("Splits: " + "; ".join(f"{budget}: {', '.join(names)}" for budget, names in splits.items()) + ".")
     groups = sorted({column.metric for column in table.columns} & {"head", "tail"})
     lines += [line for group in groups if (line := differing_classes(group, sources))]
-    for what in ("device", "precision"):
-        if len(found := {str(r.environment[what]) for r in records if what in r.environment}) > 1:
-            lines.append(f"Runs of more than one {what}: {', '.join(sorted(found))}.")
+    lines += machines(records)
     commits = {(r.environment.get("git") or {}).get("commit", "unknown")[:8] for r in records}
     if len(commits) > 1:
         lines.append(f"Runs of {len(commits)} commits: {', '.join(sorted(commits))}.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from diffmatch.domain import Card
@@ -128,6 +128,13 @@ def page_caveats(records: Sequence[RunRecord]) -> list[str]:
         text if n == len(records) else text.replace("These numbers come", f"The numbers of {n} of {len(records)} runs come", 1)
         for text, n in held.items()
     ]
+
+
+def machines(records: Iterable[RunRecord]) -> list[str]:
+    """Where runs that stand together are of different devices or precisions: their seeds differ by more than the seed."""
+    known = [record.environment for record in records]
+    found = {what: sorted({str(e[what]) for e in known if what in e}) for what in ("device", "precision")}
+    return [f"Runs of more than one {what}: {', '.join(values)}." for what, values in found.items() if len(values) > 1]
 
 
 def outcome(record: RunRecord) -> str:

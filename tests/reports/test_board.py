@@ -43,6 +43,12 @@ def test_settings_that_all_share_are_told_once(make_run: Make) -> None:
     assert sorted(row.note for row in board.rows if row.runs) == ["quick", "quick, diffusion.scale=0.5"]
 
 
+def test_runs_of_different_machines_are_told(make_run: Make) -> None:
+    one, other = make_run(environment={"device": "cpu"}), make_run(seed=1, environment={"device": "some GPU"})
+    assert boards([load_run(one), load_run(other)])[0].basis.endswith("; runs of more than one device: cpu, some GPU")
+    assert "device" not in boards([load_run(one)])[0].basis
+
+
 def test_the_seed_of_a_label_draw_is_told_by_the_split_alone(make_run: Make) -> None:
     draw = {"data.split_seed": 0}
     (board,) = boards([load_run(make_run(overrides=draw)), load_run(make_run(seed=1))])
