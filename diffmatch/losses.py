@@ -97,3 +97,13 @@ def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> 
     if kind == "ce_dice":
         return dice_loss(scores, target, accepted.float()) * accepted.any()
     return masked_mean(per_pixel(kind, scores, target), accepted.float(), target != VOID)
+
+
+def consistency_loss(scores: Tensor, probabilities: Tensor, accepted: Tensor, valid: Tensor) -> Tensor:
+    """Squared error between class probabilities, summed over classes (Tarvainen & Valpola 2017; Eq. 6 with f's own output as y_0).
+
+    Args:
+        probabilities: (N, C, H, W), the teacher's.
+        accepted: (N, H, W) bool, pixels that carry loss; the mean is over the `valid` ones, (N, H, W) bool.
+    """
+    return masked_mean((scores.softmax(1) - probabilities).square().sum(1), accepted.float(), valid)

@@ -11,13 +11,14 @@ from torch import Tensor
 
 from diffmatch.domain import VOID, Card
 from diffmatch.losses import entropy, masked_mean, pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, PseudoLabels, Statistics, Views, accepted_by, cutmix, mixed_targets
+from diffmatch.methods.base import Batch, Losses, Progress, Statistics, Views
 from diffmatch.methods.ema import follow, teacher_of, warmed
-from diffmatch.methods.fixmatch import FixMatch, FixMatchOptions
+from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.methods.pseudo import PseudoLabels, ThresholdOptions, accepted_by, cutmix, mixed_targets
 from diffmatch.settings import Settings
 
 
-class AugSegOptions(FixMatchOptions):
+class AugSegOptions(ThresholdOptions):
     """Threshold 0.95, momentum 0.999 and weight 1 as in the paper's code."""
 
     ema: float = Field(default=0.999, ge=0, lt=1)

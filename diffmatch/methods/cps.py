@@ -11,19 +11,8 @@ from torch import Tensor, nn
 
 from diffmatch.domain import Card
 from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import (
-    Batch,
-    Losses,
-    Method,
-    Progress,
-    PseudoLabels,
-    Statistics,
-    Views,
-    confident,
-    cutmix,
-    evaluating,
-    mixed_targets,
-)
+from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, Views, evaluating
+from diffmatch.methods.pseudo import PseudoLabels, confident, cutmix, mixed_targets
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 

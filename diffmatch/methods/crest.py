@@ -12,13 +12,14 @@ from diffmatch.debias import smoothed
 from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import VOID, Card
 from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, PseudoLabels, Statistics, confident, cutmix, mixed_targets
+from diffmatch.methods.base import Batch, Losses, Progress, Statistics
 from diffmatch.methods.ema import teacher_of
-from diffmatch.methods.fixmatch import FixMatch, FixMatchOptions
+from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.methods.pseudo import PseudoLabels, ThresholdOptions, confident, cutmix, mixed_targets
 from diffmatch.settings import Settings
 
 
-class CReSTOptions(FixMatchOptions):
+class CReSTOptions(ThresholdOptions):
     """`threshold` is FixMatch's, inside a generation."""
 
     generations: int = Field(default=5, ge=1, description="G, equal parts of the training")

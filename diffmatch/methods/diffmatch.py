@@ -13,27 +13,18 @@ from diffmatch.debias import ClassPrior, denoising_loss, natural, posthoc
 from diffmatch.diffusion.sampler import Adjust
 from diffmatch.domain import VOID, Card
 from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import (
-    Batch,
-    Losses,
-    Method,
-    Progress,
-    PseudoLabels,
-    Statistics,
-    ThresholdOptions,
-    accepted_by,
-    cutmix,
-    evaluating,
-    mixed_targets,
-    pixels_per_class,
-)
+from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, evaluating
 from diffmatch.methods.ema import follow, teacher_of
+from diffmatch.methods.pseudo import SOFT_RAMP, PseudoLabels, TargetOptions, accepted_by, cutmix, mixed_targets, pixels_per_class, soft_loss
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.settings import Settings
 
 
-class DiffMatchOptions(ThresholdOptions):
-    """The paper names no threshold; UniMatch's is used. `ema` 0: the student is its own teacher, as in the paper (section 3.1)."""
+class DiffMatchOptions(TargetOptions):
+    """The paper names no threshold; UniMatch's is used. `ema` 0: the student is its own teacher, as in the paper (section 3.1).
+
+    With soft targets the encoded mask stays the label, and the unlabelled term has no adjustment.
+    """
 
     ema: float = Field(default=0.0, ge=0, lt=1, description="of a teacher that gives the pseudo-labels; 0: the student does")
 
@@ -76,18 +67,19 @@ class DiffMatch(Method):
 
         kind = self.settings.train.loss
         kwargs: dict[str, Any] = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
-        terms = {
-            "sup": denoising_loss(
-                scores, batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled,
-                domain=lambda shifted: supervised_loss(kind, shifted, batch.masks), **kwargs,
-            ),
-            "unsup": denoising_loss(
+        sup = denoising_loss(
+            scores, batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled,
+            domain=lambda shifted: supervised_loss(kind, shifted, batch.masks), **kwargs,
+        )  # fmt: skip
+        if self.settings.method.targets == "soft":
+            unsup = progress.ramp(SOFT_RAMP) * soft_loss(strong, pseudo, batch.inside, batch.boxes)
+        else:
+            unsup = denoising_loss(
                 strong, target, accepted, t[labelled:], self.prior.unlabelled,
                 domain=lambda shifted: pseudo_loss(kind, shifted, target, accepted), **kwargs,
-            ),
-        }  # fmt: skip
+            )  # fmt: skip
         used = pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, len(self.card.classes))
-        return Losses(terms, given=given, accepted=used, times=t)
+        return Losses({"sup": sup, "unsup": unsup}, given=given, accepted=used, times=t)
 
     def after_step(self) -> None:
         if self.teacher is not None:

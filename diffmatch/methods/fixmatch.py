@@ -10,24 +10,13 @@ from torch import Tensor, nn
 
 from diffmatch.domain import Card
 from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import (
-    Batch,
-    Losses,
-    Method,
-    Progress,
-    PseudoLabels,
-    Statistics,
-    ThresholdOptions,
-    accepted_by,
-    cutmix,
-    evaluating,
-    mixed_targets,
-)
+from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, evaluating
+from diffmatch.methods.pseudo import SOFT_RAMP, PseudoLabels, TargetOptions, accepted_by, cutmix, mixed_targets, soft_loss
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 
 
-class FixMatchOptions(ThresholdOptions):
+class FixMatchOptions(TargetOptions):
     """Sohn et al. 2020 use a threshold of 0.95; so does UniMatch on PASCAL, COCO, WHU-CD and ACDC (0 on Cityscapes)."""
 
 
@@ -59,16 +48,16 @@ class FixMatch(Method):
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
         pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
-        target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
         labelled = len(batch.images)
         images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
         perturbed = torch.arange(len(images), device=images.device) >= labelled
         scores = self.scores(images, perturbed)
-        kind = self.settings.train.loss
-        terms = {
-            "sup": supervised_loss(kind, scores[:labelled], batch.masks),
-            "unsup": pseudo_loss(kind, scores[labelled:], target, accepted),
-        }
+        kind, strong = self.settings.train.loss, scores[labelled:]
+        if self.settings.method.targets == "soft":
+            unsup = progress.ramp(SOFT_RAMP) * soft_loss(strong, pseudo, batch.inside, batch.boxes)
+        else:
+            unsup = pseudo_loss(kind, strong, *mixed_targets(pseudo, batch.inside, batch.boxes))
+        terms = {"sup": supervised_loss(kind, scores[:labelled], batch.masks), "unsup": unsup}
         return Losses.of(terms, pseudo, batch.inside)
 
     @torch.no_grad()

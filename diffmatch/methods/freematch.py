@@ -11,18 +11,9 @@ from torch import Tensor
 from diffmatch.debias import over_ranks
 from diffmatch.domain import Card
 from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import (
-    Batch,
-    Losses,
-    Progress,
-    PseudoLabels,
-    Statistics,
-    cutmix,
-    evaluating,
-    mixed_targets,
-    pixels_per_class,
-)
+from diffmatch.methods.base import Batch, Losses, Progress, Statistics, evaluating
 from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.methods.pseudo import PseudoLabels, cutmix, mixed_targets, pixels_per_class
 from diffmatch.settings import Section, Settings
 
 

@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor
 
 from diffmatch.domain import Card
-from diffmatch.losses import masked_mean, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, PseudoLabels, Statistics, confident, cutmix
+from diffmatch.losses import consistency_loss, supervised_loss
+from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics
 from diffmatch.methods.ema import follow, teacher_of
+from diffmatch.methods.pseudo import PseudoLabels, confident, cutmix
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 
@@ -55,11 +56,11 @@ class MeanTeacher(Method):
         images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
         perturbed = torch.arange(len(images), device=images.device) >= labelled
         scores = self.network(images, perturbed)
-        error = (scores[labelled:].softmax(1) - cutmix(pseudo.probabilities, batch.boxes)).square().sum(1)
         accepted = cutmix(pseudo.accepted & batch.inside, batch.boxes)
+        consistency = consistency_loss(scores[labelled:], cutmix(pseudo.probabilities, batch.boxes), accepted, accepted)
         terms = {
             "sup": supervised_loss(self.settings.train.loss, scores[:labelled], batch.masks),
-            "unsup": options.weight * progress.ramp(options.ramp) * masked_mean(error, accepted.float(), accepted),
+            "unsup": options.weight * progress.ramp(options.ramp) * consistency,
         }
         return Losses.of(terms, pseudo, batch.inside)
 

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import Card
-from diffmatch.methods.base import Batch, Losses, Progress, PseudoLabels, Statistics
+from diffmatch.methods.base import Batch, Losses, Progress, Statistics
 from diffmatch.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
+from diffmatch.methods.pseudo import PseudoLabels
 from diffmatch.networks.segmenter import upsample
 from diffmatch.settings import Settings
 

@@ -7,11 +7,12 @@ from pydantic import Field
 
 from diffmatch.domain import VOID
 from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, Views, cutmix, mixed_targets
-from diffmatch.methods.fixmatch import FixMatch, FixMatchOptions
+from diffmatch.methods.base import Batch, Losses, Progress, Views
+from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.methods.pseudo import ThresholdOptions, cutmix, mixed_targets
 
 
-class UniMatchOptions(FixMatchOptions):
+class UniMatchOptions(ThresholdOptions):
     """Threshold 0.95 and both weights 0.5 as in the paper (threshold 0 on Cityscapes)."""
 
     features: float = Field(default=0.5, ge=0, description="lambda, weight of the feature perturbation")

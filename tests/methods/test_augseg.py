@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from diffmatch import augment
-from diffmatch.methods.base import Progress, PseudoLabels, cutmix
+from diffmatch.methods.base import Progress
+from diffmatch.methods.pseudo import PseudoLabels, cutmix
 from diffmatch.settings import Data
 
 

@@ -10,7 +10,8 @@ import torch
 
 from diffmatch.domain import VOID
 from diffmatch.losses import one_hot
-from diffmatch.methods.base import Progress, PseudoLabels
+from diffmatch.methods.base import Progress
+from diffmatch.methods.pseudo import PseudoLabels
 
 pytestmark = pytest.mark.parametrize("name", ["cps", "cross_teaching"])
 

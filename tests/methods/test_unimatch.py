@@ -10,7 +10,8 @@ import torch
 
 from diffmatch.domain import VOID
 from diffmatch.losses import pseudo_loss
-from diffmatch.methods.base import Progress, cutmix
+from diffmatch.methods.base import Progress
+from diffmatch.methods.pseudo import cutmix
 
 
 def losses(method: Any, batch: Any) -> Any:

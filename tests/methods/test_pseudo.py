@@ -1,4 +1,4 @@
-"""Which pseudo-labels are accepted: by one threshold, and by a limit for each class."""
+"""Which pseudo-labels are accepted, by one threshold and by a limit for each class, and what they teach."""
 
 from __future__ import annotations
 
@@ -11,12 +11,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from diffmatch import plugins
-from diffmatch.methods import base
-from diffmatch.methods.base import Progress, ThresholdOptions, accepted_by, confident, most_confident, pixels_per_class
+from diffmatch.losses import one_hot
+from diffmatch.methods import pseudo
+from diffmatch.methods.base import Progress
+from diffmatch.methods.pseudo import (
+    PseudoLabels,
+    ThresholdOptions,
+    accepted_by,
+    confident,
+    most_confident,
+    pixels_per_class,
+    soft_loss,
+)
 from diffmatch.planning import trained
 from diffmatch.settings import resolve
 
-WITH_LIMITS = [name for name in plugins.names(plugins.METHODS) if "limits" in plugins.method(name).Options.model_fields]
+UNSET = {"limits": "class", "targets": "soft"}
+WITH = {key: [name for name in plugins.names(plugins.METHODS) if key in plugins.method(name).Options.model_fields] for key in UNSET}
 
 
 def row(*pixels: tuple[float, ...]) -> torch.Tensor:
@@ -83,10 +94,10 @@ def test_most_confident_is_what_a_loop_finds(seed: int, classes: int) -> None:
     assert torch.equal(most_confident(confidence, labels, wanted), expected.view_as(labels))
 
 
-@pytest.mark.parametrize("name", WITH_LIMITS)
+@pytest.mark.parametrize("name", WITH["limits"])
 def test_a_method_teaches_by_its_limits(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the limits accept is taught, where the threshold accepts nothing."""
-    monkeypatch.setattr(base, "most_confident", lambda confidence, labels, wanted: torch.ones_like(labels, dtype=torch.bool))
+    monkeypatch.setattr(pseudo, "most_confident", lambda confidence, labels, wanted: torch.ones_like(labels, dtype=torch.bool))
     taught = []
     for limits in (None, "class"):
         p = planned(name, method__threshold=1.0, method__limits=limits, train__loss="ce")
@@ -95,8 +106,37 @@ def test_a_method_teaches_by_its_limits(name: str, planned: Any, draw: Any, monk
     assert taught[1] > taught[0] >= 0  # AugSeg pastes labelled boxes, which are always taught
 
 
-@pytest.mark.parametrize("name", WITH_LIMITS)
-def test_limits_that_are_unset_leave_the_run_its_hash(name: str) -> None:
+def test_soft_targets_by_hand() -> None:
+    """Two images of one row; the first takes the second's right pixel, where the teacher is unsure, and its own left one is padding."""
+    told = torch.cat([row((0.5, 0.5), (0.9, 0.1), (1.0, 0.0)), row((0.2, 0.8), (0.6, 0.4), (0.3, 0.7))])
+    accepted = told.amax(1) >= 0.7
+    inside = torch.tensor([[[False, True, True]], [[True, True, True]]])
+    boxes = torch.tensor([[[False, False, True]], [[False, False, False]]])
+    said = torch.cat([row((0.5, 0.5), (0.8, 0.2), (0.5, 0.5)), row((0.3, 0.7), (0.1, 0.9), (0.3, 0.7))])
+    loss = soft_loss(said.log(), PseudoLabels(told.argmax(1).to(torch.uint8), accepted, told), inside, boxes)
+    # the first image: 0.1^2 twice, then 0.2^2 twice; the second: 0.1^2 twice, the unsure pixel without loss, 0; five pixels in all
+    assert loss == pytest.approx((0.02 + 0.08 + 0.02) / 5)
+
+
+@pytest.mark.parametrize("name", WITH["targets"])
+def test_soft_targets_of_a_sure_teacher_are_its_labels(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One-hot probabilities teach what the labels teach under the squared error; at the start their weight is next to nothing."""
+    found = {}
+    for targets in (None, "soft"):
+        p = planned(name, method__targets=targets, method__threshold=0.5, train__loss="squared", diffusion__adjustment="none")
+        method, batch = p.build(), draw(p)
+        labels = torch.randint(0, 4, batch.inside.shape, generator=torch.Generator().manual_seed(0))
+        sure = confident(one_hot(labels, 4), 0.5)
+        monkeypatch.setattr(method, "pseudo_labels", lambda *_, sure=sure: sure)
+        for step in (0, 10):
+            torch.manual_seed(0)
+            found[targets, step] = method.losses(batch, Progress(step, 10)).terms["unsup"].detach()
+    torch.testing.assert_close(found["soft", 10], found[None, 10])
+    torch.testing.assert_close(found["soft", 0], found[None, 0] * math.exp(-5))
+
+
+@pytest.mark.parametrize(("key", "name"), [(key, name) for key, names in WITH.items() for name in names])
+def test_an_option_that_is_unset_leaves_the_run_its_hash(key: str, name: str) -> None:
     options = plugins.method(name).Options
-    assert "limits" not in trained(resolve(options))["method"]
-    assert trained(resolve(options, {"method.limits": "class"}))["method"]["limits"] == "class"
+    assert key not in trained(resolve(options))["method"]
+    assert trained(resolve(options, {f"method.{key}": UNSET[key]}))["method"][key] == UNSET[key]
