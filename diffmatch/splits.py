@@ -99,7 +99,7 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         family, chosen_ids = found.name, {i.case if by_case else i.id for i in listed}
         if found.budget and found.budget.isdigit() and len(chosen_ids) != int(found.budget):
             raise InputError(
-                f"the list '{family}' for labels '{found.budget}' has {len(chosen_ids)} {card.label_unit}: "
+                f"{lists or family}: the list for labels '{found.budget}' has {len(chosen_ids)} {card.label_unit}: "
                 "correct it, or name its folder after what it has"
             )
     else:
