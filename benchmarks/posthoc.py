@@ -83,7 +83,7 @@ def table(runs: list[Path]) -> str:
     lines = ["| | tau | n | metric | head | tail | ECE |", "|---|---|---|---|---|---|---|"]
     for name, found in groups.items():
         for tau in found[0]:
-            values = [Measured.of([100 * one[tau][column] for one in found]) for column in ("primary", "head", "tail", "ece")]
+            values = [Measured(tuple(100 * one[tau][column] for one in found)) for column in ("primary", "head", "tail", "ece")]
             told = [f"{v.mean:.1f}" + (f" ± {v.std:.1f}" if v.std is not None else "") for v in values]
             lines.append(f"| {name} | {tau} | {len(found)} | {' | '.join(told)} |")
     return "\n".join(lines)

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from diffmatch.planning import Job
 
 
+COSTS = ("parameters", "images_per_second", "train_seconds")
+"""Metrics of a column that no row wins or improves on."""
+
+
 class Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -28,7 +32,8 @@ class Column(Part):
 
     Attributes:
         group: heading above several columns.
-        metric: `primary`, `head`, `tail`, `ece`, `f1`, `accuracy`, `class:<name>`, `parameters` (millions) or `images_per_second`.
+        metric: `primary`, `head`, `tail`, `ece`, `f1`, `accuracy`, `class:<name>`; or a cost: `parameters` (millions),
+            `images_per_second` (of the evaluation), `train_seconds`.
         backbone: encoder of the paper preset; the quick preset keeps its own.
         published: the column's name in the published CSV.
         set: settings of this column's runs.
@@ -37,7 +42,7 @@ class Column(Part):
     name: str
     group: str = ""
     labels: str | None = None
-    metric: str = Field(default="primary", pattern=r"^(primary|head|tail|ece|f1|accuracy|parameters|images_per_second|class:.+)$")
+    metric: str = Field(default="primary", pattern=rf"^(primary|head|tail|ece|f1|accuracy|{'|'.join(COSTS)}|class:.+)$")
     backbone: str | None = None
     published: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from diffmatch.runs import EvaluationRecord, RunRecord
-from diffmatch.tables import Column, PublishedNumber, Row, Table
+from diffmatch.tables import COSTS, Column, PublishedNumber, Row, Table
 from diffmatch_reports.wording import class_key, machines
 
 SELECTION = {
@@ -30,15 +30,22 @@ class Source:
 
 @dataclass(frozen=True)
 class Measured:
-    """Mean over `n` runs, standard deviation (n - 1) from two runs on; as printed: percent, millions, images/s."""
+    """The values of one or more runs, seed by seed, as printed: percent, millions, images/s, seconds."""
 
-    mean: float
-    std: float | None
-    n: int
+    values: tuple[float, ...]
 
-    @classmethod
-    def of(cls, values: Sequence[float]) -> Measured:
-        return cls(float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None, len(values))
+    @property
+    def n(self) -> int:
+        return len(self.values)
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.values))
+
+    @property
+    def std(self) -> float | None:
+        """Standard deviation (n - 1), from two runs on."""
+        return float(np.std(self.values, ddof=1)) if self.n > 1 else None
 
 
 @dataclass(frozen=True)
@@ -98,6 +105,8 @@ def number(column: Column, source: Source) -> float | None:
     """What a column prints of a run; None where it was not computed."""
     if column.metric == "parameters":
         return source.record.parameters["total"] / 1e6
+    if column.metric == "train_seconds":
+        return source.record.timing.get("train_seconds")
     if source.evaluation is None:
         return None
     if column.metric == "images_per_second":
@@ -163,7 +172,7 @@ def fill(
             if len(values) < seeds or not values:
                 cells[place] = Filled(row, column, published=paper.value if paper else None, problem=problem, sources=found)
                 continue
-            measured = Measured.of(values)
+            measured = Measured(tuple(values))
             why = (why_not_comparable(table, s, preset, extra, checkpoint) for s in found if paper)
             reason = next(filter(None, why), "")
             mark = marks.setdefault(reason, _mark(len(marks))) if reason else ""
@@ -179,7 +188,7 @@ def fill(
     )
     _embolden(filled)
     for name in table.baseline if table.ours else ():
-        for column in table.columns:
+        for column in (c for c in table.columns if c.metric not in COSTS):
             _improve(filled, filled.cells[str(table.ours), key(column)], filled.cells[name, key(column)])
     return filled
 
@@ -192,7 +201,7 @@ def _improve(filled: PaperTable, ours: Filled, base: Filled) -> None:
     if ours.measured and base.measured:
         mine, theirs = ({s.record.seed: v for s in cell.sources if (v := number(cell.column, s)) is not None} for cell in (ours, base))
         if pairs := [mine[seed] - theirs[seed] for seed in mine if seed in theirs]:
-            filled.improvement[place] = Measured.of(pairs)
+            filled.improvement[place] = Measured(tuple(pairs))
 
 
 def _mark(n: int) -> str:
@@ -200,11 +209,11 @@ def _mark(n: int) -> str:
 
 
 def _embolden(filled: PaperTable) -> None:
-    """The largest measured and the largest published number of a column; costs and shares are not contested."""
+    """The best measured and the largest published number of a column; costs and shares are not contested."""
     if filled.table.kind == "shares":
         return
     for column in filled.table.columns:
-        if column.metric in ("parameters", "images_per_second"):
+        if column.metric in COSTS:
             continue
         places = [(row.name, key(column)) for row in filled.table.rows]
         measured = {p: m.mean for p in places if (m := filled.cells[p].measured)}
@@ -226,7 +235,7 @@ def fill_shares(table: Table, shares: Mapping[str, float], published: Mapping[tu
     for column in table.columns:
         paper = published.get((row.name, column.published or column.name))
         value = chosen.get(key(column))
-        measured = None if value is None else Measured(100 * value / total, None, 1)
+        measured = None if value is None else Measured((100 * value / total,))
         cells[row.name, key(column)] = Filled(row, column, measured, paper.value if paper else None)
     return PaperTable(table, cells, {}, [note])
 
@@ -245,7 +254,7 @@ def basis(table: Table, cells: Mapping[tuple[str, str], Filled], preset: str, ch
     protocols = sorted({s.evaluation.protocol for s in sources if s.evaluation})
     lines.append(
         f"Measured with the {preset} preset: {', '.join(encoders)}; {', '.join(map(str, steps))} steps; {SELECTION[checkpoint]}; "
-        f"protocol {', '.join(protocols)}; mean ± standard deviation over seeds (n)"
+        f"protocol {', '.join(protocols)}; mean ± standard deviation over seeds (how many, or each one's)"
         f"{', each with its own label draw' if table.redraw else ''}."
     )
     splits: dict[str, dict[str, None]] = {}

@@ -22,19 +22,25 @@ NOT_RUN = "published only"
 
 
 def decimals(column: Column) -> int:
+    if column.metric == "train_seconds":
+        return 0
     return 2 if column.metric == "parameters" or (column.metric.startswith("class:") and not column.labels) else 1
 
 
-def measured(cell: Filled, bold: Decorate = str) -> str:
-    """`83.8 ± 0.4 (3)`, blank where nothing was measured."""
+def measured(cell: Filled, bold: Decorate = str, each: bool = False) -> str:
+    """`83.8 ± 0.4 (3)`, or with `each` the runs' own values for their number, seed by seed; blank where nothing was measured."""
     if cell.measured is None:
         return ""
     digits = decimals(cell.column)
     text = f"{cell.measured.mean:.{digits}f}"
-    text = bold(text) if cell.best else text
-    if cell.measured.std is not None:
-        text += f" ± {cell.measured.std:.{digits}f} ({cell.measured.n})"
-    return text
+    return (bold(text) if cell.best else text) + _deviation(cell.measured, f".{digits}f", each)
+
+
+def _deviation(found: Measured, form: str, each: bool) -> str:
+    """` ± 0.4 (3)` or ` ± 0.4 (83.5, 84.2, 83.7)`; nothing of a single run."""
+    if found.std is None:
+        return ""
+    return f" ± {found.std:{form.lstrip('+')}} ({', '.join(f'{v:{form}}' for v in found.values) if each else found.n})"
 
 
 def published(cell: Filled, bold: Decorate = str) -> str:
@@ -45,8 +51,12 @@ def published(cell: Filled, bold: Decorate = str) -> str:
     return f"{text} ({cell.difference:+.1f})" if cell.difference is not None else text + cell.mark
 
 
-def grid(filled: PaperTable, bold: Decorate, plain: Decorate) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text: two columns, measured and published, for each of the table's; one where nothing is published."""
+def grid(filled: PaperTable, bold: Decorate, plain: Decorate, each: bool = False) -> tuple[list[str], list[list[str]]]:
+    """Headings and rows of text: two columns, measured and published, for each of the table's; one where nothing is published.
+
+    Args:
+        each: every seed's value instead of their number.
+    """
     columns, both = filled.table.columns, any(cell.published for cell in filled.cells.values())
     own = "" if filled.checkpoint == "last" else f" {filled.checkpoint}"
     head = ["", *(f"{plain(key(column))}{side}" for column in columns for side in ((own, " (paper)") if both else (own,)))]
@@ -54,13 +64,13 @@ def grid(filled: PaperTable, bold: Decorate, plain: Decorate) -> tuple[list[str]
     for row in filled.table.rows:
         name = plain(row.name) + ("" if row.method or filled.table.kind == "shares" else "*")
         cells = [filled.cells[row.name, key(column)] for column in columns]
-        rows.append([name, *(text for cell in cells for text in (measured(cell, bold), published(cell, bold))[: 1 + both])])
-    for name, gains in improvements(filled):
+        rows.append([name, *(text for cell in cells for text in (measured(cell, bold, each), published(cell, bold))[: 1 + both])])
+    for name, gains in improvements(filled, each):
         rows.append([plain(name), *(text for pair in gains for text in pair[: 1 + both])])
     return head, rows
 
 
-def improvements(filled: PaperTable) -> list[tuple[str, list[tuple[str, str]]]]:
+def improvements(filled: PaperTable, each: bool = False) -> list[tuple[str, list[tuple[str, str]]]]:
     """The rows below the table: a heading and, per column, what `ours` has more, measured (seed by seed) and published."""
     rows = []
     for base in filled.table.baseline:
@@ -68,15 +78,13 @@ def improvements(filled: PaperTable) -> list[tuple[str, list[tuple[str, str]]]]:
         gains, printed = [filled.improvement.get(p) for p in places], [filled.published_improvement.get(p) for p in places]
         if any(gains) or any(gain is not None for gain in printed):
             heading = "improvement" if len(filled.table.baseline) == 1 else f"{filled.table.ours} minus {base}"
-            rows.append((heading, [(_gain(m), "" if p is None else f"{p:+.1f}") for m, p in zip(gains, printed, strict=True)]))
+            rows.append((heading, [(_gain(m, each), "" if p is None else f"{p:+.1f}") for m, p in zip(gains, printed, strict=True)]))
     return rows
 
 
-def _gain(difference: Measured | None) -> str:
+def _gain(difference: Measured | None, each: bool) -> str:
     """`+2.3 ± 0.4 (3)`."""
-    if difference is None:
-        return ""
-    return f"{difference.mean:+.1f}" + ("" if difference.std is None else f" ± {difference.std:.1f} ({difference.n})")
+    return "" if difference is None else f"{difference.mean:+.1f}" + _deviation(difference, "+.1f", each)
 
 
 def remarks(filled: PaperTable) -> list[str]:
@@ -136,7 +144,8 @@ def as_terminal(filled: PaperTable) -> Group:
 
 
 def as_markdown(filled: PaperTable) -> str:
-    head, rows = grid(filled, lambda text: f"**{text}**", markdown)
+    """A table of pipes. It has the room that a page of LaTeX or a terminal has not: every seed's value stands in it."""
+    head, rows = grid(filled, lambda text: f"**{text}**", markdown, each=True)
     lines = [f"**{markdown(filled.table.heading)}**", ""]
     lines += [f"| {' | '.join(cells)} |" for cells in (head, ["---", *["--:"] * (len(head) - 1)], *rows)]
     return "\n".join([*lines, "", *(f"{markdown(line)}  " for line in notes(filled))]) + "\n"

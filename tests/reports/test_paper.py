@@ -101,7 +101,8 @@ def test_seeds_give_mean_deviation_and_n_and_a_missing_one_leaves_the_cell_blank
     table = filled({("ours", "3"): runs, ("base", "3"): runs[:2]}, seeds=3)
     measured = table.cells["ours", "3"].measured
     assert (measured.mean, measured.std, measured.n) == (pytest.approx(80), pytest.approx(10), 3)
-    assert "80.0 ± 10.0 (3)" in as_markdown(table)
+    assert "| 80.0 ± 10.0 (70.0, 80.0, 90.0) |" in as_markdown(table), "there is room for each"
+    assert r"80.0 $\pm$ 10.0 (3)" in as_latex(table), "a printed column has not"
     assert table.cells["base", "3"].measured is None
     assert ("base", "3") not in table.improvement, "no improvement over what was not measured"
     assert any(line.startswith("base, 3") for line in table.blank)
@@ -117,8 +118,17 @@ def test_improvement_is_taken_seed_by_seed_over_every_row_that_is_asked_for(sour
     gain = table.improvement["base", "3"]
     assert (gain.mean, gain.std, gain.n) == (pytest.approx(8 / 3), pytest.approx(2.0817, abs=1e-4), 3)
     *_, first, second = (line for line in as_markdown(table).splitlines() if " minus " in line)
-    assert first == "| ours minus base | +2.7 ± 2.1 (3) | +49.0 |"
-    assert second == "| ours minus other | -0.7 ± 1.5 (3) |  |"
+    assert first == "| ours minus base | +2.7 ± 2.1 (+2.0, +1.0, +5.0) | +49.0 |"
+    assert second == "| ours minus other | -0.7 ± 1.5 (+1.0, -1.0, -2.0) |  |"
+
+
+def test_a_cost_is_shown_and_no_row_wins_or_improves_on_it(source):
+    columns = (TABLE.columns[0], Column(name="train s", labels="3", metric="train_seconds"))
+    spec = TABLE.model_copy(update={"columns": columns})
+    runs = {row: source(0.8, timing={"train_seconds": seconds}) for row, seconds in (("ours", 1234.6), ("base", 99.4))}
+    table = filled({(row, column.name): [run] for row, run in runs.items() for column in columns}, table=spec)
+    assert [table.cells[row, "train s"].best for row in runs] == [False, False] and ("base", "train s") not in table.improvement
+    assert "| ours | **80.0** | **90.5** (-10.5) | 1235 |" in as_markdown(table)
 
 
 def test_a_tail_of_other_classes_from_draw_to_draw_is_told(source):
