@@ -11,6 +11,9 @@ SEEDS ?= 1
 RUNS ?= $(OUT)
 PLUGINS := $(wildcard datasets/*/pyproject.toml)
 
+# Where it is set, as in many containers, every command would compile torch's sources anew; what .venv compiled stays in .venv.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup bench table figure report test lint clean
 

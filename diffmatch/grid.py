@@ -23,7 +23,7 @@ from diffmatch.inference import predict_item
 from diffmatch.jobs import run
 from diffmatch.loading import Draws, Stream, collate
 from diffmatch.methods.base import Progress, evaluating
-from diffmatch.planning import Job, Plan, plan
+from diffmatch.planning import Job, Opened, Plan, plan
 from diffmatch.runs import EvaluationRecord, RunFolder, digest
 from diffmatch.stopping import StoppedError
 from diffmatch.training import DivergenceError, total_steps
@@ -55,10 +55,11 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] = (RESULTS,)) -> dict[st
     A finished run of the same hash is found under `job.out`, and under `others`.
     """
     found: dict[str, Entry] = {}
+    opened: Opened = {}
     for job in jobs:
         if (key := identity(job)) in found:
             continue
-        planned = plan(job)
+        planned = plan(job, opened)
         entry = Entry(planned, planned.folder, False)
         for root in (job.out, *others):
             folder = RunFolder(root / planned.folder.path.relative_to(job.out))

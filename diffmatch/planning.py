@@ -81,8 +81,15 @@ def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str
     return resolve(method.Options, own, overrides)
 
 
-def plan(job: Job) -> Plan:
+Opened = dict[tuple[str, Path], tuple[Domain, str]]
+"""(dataset, root) -> the domain on it and its fingerprint: the plans of many jobs on one data set read its headers once."""
+
+
+def plan(job: Job, opened: Opened | None = None) -> Plan:
     """Resolve a job.
+
+    Args:
+        opened: where the job's data are looked for first, and kept.
 
     Raises:
         InputError: whatever of it cannot be done, in one line.
@@ -91,7 +98,11 @@ def plan(job: Job) -> Plan:
     settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
     size = job.invented or size_for(kind, [job.labels or kind.card.budgets[0]])
     root, fabricated = find_data(kind, job.data, size)
-    domain, fingerprint = open_domain(kind, root)
+    opened = {} if opened is None else opened
+    place = job.dataset, root
+    if place not in opened:
+        opened[place] = open_domain(kind, root)
+    domain, fingerprint = opened[place]
     settings = settings_of(domain, method, job.preset, job.overrides)
     for name in ("mean", "std"):
         if (given := len(getattr(settings.data, name))) != domain.card.channels:

@@ -10,13 +10,20 @@ from pathlib import Path
 
 import pytest
 
-from diffmatch import plugins
+from diffmatch import grid, plugins
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError
 from diffmatch.planning import plan
 from diffmatch.runs import find_runs
 
-DOCS = Path(__file__).parents[1] / "docs"
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PRINTED = [
+    pytest.param(command, path.read_text()[command.end() :], id=f"{path.stem}-{Path(command[2]).stem}")
+    for path in sorted(DOCS.glob("*.md"))
+    for command in re.finditer(r"^    diffmatch (table (\S+) .*--form markdown)\n\n", path.read_text(), re.MULTILINE)
+]
+"""Commands of the documentation that a table follows, and the text from there on."""
 
 
 @pytest.fixture
@@ -78,3 +85,20 @@ def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plu
     assert all(record.status == "done" and not record.data.fabricated for record in records.values())
     assert Path("report/index.html").is_file()
     assert {path.name for path in Path("masks").iterdir()} == {f"{number:03d}.png" for number in range(50, 60)}
+
+
+@pytest.mark.skipif(not (ROOT.parent / "shared" / "data").is_dir(), reason="the tables' data are not at ../shared/data")
+@pytest.mark.parametrize(("command", "text"), PRINTED)
+def test_a_table_is_what_the_command_above_it_prints_from_the_records(command, text, monkeypatch, capsys):
+    def nothing(found, console):
+        assert [entry.folder.path for entry in found if not entry.done] == [], "a number without its record"
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(grid, "run_missing", nothing)
+    assert invoke(shlex.split(command[1])) == 0
+    printed = capsys.readouterr().out.rstrip()
+    assert text.startswith(f"{printed}\n")
+
+
+def test_there_are_such_tables():
+    assert len(PRINTED) >= 10

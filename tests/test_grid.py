@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from diffmatch import grid
+from diffmatch import grid, loading, planning
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError
 from diffmatch.holding import held
@@ -33,6 +33,15 @@ def test_cells_that_ask_for_one_run_share_it(small):
     found = grid.entries([small(), small(), small(seed=1)], others=())
     assert len(found) == 2
     assert not any(entry.done for entry in found.values())
+
+
+def test_the_data_of_many_runs_are_opened_once(small, monkeypatch):
+    times = []
+    monkeypatch.setattr(planning, "open_domain", lambda kind, root: times.append(root) or loading.open_domain(kind, root))
+    apart = [entry.planned.hash for n in range(3) for entry in grid.entries([small(seed=n)], others=()).values()]
+    assert len(times) == 3
+    together = grid.entries([small(seed=n) for n in range(3)], others=())
+    assert len(times) == 4 and [entry.planned.hash for entry in together.values()] == apart
 
 
 def test_what_is_missing_is_run_once_and_found_again(small, console):

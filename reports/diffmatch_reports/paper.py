@@ -250,12 +250,14 @@ def basis(table: Table, cells: Mapping[tuple[str, str], Filled], preset: str, ch
     if any(record.data.fabricated for record in records):
         lines.append("Measured on INVENTED data: the numbers show that the software runs and say nothing about how well a method works.")
     encoders = sorted({f"{r.settings['network']['decoder']} on {r.settings['network']['encoder']}" for r in records})
+    several = any(cell.measured and cell.measured.n > 1 for cell in cells.values())
     steps = sorted({int(s.evaluation.step) for s in sources if s.evaluation})
     protocols = sorted({s.evaluation.protocol for s in sources if s.evaluation})
     lines.append(
         f"Measured with the {preset} preset: {', '.join(encoders)}; {', '.join(map(str, steps))} steps; {SELECTION[checkpoint]}; "
-        f"protocol {', '.join(protocols)}; mean ± standard deviation over seeds (how many, or each one's)"
-        f"{', each with its own label draw' if table.redraw else ''}."
+        f"protocol {', '.join(protocols)}; "
+        f"{'mean ± standard deviation over seeds (how many, or each one)' if several else 'one seed'}"
+        f"{', each with its own label draw' if several and table.redraw else ''}."
     )
     splits: dict[str, dict[str, None]] = {}
     for cell in cells.values():
