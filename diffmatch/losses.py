@@ -9,8 +9,10 @@ from torch import Tensor
 from diffmatch.domain import VOID
 
 OHEM_PROBABILITY, OHEM_KEPT = 0.7, 100_000
-"""UniMatch's on Cityscapes: 200,000 pixels at least of the two images of each GPU, so that as many are kept on one device as on eight."""
-"""Pixels whose true class has at least this probability are left out, unless fewer than the kept number remain (UniMatch, Cityscapes)."""
+"""UniMatch's on Cityscapes: pixels whose true class has at least this probability are left out, unless fewer than so many an image remain.
+
+UniMatch keeps 200,000 of the two images of each GPU; counted by the image, as many are kept on one device as on eight.
+"""
 
 
 def masked_mean(values: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
