@@ -33,14 +33,15 @@ def measured(cell: Filled, bold: Decorate = str, each: bool = False) -> str:
         return ""
     digits = decimals(cell.column)
     text = f"{cell.measured.mean:.{digits}f}"
-    return (bold(text) if cell.best else text) + _deviation(cell.measured, f".{digits}f", each)
+    return (bold(text) if cell.best else text) + _deviation(cell.measured, digits, each)
 
 
-def _deviation(found: Measured, form: str, each: bool) -> str:
-    """` ± 0.4 (3)` or ` ± 0.4 (83.5, 84.2, 83.7)`; nothing of a single run."""
+def _deviation(found: Measured, digits: int, each: bool, sign: str = "-") -> str:
+    """` ± 0.4 (3)` or ` ± 0.4 (83.5, 84.2, 83.7)`; nothing of a single run. `sign` is the format's: `+` for differences."""
     if found.std is None:
         return ""
-    return f" ± {found.std:{form.lstrip('+')}} ({', '.join(f'{v:{form}}' for v in found.values) if each else found.n})"
+    bracket = ", ".join(f"{value:{sign}.{digits}f}" for value in found.values) if each else str(found.n)
+    return f" ± {found.std:.{digits}f} ({bracket})"
 
 
 def published(cell: Filled, bold: Decorate = str) -> str:
@@ -84,7 +85,7 @@ def improvements(filled: PaperTable, each: bool = False) -> list[tuple[str, list
 
 def _gain(difference: Measured | None, each: bool) -> str:
     """`+2.3 ± 0.4 (3)`."""
-    return "" if difference is None else f"{difference.mean:+.1f}" + _deviation(difference, "+.1f", each)
+    return "" if difference is None else f"{difference.mean:+.1f}" + _deviation(difference, 1, each, "+")
 
 
 def remarks(filled: PaperTable) -> list[str]:
