@@ -29,13 +29,14 @@ class CPS(Method):
     With `data.cutmix` x is the mixed image and y_k the mixed labels of its parts. Settings of the paper: lambda as in the options,
     DeepLabv3+, SGD 0.9, poly 0.9, lr 2.5e-3 (PASCAL), CutMix in its best figures. The first network predicts, as in the authors' code.
 
-    Differs from the paper: labels come from eval mode; cross supervision is on unlabelled images only (the paper's have the labelled
-    ones too, its code with CutMix has not); medical recipes use Dice. No strong view: what the networks differ in is the perturbation.
-    What is audited is what the first network is taught: the labels of the second.
+    Differs from the paper: cross supervision is on unlabelled images only (the paper's have the labelled ones too, its code with CutMix
+    has not); medical recipes use Dice. No strong view: what the networks differ in is the perturbation. What is audited is what the first
+    network is taught: the labels of the second, in eval mode there.
     """
 
     Options: ClassVar[type[Section]] = CPSOptions
     views = Views(strong=0)
+    version = 2  # labels come from the pass that learns
     title = "CPS"
     citation = "Chen et al., CVPR 2021"
 
@@ -53,16 +54,19 @@ class CPS(Method):
         return weight
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
-        # Both label before either learns: a forward pass in training mode moves BatchNorm's statistics.
-        by_first, by_second = self.labels_of(self.network, batch.weak), self.pseudo_labels(batch.weak, batch.pool_keys)
+        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None
+        networks, kind, labelled = (self.network, self.second), self.settings.train.loss, len(batch.images)
+        mixed = self.views.mixing(self.settings.data) > 0
+        with torch.no_grad():
+            unmixed = [network(batch.weak) for network in networks] if mixed else []
         images = torch.cat([batch.images, cutmix(batch.weak, batch.boxes)])
-        kind, labelled = self.settings.train.loss, len(batch.images)
-        supervised, crossed = [], []
-        for network, pseudo in ((self.network, by_second), (self.second, by_first)):
-            scores = network(images)
-            supervised.append(supervised_loss(kind, scores[:labelled], batch.masks))
-            crossed.append(pseudo_loss(kind, scores[labelled:], *mixed_targets(pseudo, batch.inside, batch.boxes)))
+        scores = [network(images) for network in networks]
+        by_first, by_second = (confident(s.detach().softmax(1), 0.0) for s in unmixed or [s[labelled:] for s in scores])
+        supervised = [supervised_loss(kind, s[:labelled], batch.masks) for s in scores]
+        crossed = [
+            pseudo_loss(kind, s[labelled:], *mixed_targets(pseudo, batch.inside, batch.boxes))
+            for s, pseudo in zip(scores, (by_second, by_first), strict=True)
+        ]
         terms = {"sup": torch.stack(supervised).sum(), "unsup": self.weight(progress) * torch.stack(crossed).sum()}
         return Losses.of(terms, by_second, batch.inside)
 

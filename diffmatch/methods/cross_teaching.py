@@ -25,8 +25,8 @@ class CrossTeaching(CPS):
     ACDC 224 x 224, batch 16, SGD 0.9, lr 0.01, poly 0.9, 30,000 steps. The CNN predicts.
 
     Differs from the paper: f_t is a plain vision transformer (`TransformerNetwork`) without pretrained weights, at any crop, channel count
-    and number of dates; Dice in medical recipes, cross-entropy elsewhere; labels come from eval mode. What is audited are the
-    transformer's labels, which the CNN is taught.
+    and number of dates; Dice in medical recipes, cross-entropy elsewhere. What is audited are the transformer's labels, which the CNN is
+    taught, in eval mode there.
     """
 
     Options = CrossTeachingOptions
