@@ -57,7 +57,7 @@ class CPS(Method):
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None
         networks, kind, labelled = (self.network, self.second), self.settings.train.loss, len(batch.images)
         mixed = self.views.mixing(self.settings.data) > 0
-        with torch.no_grad():
+        with torch.no_grad():  # a mixed image's labels are those of its parts: they need a pass of their own
             unmixed = [network(batch.weak) for network in networks] if mixed else []
         images = torch.cat([batch.images, cutmix(batch.weak, batch.boxes)])
         scores = [network(images) for network in networks]
@@ -71,13 +71,9 @@ class CPS(Method):
         return Losses.of(terms, by_second, batch.inside)
 
     @torch.no_grad()
-    def labels_of(self, network: nn.Module, images: Tensor) -> PseudoLabels:
-        """A network's hard labels, all of them accepted."""
-        with evaluating(network):
-            return confident(network(images).softmax(1), 0.0)
-
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        return self.labels_of(self.second, images)
+        with evaluating(self.second):
+            return confident(self.second(images).softmax(1), 0.0)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         scores: Tensor = self.network(images)

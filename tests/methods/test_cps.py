@@ -11,7 +11,7 @@ import torch
 from diffmatch.domain import VOID
 from diffmatch.losses import one_hot
 from diffmatch.methods.base import Progress
-from diffmatch.methods.pseudo import PseudoLabels
+from diffmatch.methods.pseudo import PseudoLabels, confident
 
 pytestmark = pytest.mark.parametrize("name", ["cps", "cross_teaching"])
 
@@ -28,7 +28,8 @@ def test_each_network_learns_what_the_other_says(name: str, loss: str, planned: 
     ones, twos = (torch.full(batch.inside.shape, c, dtype=torch.uint8) for c in (1, 2))
 
     def gradients(first: torch.Tensor, second: torch.Tensor) -> list[torch.Tensor]:
-        monkeypatch.setattr(method, "labels_of", lambda network, _: hard(first if network is method.network else second))
+        labels = iter((first, second))
+        monkeypatch.setattr("diffmatch.methods.cps.confident", lambda probabilities, threshold: hard(next(labels)))
         unsup = method.losses(batch, Progress(1, 1)).terms["unsup"]
         return [torch.cat([g.flatten() for g in torch.autograd.grad(unsup, [*n.parameters()], retain_graph=True)]) for n in networks]
 
@@ -39,27 +40,26 @@ def test_each_network_learns_what_the_other_says(name: str, loss: str, planned: 
     assert torch.equal(a1, c1) and not torch.equal(a2, c2)
 
 
-def test_labels_are_hard_from_eval_mode_and_made_before_either_learns(
-    name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_are_hard_and_of_the_pass_that_learns(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass a network a step, in training mode: its scores of the pool, without gradient, are what the other is taught."""
     p = planned(name)
     method, batch = p.build().train(), draw(p)
-    made = []
+    passes: list[tuple[bool, torch.Tensor]] = []
+    for network in (method.network, method.second):
+        network.register_forward_hook(lambda module, _, scores: passes.append((module.training, scores)))
+    made: list[torch.Tensor] = []
 
-    def watching(network: Any, images: torch.Tensor, labels_of: Any = method.labels_of) -> PseudoLabels:
-        pseudo = labels_of(network, images)
-        with torch.no_grad():
-            expected = network.eval()(images).argmax(1)
-        network.train()
-        moved = [int(value) for key, value in network.state_dict().items() if "num_batches" in key]
-        made.append(
-            (network is method.network, torch.equal(pseudo.labels.long(), expected), pseudo.probabilities.requires_grad, sum(moved))
-        )
-        return pseudo
+    def watching(probabilities: torch.Tensor, threshold: float) -> PseudoLabels:
+        made.append(probabilities)
+        return confident(probabilities, threshold)
 
-    monkeypatch.setattr(method, "labels_of", watching)
-    method.losses(batch, Progress(0, 1))
-    assert sorted(made) == [(False, True, False, 0), (True, True, False, 0)]
+    monkeypatch.setattr("diffmatch.methods.cps.confident", watching)
+    losses = method.losses(batch, Progress(0, 1))
+    assert [training for training, _ in passes] == [True, True] and not any(p.requires_grad for p in made)
+    for probabilities, (_, scores) in zip(made, passes, strict=True):
+        torch.testing.assert_close(probabilities, scores[len(batch.images) :].softmax(1))
+    by_second = passes[1][1][len(batch.images) :].argmax(1)[batch.inside]
+    assert torch.equal(losses.given, torch.bincount(by_second, minlength=len(losses.given)))
 
 
 def test_both_learn_from_labels_and_the_weight_scales_the_rest(name: str, planned: Any, draw: Any) -> None:
@@ -74,8 +74,8 @@ def test_both_learn_from_labels_and_the_weight_scales_the_rest(name: str, planne
 
 
 def test_cutmix_and_padding_reach_the_loss(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both networks see the weak view with the box's pixels from the next image, labels likewise, void in padding."""
-    p = planned(name)
+    """Both networks learn the weak view with the box's pixels from the next image, the whole ones' labels likewise, void in padding."""
+    p = planned(name, data__cutmix=1.0)
     method, batch = p.build().train(), draw(p)
     boxes, inside = torch.zeros_like(batch.boxes), torch.ones_like(batch.inside)
     boxes[0, :, :10], inside[1, :5] = True, False
@@ -90,9 +90,12 @@ def test_cutmix_and_padding_reach_the_loss(name: str, planned: Any, draw: Any, m
         return scores.sum() * 0
 
     monkeypatch.setattr("diffmatch.methods.cps.pseudo_loss", watching)
-    by_second = method.pseudo_labels(batch.weak, batch.pool_keys).labels
-    method.train().losses(replace(batch, boxes=boxes, inside=inside), Progress(0, 1))
-    assert len(seen) == 2 and torch.equal(seen[0], seen[1])
+    with torch.no_grad():
+        by_second = method.second(batch.weak).argmax(1).to(torch.uint8)
+    seen.clear()
+    method.losses(replace(batch, boxes=boxes, inside=inside), Progress(0, 1))
+    whole, seen = seen[:2], seen[2:]
+    assert all(torch.equal(images, batch.weak) for images in whole) and len(seen) == 2 and torch.equal(seen[0], seen[1])
     assert torch.equal(seen[0][2][..., :10], batch.weak[1][..., :10]) and torch.equal(seen[0][2][..., 10:], batch.weak[0][..., 10:])
     assert torch.equal(targets[0][0, 5:, :10], by_second[1, 5:, :10]) and torch.equal(targets[0][0, :, 10:], by_second[0, :, 10:])
     assert (targets[0][0, :5, :10] == VOID).all() and (targets[0][1, :5] == VOID).all()
