@@ -18,17 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from diffmatch import checkpoint
-from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import VOID, InputError, Item, Sample
-from diffmatch.evaluation import members
-from diffmatch.inference import framed, predict_images
-from diffmatch.methods.base import evaluating
+from diffmatch.learning.method import evaluating
 from diffmatch.methods.diffmatch import DiffMatch
-from diffmatch.metrics import Counts, summary
-from diffmatch.planning import Plan, job_of, plan
-from diffmatch.runs import RunFolder, write_json
-from diffmatch.scoring import count
+from diffmatch.records import checkpoint
+from diffmatch.records.counts import Counts
+from diffmatch.records.folder import RunFolder
+from diffmatch.running.plan import Plan, job_of, plan
+from diffmatch.scoring.counting import count
+from diffmatch.scoring.evaluation import members
+from diffmatch.scoring.inference import framed, predict_images
+from diffmatch.scoring.metrics import summary
+from diffmatch.shared.files import write_json
+from diffmatch.shared.seeds import seed_of
 
 TIMES = (0.05, 0.25, 0.5, 0.75, 0.9, 1.0)
 

@@ -17,15 +17,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from diffmatch import checkpoint
-from diffmatch.debias import smoothed
+from diffmatch.diffusion.prior import smoothed
 from diffmatch.domain import InputError
-from diffmatch.evaluation import evaluate, members
-from diffmatch.methods.base import Method
-from diffmatch.metrics import summary
-from diffmatch.planning import Plan, job_of, plan
+from diffmatch.learning.method import Method
 from diffmatch.progress import Bar
-from diffmatch.runs import RunFolder, write_json
+from diffmatch.records import checkpoint
+from diffmatch.records.folder import RunFolder
+from diffmatch.running.plan import Plan, job_of, plan
+from diffmatch.scoring.evaluation import evaluate, members
+from diffmatch.scoring.metrics import summary
+from diffmatch.shared.files import write_json
 from diffmatch_reports.paper import Measured
 from diffmatch_reports.wording import changed
 

@@ -6,9 +6,7 @@ A plugin is a subclass of `Domain` behind an entry point of the group ``diffmatc
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,11 +30,11 @@ from diffmatch.card import (
     SplitName,
     TopBottom,
 )
+from diffmatch.shared.files import write_atomically
 
 __all__ = [
     "API", "VOID", "Cache", "Card", "ClassInfo", "Domain", "Empty", "ForegroundThirds", "Image", "InputError", "Item", "Mask", "Named",
-    "Prediction", "Protocol", "Published", "ReadWindow", "Recipe", "Sample", "Scene", "SplitName", "TopBottom", "map_labels",
-    "write_atomically",
+    "Protocol", "Published", "ReadWindow", "Recipe", "Sample", "Scene", "SplitName", "TopBottom", "map_labels",
 ]  # fmt: skip
 
 Mask = NDArray[np.uint8]
@@ -91,23 +89,6 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
-    """What the engine predicts for one item, on the sample's own grid.
-
-    Attributes:
-        item: what was predicted.
-        probabilities: float32, (C, H, W) or (C, Z, H, W), summing to 1 over C.
-    """
-
-    item: Item
-    probabilities: NDArray[np.float32]
-
-    @property
-    def labels(self) -> Mask:
-        return self.probabilities.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
-
-
-@dataclass(frozen=True, slots=True)
 class Published:
     """A label budget whose members the community has fixed: family name and the labelled ids (case ids where the unit is cases)."""
 
@@ -133,22 +114,6 @@ class Cache:
         if not path.exists():
             write_atomically(path, lambda handle: np.save(handle, decode()))
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
-
-
-def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
-    """Call `write` with an open binary file that takes the place of `path` only when it is complete and on disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as handle:
-            write(handle)
-            handle.flush()
-            os.fsync(handle.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
 
 
 def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path) -> Mask:

@@ -1,28 +1,28 @@
-"""Domains and methods found through entry points: strict about names, and one broken plugin does not take the others down."""
+"""Domains and methods found through entry points. Names are strict, and a broken plugin does not take the others down."""
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import EntryPoint, entry_points
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, TypeVar
 
 from diffmatch.domain import API, Domain, InputError
 
-if TYPE_CHECKING:
-    from diffmatch.methods.base import Method
-
 DOMAINS, METHODS = "diffmatch.domains", "diffmatch.methods"
+"""The entry-point groups."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Plugin:
-    """One entry point: what it loads to, or why it does not."""
+class Plugin(Generic[T]):
+    """One entry point: the class behind it, or why it cannot be used."""
 
     name: str
     distribution: str
-    loaded: Any
+    loaded: type[T] | None
     error: str | None
 
 
@@ -31,80 +31,101 @@ def names(group: str) -> list[str]:
     return sorted({point.name for point in entry_points(group=group)})
 
 
-def plugins(group: str) -> dict[str, Plugin]:
-    """All plugins of a group by name, loaded; import errors are kept as text.
+class Group(Generic[T]):
+    """The plugins of one entry-point group.
 
-    Raises:
-        InputError: two distributions claim one name.
+    Args:
+        group: of the entry points.
+        kind: what a plugin of it is called in messages.
+        problem: says why a loaded object is no such plugin; None where it is one.
     """
-    return {name: Plugin(name, _distribution(point), *_load(group, point)) for name, point in _points(group).items()}
 
+    def __init__(self, group: str, kind: str, problem: Callable[[EntryPoint, Any], str | None]) -> None:
+        self.group, self.kind, self.problem = group, kind, problem
+        self._loaded: dict[str, type[T]] = {}
 
-def _points(group: str, only: str | None = None) -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for point in sorted(entry_points(group=group), key=lambda p: p.name):
-        if only in (None, point.name):
-            other = _distribution(found.setdefault(point.name, point))
-            if other != _distribution(point):
-                raise InputError(f"two plugins are called '{point.name}': {other} and {_distribution(point)}; uninstall one")
-    return found
+    def all(self) -> dict[str, Plugin[T]]:
+        """Every plugin by name, loaded. The error of one that cannot be loaded is kept as text.
+
+        Raises:
+            InputError: two distributions claim one name.
+        """
+        return {
+            name: Plugin(name, _distribution(point), *self._load(point)) for name, point in self._points().items()
+        }
+
+    def usable(self) -> dict[str, type[T]]:
+        """The classes of the plugins that can be loaded, by name."""
+        return {name: plugin.loaded for name, plugin in self.all().items() if plugin.loaded is not None}
+
+    def get(self, name: str) -> type[T]:
+        """The class of the plugin with that name.
+
+        Raises:
+            InputError: the name is unknown (with the near one), or the plugin is broken.
+        """
+        if name not in self._loaded:
+            self._loaded[name] = self._get(name)
+        return self._loaded[name]
+
+    def forget(self) -> None:
+        """Drop what was loaded, for a process in which packages are installed while it runs."""
+        self._loaded.clear()
+
+    def _get(self, name: str) -> type[T]:
+        points = self._points(name)
+        if not points:
+            known = names(self.group)
+            near = difflib.get_close_matches(name, known, 1, 0.5)
+            advice = f"did you mean '{near[0]}'?" if near else f"installed: {', '.join(known)}"
+            raise InputError(f"unknown {self.kind} '{name}'; {advice}")
+        loaded, error = self._load(points[name])
+        if loaded is None:
+            raise InputError(f"the {self.kind} plugin '{name}' ({points[name].value}) is broken: {error}")
+        return loaded
+
+    def _points(self, only: str | None = None) -> dict[str, EntryPoint]:
+        points: dict[str, EntryPoint] = {}
+        for point in sorted(entry_points(group=self.group), key=lambda p: p.name):
+            if only in (None, point.name):
+                other = _distribution(points.setdefault(point.name, point))
+                if other != _distribution(point):
+                    both = f"{other} and {_distribution(point)}"
+                    raise InputError(f"two plugins are called '{point.name}': {both}; uninstall one")
+        return points
+
+    def _load(self, point: EntryPoint) -> tuple[type[T] | None, str | None]:
+        try:
+            loaded = point.load()
+            error = self.problem(point, loaded)
+        except Exception as failure:  # a stranger's code may fail in any way; the others go on
+            message = str(failure).splitlines()[0] if str(failure) else "no message"
+            return None, f"{type(failure).__name__}: {message}"
+        return (loaded, None) if error is None else (None, error)
 
 
 def _distribution(point: EntryPoint) -> str:
     return point.dist.name if point.dist else "?"
 
 
-def _load(group: str, point: EntryPoint) -> tuple[Any, str | None]:
-    try:
-        loaded = point.load()
-        if group == DOMAINS:
-            if not (isinstance(loaded, type) and issubclass(loaded, Domain)):
-                return None, f"{point.value} is not a subclass of diffmatch.domain.Domain"
-            if loaded.card.api != API:
-                return None, f"written for plugin interface {loaded.card.api}, this is {API}"
-            if loaded.card.name != point.name:
-                return None, f"its card is called '{loaded.card.name}', its entry point '{point.name}'"
-        else:
-            from diffmatch.methods.base import Method  # late: brings torch
-
-            if not (isinstance(loaded, type) and issubclass(loaded, Method)):
-                return None, f"{point.value} is not a subclass of diffmatch.methods.base.Method"
-            if not (hasattr(loaded, "title") and hasattr(loaded, "citation")):
-                return None, f"{point.value} has no title or no citation"
-        return loaded, None
-    except Exception as error:  # a stranger's code may fail in any way; the others go on
-        return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+def _no_domain(point: EntryPoint, loaded: Any) -> str | None:
+    if not (isinstance(loaded, type) and issubclass(loaded, Domain)):
+        return f"{point.value} is not a subclass of diffmatch.domain.Domain"
+    if loaded.card.api != API:
+        return f"written for plugin interface {loaded.card.api}, this is {API}"
+    if loaded.card.name != point.name:
+        return f"its card is called '{loaded.card.name}', its entry point '{point.name}'"
+    return None
 
 
-@cache
-def _found(group: str, name: str) -> Any:
-    points = _points(group, name)
-    kind = "dataset" if group == DOMAINS else "method"
-    if not points:
-        known = names(group)
-        near = difflib.get_close_matches(name, known, 1, 0.5)
-        raise InputError(f"unknown {kind} '{name}'" + (f"; did you mean '{near[0]}'?" if near else f"; installed: {', '.join(known)}"))
-    loaded, error = _load(group, points[name])
-    if error:
-        raise InputError(f"the {kind} plugin '{name}' ({points[name].value}) is broken: {error}")
-    return loaded
+domains: Group[Domain] = Group(DOMAINS, "dataset", _no_domain)
+"""The installed data sets. The installed methods are `diffmatch.learning.registry.methods`."""
 
 
 def domain(name: str) -> type[Domain]:
-    """The installed domain of that name.
+    """The installed domain with that name.
 
     Raises:
-        InputError: unknown (with the near name) or broken.
+        InputError: the name is unknown (with the near one), or the plugin is broken.
     """
-    found: type[Domain] = _found(DOMAINS, name)
-    return found
-
-
-def method(name: str) -> type[Method]:
-    """The installed method of that name.
-
-    Raises:
-        InputError: unknown (with the near name) or broken.
-    """
-    found: type[Method] = _found(METHODS, name)
-    return found
+    return domains.get(name)

@@ -18,11 +18,14 @@ import pytest
 import torch
 from rich.console import Console
 
-from diffmatch import jobs, plugins
-from diffmatch.loading import Draws, Stream, collate
-from diffmatch.methods.base import Batch, Method, Progress
-from diffmatch.planning import Job, Plan, plan
-from diffmatch.runs import RunFolder
+from diffmatch import plugins
+from diffmatch.data.loading import Draws, Stream, collate
+from diffmatch.learning import registry
+from diffmatch.learning.batch import Batch, Progress
+from diffmatch.learning.method import Method
+from diffmatch.records.folder import RunFolder
+from diffmatch.running import job as jobs
+from diffmatch.running.plan import Job, Plan, plan
 
 STUB: dict[str, Any] = {
     "network.encoder": "plain2",
@@ -109,7 +112,7 @@ def draw() -> Callable[..., Batch]:
     """`draw(plan, count, first)`: a batch as training draws it."""
 
     def make(planned: Plan, count: int = 2, first: int = 0, method: Method | None = None) -> Batch:
-        views = (method or plugins.method(planned.job.method)).views
+        views = (method or registry.method(planned.job.method)).views
         streams = [Stream(items, planned.job.seed, name) for name, items in enumerate((planned.split.labelled, planned.split.unlabelled))]
         draws = Draws(planned.domain, *streams, planned.settings.data, views)
         return collate([draws[n] for n in range(first, first + count)])
@@ -232,7 +235,8 @@ def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
         return site
 
     yield install
-    plugins._found.cache_clear()
+    plugins.domains.forget()
+    registry.methods.forget()
     for name, module in list(sys.modules.items()):
         if any(str(site) in str(getattr(module, "__file__", "")) for site in sites):
             del sys.modules[name]

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from diffmatch import grid, plugins
+from diffmatch import plugins
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError
-from diffmatch.planning import plan
-from diffmatch.runs import find_runs
+from diffmatch.records.folder import find_runs
+from diffmatch.running import grid
+from diffmatch.running.plan import plan
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from diffmatch.domain import Cache, Card, ClassInfo, InputError, Protocol, TopBottom, map_labels, write_atomically
+from diffmatch.domain import Cache, Card, ClassInfo, InputError, Protocol, TopBottom, map_labels
+from diffmatch.shared.files import write_atomically
 
 
 def card(**changes) -> Card:

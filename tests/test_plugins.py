@@ -10,6 +10,7 @@ import pytest
 
 from diffmatch import plugins
 from diffmatch.domain import Card, ClassInfo, Domain, InputError, Protocol, TopBottom
+from diffmatch.learning import registry
 from diffmatch.methods.supervised import Supervised
 
 
@@ -61,10 +62,12 @@ def installed(monkeypatch):
             point = EntryPoint(name, f"plugin_under_test:{value}" if ":" not in value else value, group)
             made.append(point._for(Distribution(distribution)))
         monkeypatch.setattr(plugins, "entry_points", lambda group: [p for p in made if p.group == group])
-        plugins._found.cache_clear()
+        plugins.domains.forget()
+        registry.methods.forget()
 
     yield install
-    plugins._found.cache_clear()
+    plugins.domains.forget()
+    registry.methods.forget()
 
 
 BROKEN = [
@@ -75,7 +78,7 @@ BROKEN = [
 
 def test_broken_plugins_are_named_and_the_others_work(installed):
     installed(plugins.DOMAINS, [("good", "Good", "d"), *((name, value, "d") for name, value, _ in BROKEN)])
-    found = plugins.plugins(plugins.DOMAINS)
+    found = plugins.domains.all()
     assert list(found) == sorted(["good", *(name for name, *_ in BROKEN)])
     assert found["good"].loaded is Good
     assert found["good"].error is None
@@ -100,7 +103,7 @@ def test_an_error_without_a_message_is_still_told(installed, monkeypatch):
         raise SilentError
 
     monkeypatch.setattr(EntryPoint, "load", load)
-    assert plugins.plugins(plugins.DOMAINS)["good"].error == "SilentError: no message"
+    assert plugins.domains.all()["good"].error == "SilentError: no message"
 
 
 def test_an_unknown_name_suggests_the_near_one(installed):
@@ -113,7 +116,7 @@ def test_an_unknown_name_suggests_the_near_one(installed):
 
 def test_two_distributions_may_not_claim_one_name(installed):
     installed(plugins.DOMAINS, [("good", "Good", "one"), ("twin", "Good", "one"), ("twin", "WrongName", "two")])
-    for ask in (lambda: plugins.plugins(plugins.DOMAINS), lambda: plugins.domain("twin")):
+    for ask in (lambda: plugins.domains.all(), lambda: plugins.domain("twin")):
         with pytest.raises(InputError, match="two plugins are called 'twin': one and two"):
             ask()
     assert plugins.domain("good") is Good
@@ -121,12 +124,12 @@ def test_two_distributions_may_not_claim_one_name(installed):
 
 def test_methods_must_be_methods(installed):
     installed(plugins.METHODS, [("mine", "Method", "d"), ("function", "function", "d"), ("domain", "Good", "d")])
-    found = plugins.plugins(plugins.METHODS)
+    found = registry.methods.all()
     assert found["mine"].loaded is Supervised
     assert "not a subclass" in found["function"].error
     assert "not a subclass" in found["domain"].error
     with pytest.raises(InputError, match="unknown method 'mien'; did you mean 'mine'"):
-        plugins.method("mien")
+        registry.method("mien")
 
 
 def test_names_load_nothing(installed):
@@ -135,7 +138,8 @@ def test_names_load_nothing(installed):
 
 
 def test_what_is_shipped_is_found():
-    plugins._found.cache_clear()
+    plugins.domains.forget()
+    registry.methods.forget()
     assert {"supervised", "fixmatch", "discriminative", "diffmatch"} <= set(plugins.names(plugins.METHODS))
-    assert plugins.method("supervised") is Supervised
-    assert not [p.error for p in plugins.plugins(plugins.METHODS).values() if p.error]
+    assert registry.method("supervised") is Supervised
+    assert not [p.error for p in registry.methods.all().values() if p.error]

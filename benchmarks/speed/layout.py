@@ -17,10 +17,12 @@ from pathlib import Path
 
 import torch
 
-from diffmatch import plugins, tables
-from diffmatch.loading import Draws, Stream, collate
-from diffmatch.methods.base import Progress
-from diffmatch.planning import Job, plan
+from diffmatch import plugins
+from diffmatch.data.loading import Draws, Stream, collate
+from diffmatch.learning.batch import Progress
+from diffmatch.records import tables
+from diffmatch.running import grid
+from diffmatch.running.plan import Job, plan
 
 STEPS = 3
 LAYOUTS = {"first": torch.contiguous_format, "last": torch.channels_last}
@@ -68,7 +70,7 @@ def main() -> None:
     installed = plugins.names(plugins.METHODS)
     rows = []
     for name in asked.tables:
-        cells = tables.cells(
+        cells = grid.cells(
             tables.load(name), installed, preset="quick", seeds=1, data=None, out=Path("runs"), overrides={}, invented=0
         )  # fmt: skip
         jobs = {cell.row.method: cell.jobs[0] for cell in cells}

@@ -16,15 +16,17 @@ from pathlib import Path
 import torch
 
 from diffmatch import plugins
-from diffmatch.loading import Draws, Stream, find_data, open_domain
-from diffmatch.methods.base import Statistics
-from diffmatch.planning import settings_of
-from diffmatch.testing import smallest
+from diffmatch.conformance.domain import smallest
+from diffmatch.data.loading import Draws, Stream
+from diffmatch.data.opening import find_data, open_domain
+from diffmatch.learning import registry
+from diffmatch.learning.method import Statistics
+from diffmatch.running.plan import settings_of
 
 
 def measure(name: str, data: Path | None, seconds: float) -> tuple[str, ...]:
     """One row: plugin, data, draws/s, read milliseconds, view milliseconds, size of the first item."""
-    kind, method = plugins.domain(name), plugins.method("diffmatch")
+    kind, method = plugins.domain(name), registry.method("diffmatch")
     root, fabricated = find_data(kind, data)
     domain, _ = open_domain(kind, root)
     split = smallest(domain)

@@ -22,7 +22,8 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
-from diffmatch.runs import find_runs, usable_cores
+from diffmatch.records.folder import find_runs
+from diffmatch.shared.machine import usable_cores
 
 METHODS = ("supervised", "mean_teacher", "cps", "fixmatch", "unimatch", "u2pl", "discriminative", "diffmatch")
 SEEDS = 5

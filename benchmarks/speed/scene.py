@@ -20,9 +20,10 @@ import torch
 
 from diffmatch import plugins
 from diffmatch.domain import Image
-from diffmatch.methods.base import Statistics
-from diffmatch.planning import settings_of
-from diffmatch.scenes import predict_scene
+from diffmatch.learning import registry
+from diffmatch.learning.method import Statistics
+from diffmatch.running.plan import settings_of
+from diffmatch.scoring.scenes import predict_scene
 
 WINDOW, STRIDE = 256, 192
 
@@ -32,7 +33,7 @@ def square(root: Path, side: int, results: multiprocessing.Queue) -> None:  # ty
     from diffmatch_whu_cd_scene import find, window
 
     torch.set_num_threads(1)
-    domain, kind = plugins.domain("whu_cd"), plugins.method("diffmatch")
+    domain, kind = plugins.domain("whu_cd"), registry.method("diffmatch")
     settings = settings_of(domain, kind, "quick", {})
     torch.manual_seed(0)
     method = kind.build(domain.card, settings, Statistics((1, 1), 1, 1)).eval()

@@ -27,13 +27,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmatch import plugins
-from diffmatch.cost import plain_card
-from diffmatch.loading import Draws, Stream, collate, move, tensor
-from diffmatch.methods.base import Batch, Method, Progress, Statistics, evaluating
+from diffmatch.data.loading import Draws, Stream, collate, move, tensor
+from diffmatch.learning import registry
+from diffmatch.learning.batch import Batch, Progress
+from diffmatch.learning.method import Method, Statistics, evaluating
 from diffmatch.networks.denoiser import Denoiser
 from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.transformer import TransformerNetwork
-from diffmatch.planning import Job, plan
+from diffmatch.running.cost import plain_card
+from diffmatch.running.plan import Job, plan
 from diffmatch.settings import resolve
 
 
@@ -163,7 +165,7 @@ def loading_seconds(draws: Draws, batch: int) -> tuple[float, float]:
 
 
 def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> dict[str, Any]:
-    kind = plugins.method(name)
+    kind = registry.method(name)
     precision = {"32": None, "16": torch.float16, "bf16": torch.bfloat16}[arguments.precision]
     if arguments.classes:
         card, settings = plain_card(arguments.classes), resolve(kind.Options, {"train.batch": arguments.batch})

@@ -17,7 +17,20 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Protocol, Recipe, Sample, SplitName, TopBottom, map_labels
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    Image,
+    InputError,
+    Item,
+    Protocol,
+    Recipe,
+    Sample,
+    SplitName,
+    TopBottom,
+    map_labels,
+)
 from diffmatch.readers import image as reader
 from diffmatch_cityscapes_labels import CLASSES, FOREIGN_VOID, LABEL_IDS, TRAIN_IDS, only_label_ids, void_share
 from diffmatch_cityscapes_phantom import write_set

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pycocotools import mask as rasters  # type: ignore[import-untyped]
 
+from diffmatch.data.lists import installed
 from diffmatch.domain import Domain
-from diffmatch.lists import installed
 from diffmatch.readers import painting
 from diffmatch_coco_instances import region_of
 from diffmatch_coco_things import THINGS

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from diffmatch.data.lists import ids_of
 from diffmatch.domain import VOID, ClassInfo, Domain, InputError, SplitName
-from diffmatch.lists import ids_of
 from diffmatch.readers.image import ENDINGS
 
 PARTS: tuple[SplitName, ...] = ("train", "val", "test")

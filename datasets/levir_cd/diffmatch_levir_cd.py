@@ -21,8 +21,20 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Named, Protocol, Recipe, Sample, SplitName
-from diffmatch.lists import installed
+from diffmatch.data.lists import installed
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    Image,
+    InputError,
+    Item,
+    Named,
+    Protocol,
+    Recipe,
+    Sample,
+    SplitName,
+)
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
 from diffmatch.readers.image import ENDINGS, size

@@ -15,8 +15,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Protocol, Recipe, Sample, SplitName, TopBottom, map_labels
-from diffmatch.lists import ids_of, installed
+from diffmatch.data.lists import ids_of, installed
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    Image,
+    InputError,
+    Item,
+    Protocol,
+    Recipe,
+    Sample,
+    SplitName,
+    TopBottom,
+    map_labels,
+)
 from diffmatch.readers import image
 from diffmatch_pascal_phantom import write_scene
 

@@ -19,8 +19,21 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.domain import Card, ClassInfo, Domain, Image, InputError, Item, Named, Protocol, Recipe, Sample, Scene, SplitName
-from diffmatch.lists import installed
+from diffmatch.data.lists import installed
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    Image,
+    InputError,
+    Item,
+    Named,
+    Protocol,
+    Recipe,
+    Sample,
+    Scene,
+    SplitName,
+)
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
 from diffmatch.readers.image import ENDINGS, size

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 
 import torch
@@ -10,6 +9,7 @@ from torch import Tensor
 
 from diffmatch.diffusion.codec import Codec
 from diffmatch.diffusion.schedule import coefficients, timesteps
+from diffmatch.shared.seeds import seed_of
 
 BLOCK = 32
 
@@ -18,11 +18,6 @@ Denoise = Callable[[Tensor, Tensor], Tensor]
 
 Adjust = Callable[[Tensor, float], Tensor]
 """(class scores (R * B, C, h, w) of one sampling step, its t) -> the scores that are encoded and returned."""
-
-
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed from any printable parts, the same on every machine."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "little") >> 1
 
 
 def item_noise(key: str, draw: int, shape: tuple[int, int, int], device: torch.device, offset: tuple[int, int] = (0, 0)) -> Tensor:

@@ -9,12 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from diffmatch.diffusion.objective import masked_mean
 from diffmatch.domain import VOID, Card
-from diffmatch.losses import entropy, masked_mean, pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, Statistics, Views
-from diffmatch.methods.ema import follow, teacher_of, warmed
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.losses import entropy, pseudo_loss, supervised_loss
+from diffmatch.learning.method import Statistics, Views
+from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, accepted_by, cutmix, mixed_targets
 from diffmatch.methods.fixmatch import FixMatch
-from diffmatch.methods.pseudo import PseudoLabels, ThresholdOptions, accepted_by, cutmix, mixed_targets
 from diffmatch.settings import Settings
 
 

@@ -10,9 +10,10 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from diffmatch.domain import Card
-from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, Views, evaluating
-from diffmatch.methods.pseudo import PseudoLabels, confident, cutmix, mixed_targets
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.losses import pseudo_loss, supervised_loss
+from diffmatch.learning.method import Method, Statistics, Views, evaluating
+from diffmatch.learning.pseudo_labels import PseudoLabels, confident, cutmix, mixed_targets
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 

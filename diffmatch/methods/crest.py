@@ -8,15 +8,16 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from diffmatch.debias import smoothed
-from diffmatch.diffusion.sampler import seed_of
+from diffmatch.diffusion.prior import smoothed
 from diffmatch.domain import VOID, Card
-from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, Statistics
-from diffmatch.methods.ema import teacher_of
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.ema import teacher_of
+from diffmatch.learning.losses import pseudo_loss, supervised_loss
+from diffmatch.learning.method import Statistics
+from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, confident, cutmix, mixed_targets
 from diffmatch.methods.fixmatch import FixMatch
-from diffmatch.methods.pseudo import PseudoLabels, ThresholdOptions, confident, cutmix, mixed_targets
 from diffmatch.settings import Settings
+from diffmatch.shared.seeds import seed_of
 
 
 class CReSTOptions(ThresholdOptions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from torch import nn
 
-from diffmatch.methods.base import Progress
+from diffmatch.learning.batch import Progress
 from diffmatch.methods.cps import CPS
 from diffmatch.networks.transformer import TransformerNetwork
 from diffmatch.settings import Section

@@ -9,13 +9,25 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from diffmatch.debias import ClassPrior, denoising_loss, natural, posthoc
+from diffmatch.diffusion.adjustment import natural, posthoc
+from diffmatch.diffusion.objective import denoising_loss
+from diffmatch.diffusion.prior import ClassPrior
 from diffmatch.diffusion.sampler import Adjust
 from diffmatch.domain import VOID, Card
-from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, evaluating
-from diffmatch.methods.ema import follow, teacher_of
-from diffmatch.methods.pseudo import SOFT_RAMP, PseudoLabels, TargetOptions, accepted_by, cutmix, mixed_targets, pixels_per_class, soft_loss
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.ema import follow, teacher_of
+from diffmatch.learning.losses import pseudo_loss, supervised_loss
+from diffmatch.learning.method import Method, Statistics, evaluating
+from diffmatch.learning.pseudo_labels import (
+    SOFT_RAMP,
+    PseudoLabels,
+    TargetOptions,
+    accepted_by,
+    cutmix,
+    mixed_targets,
+    pixels_per_class,
+    soft_loss,
+)
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.settings import Settings
 

@@ -9,9 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from diffmatch.domain import Card
-from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, evaluating
-from diffmatch.methods.pseudo import SOFT_RAMP, PseudoLabels, TargetOptions, accepted_by, cutmix, mixed_targets, soft_loss
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.losses import pseudo_loss, supervised_loss
+from diffmatch.learning.method import Method, Statistics, evaluating
+from diffmatch.learning.pseudo_labels import (
+    SOFT_RAMP,
+    PseudoLabels,
+    TargetOptions,
+    accepted_by,
+    cutmix,
+    mixed_targets,
+    soft_loss,
+)
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 

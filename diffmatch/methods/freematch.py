@@ -8,13 +8,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from diffmatch.debias import over_ranks
 from diffmatch.domain import Card
-from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, Statistics, evaluating
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.losses import pseudo_loss, supervised_loss
+from diffmatch.learning.method import Statistics, evaluating
+from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix, mixed_targets, pixels_per_class
 from diffmatch.methods.fixmatch import FixMatch
-from diffmatch.methods.pseudo import PseudoLabels, cutmix, mixed_targets, pixels_per_class
 from diffmatch.settings import Section, Settings
+from diffmatch.shared.ranks import over_ranks
 
 
 class FreeMatchOptions(Section):

@@ -10,10 +10,11 @@ from pydantic import Field
 from torch import Tensor
 
 from diffmatch.domain import Card
-from diffmatch.losses import consistency_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics
-from diffmatch.methods.ema import follow, teacher_of
-from diffmatch.methods.pseudo import PseudoLabels, confident, cutmix
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.ema import follow, teacher_of
+from diffmatch.learning.losses import consistency_loss, supervised_loss
+from diffmatch.learning.method import Method, Statistics
+from diffmatch.learning.pseudo_labels import PseudoLabels, confident, cutmix
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 

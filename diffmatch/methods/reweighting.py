@@ -9,8 +9,9 @@ from pydantic import Field
 from torch import Tensor
 
 from diffmatch.domain import VOID, Card
-from diffmatch.losses import dice_loss, per_pixel
-from diffmatch.methods.base import Batch, Losses, Progress, Statistics
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.losses import dice_loss, per_pixel
+from diffmatch.learning.method import Statistics
 from diffmatch.methods.supervised import Supervised
 from diffmatch.settings import Section, Settings
 

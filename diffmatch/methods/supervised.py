@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from diffmatch.domain import Card
-from diffmatch.losses import supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, Views
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.losses import supervised_loss
+from diffmatch.learning.method import Method, Statistics, Views
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Settings
 

@@ -10,11 +10,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from diffmatch.domain import VOID, Card
-from diffmatch.losses import entropy, one_hot, pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Method, Progress, Statistics, Views
-from diffmatch.methods.ema import follow, teacher_of, warmed
-from diffmatch.methods.memory import MemoryBank, draw
-from diffmatch.methods.pseudo import PseudoLabels, cutmix, mixed_targets
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.losses import entropy, one_hot, pseudo_loss, supervised_loss
+from diffmatch.learning.memory import MemoryBank, draw
+from diffmatch.learning.method import Method, Statistics, Views
+from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix, mixed_targets
 from diffmatch.networks.extractor import conv_bn_relu
 from diffmatch.networks.segmenter import ClassifierNetwork, upsample
 from diffmatch.settings import Section, Settings

@@ -9,13 +9,14 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from diffmatch.diffusion.sampler import seed_of
 from diffmatch.domain import Card
-from diffmatch.methods.base import Batch, Losses, Progress, Statistics
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.method import Statistics
+from diffmatch.learning.pseudo_labels import PseudoLabels
 from diffmatch.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
-from diffmatch.methods.pseudo import PseudoLabels
 from diffmatch.networks.segmenter import upsample
 from diffmatch.settings import Settings
+from diffmatch.shared.seeds import seed_of
 
 
 class UAMTOptions(MeanTeacherOptions):

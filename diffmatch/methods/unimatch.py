@@ -6,10 +6,11 @@ import torch
 from pydantic import Field
 
 from diffmatch.domain import VOID
-from diffmatch.losses import pseudo_loss, supervised_loss
-from diffmatch.methods.base import Batch, Losses, Progress, Views
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.losses import pseudo_loss, supervised_loss
+from diffmatch.learning.method import Views
+from diffmatch.learning.pseudo_labels import ThresholdOptions, cutmix, mixed_targets
 from diffmatch.methods.fixmatch import FixMatch
-from diffmatch.methods.pseudo import ThresholdOptions, cutmix, mixed_targets
 
 
 class UniMatchOptions(ThresholdOptions):

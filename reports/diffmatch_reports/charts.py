@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from diffmatch.metrics import BINS, CONFIDENCE, CONFIDENCE_UNIT, CORRECT, COUNT, Ints, calibration_error, ratio
+from diffmatch.records.counts import BINS, CONFIDENCE, CONFIDENCE_UNIT, CORRECT, COUNT, Ints
+from diffmatch.scoring.metrics import calibration_error, ratio
 from diffmatch_reports.load import Series
 from diffmatch_reports.svg import GRID, INK, LEFT, LETTER, SERIES, Look, Panel, legend, picture, sample, symbol
 from diffmatch_reports.wording import big, percent, share

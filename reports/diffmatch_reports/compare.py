@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import Card
-from diffmatch.metrics import Counts, Floats, as_literature, mean, ratio
+from diffmatch.records.counts import Counts, Floats
+from diffmatch.scoring.metrics import as_literature, mean, ratio
 from diffmatch_reports.load import RunView, Score
 from diffmatch_reports.names import run_name
 from diffmatch_reports.wording import METRICS, labels, stamp

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from diffmatch.metrics import Floats, Ints, ratio
+from diffmatch.records.counts import Floats, Ints
+from diffmatch.scoring.metrics import ratio
 from diffmatch_reports.wording import big, share
 
 DENSE = 25

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diffmatch.domain import InputError
-from diffmatch.runs import RunFolder
+from diffmatch.records.folder import RunFolder
 from diffmatch.settings import flatten
 from diffmatch_reports.board import Board, Row
 from diffmatch_reports.load import RunView, load_run

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from diffmatch.domain import Card, InputError
-from diffmatch.metrics import Counts, majority, summary
-from diffmatch.runs import Curves, EvaluationRecord, RunFolder, RunRecord, headline
+from diffmatch.records.counts import Counts
+from diffmatch.records.curves import Curves
+from diffmatch.records.folder import RunFolder, headline
+from diffmatch.records.schema import EvaluationRecord, RunRecord
+from diffmatch.scoring.metrics import majority, summary
 
 SPLITS = ("test", "val", "unlabeled")
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)

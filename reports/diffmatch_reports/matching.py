@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from diffmatch.runs import EvaluationRecord
+from diffmatch.records.schema import EvaluationRecord
+from diffmatch.records.tables import Column, PublishedNumber, Row, Table
 from diffmatch.settings import flatten
-from diffmatch.tables import Column, PublishedNumber, Row, Table
 from diffmatch_reports.load import RunView
 from diffmatch_reports.paper import PaperTable, Source, fill, key
 

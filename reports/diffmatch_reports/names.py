@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from diffmatch.runs import RunRecord
+from diffmatch.records.schema import RunRecord
 from diffmatch_reports.load import RunView
 
 LONGEST = 60

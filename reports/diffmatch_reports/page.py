@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from diffmatch.runs import installed
+from diffmatch.shared.machine import installed
 from diffmatch_reports import compare, confusion, names, paper, paper_text, pictures, sections, wording
 
 MAX_SAMPLES = 6

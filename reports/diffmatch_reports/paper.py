@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from diffmatch.runs import EvaluationRecord, RunRecord
-from diffmatch.tables import COSTS, Column, PublishedNumber, Row, Table
+from diffmatch.records.schema import EvaluationRecord, RunRecord
+from diffmatch.records.tables import COSTS, Column, PublishedNumber, Row, Table
 from diffmatch_reports.wording import class_key, machines
 
 SELECTION = {

@@ -14,7 +14,7 @@ from rich.markup import escape, render
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from diffmatch.tables import Column
+from diffmatch.records.tables import Column
 from diffmatch_reports.paper import Filled, Measured, PaperTable, key
 
 Decorate = Callable[[str], str]

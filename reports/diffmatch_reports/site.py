@@ -12,10 +12,11 @@ from pathlib import Path
 
 from jinja2 import TemplateError
 
-from diffmatch import tables
 from diffmatch.domain import InputError
 from diffmatch.progress import Bar
-from diffmatch.runs import RunFolder, usable_cores
+from diffmatch.records import tables
+from diffmatch.records.folder import RunFolder
+from diffmatch.shared.machine import usable_cores
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
 from diffmatch_reports.compare import RESAMPLES, comparable, script, title

@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from diffmatch.runs import RunFolder
+from diffmatch.records.folder import RunFolder
 from diffmatch_reports.board import Board, boards
 from diffmatch_reports.load import RunView, load_run
 from diffmatch_reports.sections import basis

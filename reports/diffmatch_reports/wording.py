@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from diffmatch.domain import Card
-from diffmatch.runs import EvaluationRecord, RunRecord
+from diffmatch.records.schema import EvaluationRecord, RunRecord
 from diffmatch.settings import flatten
 
 SPLITS = {"test": "test split", "val": "validation split", "unlabeled": "unlabelled pool"}

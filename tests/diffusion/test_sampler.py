@@ -7,13 +7,14 @@ import itertools
 import pytest
 import torch
 
-from diffmatch.debias import posthoc
+from diffmatch.diffusion.adjustment import posthoc
 from diffmatch.diffusion.codec import BitsCodec, EmbeddingCodec
-from diffmatch.diffusion.sampler import batch_noise, ddim, item_noise, seed_of
+from diffmatch.diffusion.sampler import batch_noise, ddim, item_noise
 from diffmatch.diffusion.schedule import coefficients
 from diffmatch.domain import Card, ClassInfo, ForegroundThirds, Protocol
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.settings import Section, resolve
+from diffmatch.shared.seeds import seed_of
 
 CPU = torch.device("cpu")
 CLASSES = 3

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from diffmatch import augment
-from diffmatch.methods.base import Progress
-from diffmatch.methods.pseudo import PseudoLabels, cutmix
+from diffmatch.data import augment
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix
 from diffmatch.settings import Data
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from diffmatch.domain import VOID
-from diffmatch.losses import one_hot
-from diffmatch.methods.base import Progress
-from diffmatch.methods.pseudo import PseudoLabels, confident
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.losses import one_hot
+from diffmatch.learning.pseudo_labels import PseudoLabels, confident
 
 pytestmark = pytest.mark.parametrize("name", ["cps", "cross_teaching"])
 

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from diffmatch.domain import VOID
-from diffmatch.losses import supervised_loss
-from diffmatch.methods.base import Progress
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.losses import supervised_loss
 from diffmatch.methods.crest import keep_rates
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffmatch.methods.base import Progress
+from diffmatch.learning.batch import Progress
 from diffmatch.networks.transformer import TransformerNetwork
 
 

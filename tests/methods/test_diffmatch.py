@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from diffmatch.domain import VOID
-from diffmatch.losses import one_hot, pseudo_loss, supervised_loss
-from diffmatch.methods.base import Progress
-from diffmatch.methods.ema import follow, teacher_of
-from diffmatch.methods.pseudo import PseudoLabels, cutmix, mixed_targets
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.ema import follow, teacher_of
+from diffmatch.learning.losses import one_hot, pseudo_loss, supervised_loss
+from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix, mixed_targets
 from diffmatch.settings import Diffusion
 
 ADJUSTMENTS = get_args(Diffusion.model_fields["adjustment"].annotation)

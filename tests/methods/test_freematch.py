@@ -10,7 +10,7 @@ import torch
 import torch.distributed
 from torch import multiprocessing
 
-from diffmatch.methods.base import Progress
+from diffmatch.learning.batch import Progress
 
 
 def sure(confidence: float, shape: tuple[int, ...] = (1, 2, 4), share: float = 0.5) -> torch.Tensor:

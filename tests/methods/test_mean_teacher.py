@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from diffmatch.methods.base import Batch, Losses, Method, Progress
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.method import Method
 
 
 def losses_at(method: Method, batch: Batch, step: int = 0, steps: int = 10) -> Losses:

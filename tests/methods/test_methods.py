@@ -11,10 +11,12 @@ import torch
 from torch import nn
 
 from diffmatch import plugins
-from diffmatch.cost import cost_of
 from diffmatch.domain import VOID
-from diffmatch.methods.base import Batch, Method, Progress
-from diffmatch.planning import parameter_counts
+from diffmatch.learning import registry
+from diffmatch.learning.batch import Batch, Progress
+from diffmatch.learning.method import Method
+from diffmatch.running.cost import cost_of
+from diffmatch.running.plan import parameter_counts
 
 METHODS = plugins.names(plugins.METHODS)
 DEEPLAB = {"network__decoder": "deeplabv3plus", "network__encoder": "resnet10t", "network__stride": 4, "train__batch": 1}
@@ -134,7 +136,7 @@ def test_pseudo_labels(name: str, planned: Any, draw: Any) -> None:
     """Of image size, from eval mode, without gradient, and leaving no trace in the method."""
     p = planned(name)
     method = p.build().train()
-    images = draw(p, method=plugins.method("fixmatch")).weak
+    images = draw(p, method=registry.method("fixmatch")).weak
     for norm in norms(method):
         norm.running_mean.normal_(generator=torch.Generator().manual_seed(1))  # so that train and eval mode differ
     state = {key: value.clone() for key, value in method.state_dict().items()}
@@ -161,7 +163,7 @@ def test_every_method_starts_alike(name: str, planned: Any, draw: Any) -> None:
     assert a.keys == b.keys and torch.equal(a.images, b.images) and torch.equal(a.masks, b.masks)
     if a.weak is not None:
         assert a.pool_keys == full.pool_keys and torch.equal(a.weak, full.weak) and torch.equal(a.inside, full.inside)
-        if plugins.method(name).views.photometry == "standard":
+        if registry.method(name).views.photometry == "standard":
             assert all(torch.equal(x, y) for x, y in zip(a.strong, full.strong, strict=False))
 
 

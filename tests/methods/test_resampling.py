@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffmatch.data.loading import Stream
 from diffmatch.domain import Item
-from diffmatch.loading import Stream
-from diffmatch.methods.base import Progress
+from diffmatch.learning.batch import Progress
 
 
 def weights_of(method: Any, pixels: list[list[int]]) -> Any:

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from diffmatch.domain import VOID
-from diffmatch.losses import dice_loss
-from diffmatch.methods.base import Progress
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.losses import dice_loss
 from diffmatch.methods.reweighting import effective_number_weights
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from diffmatch.domain import VOID
-from diffmatch.losses import entropy
-from diffmatch.methods.base import Progress
-from diffmatch.methods.memory import MemoryBank, draw
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.losses import entropy
+from diffmatch.learning.memory import MemoryBank, draw
 
 
 def losses(method: Any, batch: Any, at: int = 0, steps: int = 1) -> Any:
@@ -91,9 +91,9 @@ def test_which_keys_are_negative_by_hand(planned: Any, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("classes, ranks", [(2, (1, 2)), (3, (2, 3)), (4, (3, 4)), (21, (3, 20))])
 def test_ranks_fit_the_number_of_classes(classes: int, ranks: tuple[int, int], planned: Any) -> None:
-    from diffmatch.cost import plain_card
-    from diffmatch.methods.base import Statistics
+    from diffmatch.learning.method import Statistics
     from diffmatch.methods.u2pl import U2PL
+    from diffmatch.running.cost import plain_card
 
     method = U2PL(plain_card(classes), planned("u2pl").settings, Statistics((9,) * classes, 1, 1))
     assert (method.low, method.high) == ranks

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from diffmatch.methods.base import Progress
+from diffmatch.learning.batch import Progress
 
 KEYS = ["a", "b"]
 SHARP = 1e4

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from diffmatch.domain import VOID
-from diffmatch.losses import pseudo_loss
-from diffmatch.methods.base import Progress
-from diffmatch.methods.pseudo import cutmix
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.losses import pseudo_loss
+from diffmatch.learning.pseudo_labels import cutmix
 
 
 def losses(method: Any, batch: Any) -> Any:

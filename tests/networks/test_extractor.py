@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from diffmatch.cost import plain_card
 from diffmatch.domain import InputError
 from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.segmenter import ClassifierNetwork, DenoiserNetwork
+from diffmatch.running.cost import plain_card
 from diffmatch.settings import Section, resolve
 
 

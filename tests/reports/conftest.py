@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 from diffmatch.domain import Card, ClassInfo, ForegroundThirds, Protocol
-from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts, summary
-from diffmatch.runs import Curves, DataId, EvaluationRecord, Labels, RunFolder, RunRecord, SplitId
+from diffmatch.records.counts import BINS, CONFIDENCE_UNIT, Counts
+from diffmatch.records.curves import Curves
+from diffmatch.records.folder import RunFolder
+from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
+from diffmatch.scoring.metrics import summary
 from diffmatch_reports import write_report
 
 CARD = Card(

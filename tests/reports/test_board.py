@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from diffmatch.runs import RunFolder
+from diffmatch.records.folder import RunFolder
 from diffmatch_reports.board import boards
 from diffmatch_reports.load import load_run
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from diffmatch.runs import RunFolder
+from diffmatch.records.folder import RunFolder
 from diffmatch_reports import write_report
 from diffmatch_reports.compare import paired_bootstrap, terms
 from diffmatch_reports.load import load_run

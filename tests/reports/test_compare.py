@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from diffmatch.domain import Card, Protocol
-from diffmatch.metrics import Counts, summary
-from diffmatch.runs import RunFolder
+from diffmatch.records.counts import Counts
+from diffmatch.records.folder import RunFolder
+from diffmatch.scoring.metrics import summary
 from diffmatch_reports.compare import Terms, by_class, items, paired_bootstrap, script, terms, uniform
 from diffmatch_reports.load import load_run
 

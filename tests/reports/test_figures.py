@@ -20,8 +20,9 @@ from PIL import Image
 
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError, TopBottom
-from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts
-from diffmatch.runs import DataId, RunFolder
+from diffmatch.records.counts import BINS, CONFIDENCE_UNIT, Counts
+from diffmatch.records.folder import RunFolder
+from diffmatch.records.schema import DataId
 from diffmatch_reports.figures import FIGURES, draw, save
 from diffmatch_reports.figures.style import LOOKS
 from diffmatch_reports.load import RunView, Sample, load_run

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from diffmatch.runs import RunFolder
-from diffmatch.tables import Column, Row, Table
+from diffmatch.records.folder import RunFolder
+from diffmatch.records.tables import Column, Row, Table
 from diffmatch_reports.load import load_run
 from diffmatch_reports.matching import fillings
 

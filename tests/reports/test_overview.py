@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from diffmatch.runs import RunFolder
+from diffmatch.records.folder import RunFolder
 from diffmatch_reports.board import boards
 from diffmatch_reports.load import load_run
 from diffmatch_reports.overview import datasets, period

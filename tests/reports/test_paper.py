@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from diffmatch.runs import RunFolder
-from diffmatch.tables import Column, Comparable, PublishedNumber, Row, Table
+from diffmatch.records.folder import RunFolder
+from diffmatch.records.tables import Column, Comparable, PublishedNumber, Row, Table
 from diffmatch_reports.paper import Source, fill, fill_shares
 from diffmatch_reports.paper_text import FORMS, as_latex, as_markdown, as_terminal, latex, notes
 

@@ -15,8 +15,10 @@ from rich.console import Console, RenderableType
 
 import diffmatch_reports
 from diffmatch.domain import Card, ClassInfo, TopBottom
-from diffmatch.metrics import BINS, CONFIDENCE_UNIT, Counts, majority, summary
-from diffmatch.runs import EvaluationRecord, RunFolder, RunRecord
+from diffmatch.records.counts import BINS, CONFIDENCE_UNIT, Counts
+from diffmatch.records.folder import RunFolder
+from diffmatch.records.schema import EvaluationRecord, RunRecord
+from diffmatch.scoring.metrics import majority, summary
 from diffmatch_reports import charts, wording
 from diffmatch_reports.confusion import matrix
 from diffmatch_reports.load import load_run

@@ -10,8 +10,8 @@ from typing import Any
 
 from rich.console import Console
 
-from diffmatch import tables
-from diffmatch.runs import RunFolder
+from diffmatch.records import tables
+from diffmatch.records.folder import RunFolder
 from diffmatch_reports import run_table, write_report
 from diffmatch_reports.load import load_run
 from diffmatch_reports.matching import fillings

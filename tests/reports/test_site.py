@@ -14,8 +14,8 @@ from rich.console import Console, RenderableType
 
 import diffmatch_reports
 from diffmatch.domain import InputError
-from diffmatch.metrics import Counts
-from diffmatch.runs import RunFolder
+from diffmatch.records.counts import Counts
+from diffmatch.records.folder import RunFolder
 from diffmatch_reports import figure_pages, site
 from diffmatch_reports.load import load_run
 from diffmatch_reports.names import run_name, safe, slug

@@ -11,10 +11,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffmatch import lists, plugins
+from diffmatch.data import lists
 from diffmatch.domain import InputError, Mask
-from diffmatch.planning import settings_of
+from diffmatch.learning import registry
 from diffmatch.readers import image as reader
+from diffmatch.running.plan import settings_of
 from diffmatch_cityscapes import Cityscapes
 from diffmatch_cityscapes_labels import CLASSES, LABEL_IDS, TRAIN_IDS
 
@@ -235,5 +236,5 @@ def test_fabrication_follows_its_seed(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 def test_unimatch_s_threshold_of_0_holds_where_the_network_has_its_weights() -> None:
-    assert settings_of(Cityscapes, plugins.method("unimatch"), "paper", {}).method.threshold == 0
-    assert settings_of(Cityscapes, plugins.method("unimatch"), "quick", {}).method.threshold == 0.95
+    assert settings_of(Cityscapes, registry.method("unimatch"), "paper", {}).method.threshold == 0
+    assert settings_of(Cityscapes, registry.method("unimatch"), "quick", {}).method.threshold == 0.95

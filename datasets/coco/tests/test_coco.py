@@ -17,7 +17,7 @@ from pycocotools import mask as rasters  # type: ignore[import-untyped]
 
 import diffmatch_coco_instances as instances
 import diffmatch_coco_phantom
-from diffmatch import lists
+from diffmatch.data import lists
 from diffmatch.domain import Cache, InputError
 from diffmatch.readers import image
 from diffmatch_coco import COCO, LABELS, NAMES

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import diffmatch_folder
+from diffmatch.data.splits import make_split
 from diffmatch.domain import Cache, InputError, Item
-from diffmatch.splits import make_split
 from diffmatch_folder import Folder
 from diffmatch_folder_layout import read_classes
 

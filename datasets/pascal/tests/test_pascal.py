@@ -13,9 +13,9 @@ from PIL import Image
 from scipy.io import savemat
 from sklearn.neighbors import KNeighborsClassifier
 
-from diffmatch import lists
+from diffmatch.data import lists
+from diffmatch.data.lists import identity, ids_of
 from diffmatch.domain import Domain, InputError, Item
-from diffmatch.lists import identity, ids_of
 from diffmatch.readers import image as reader
 from diffmatch_pascal import NAMES, OFFICIAL, Pascal, _names, color
 from diffmatch_pascal_phantom import ORDER, present, scene, write_scene

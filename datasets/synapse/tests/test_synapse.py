@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffmatch import lists, splits
+from diffmatch.data import lists, splits
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.readers import arrays as arrays_reader
 from diffmatch_synapse import TEST, TRAIN, Synapse

@@ -11,7 +11,8 @@ from typing import Literal
 import matplotlib
 from matplotlib.figure import Figure
 
-from diffmatch.domain import InputError, write_atomically
+from diffmatch.domain import InputError
+from diffmatch.shared.files import write_atomically
 from diffmatch_reports.figures import classes, pictures, pool, training
 from diffmatch_reports.figures.comparison import Comparison, compare
 from diffmatch_reports.figures.style import STYLE

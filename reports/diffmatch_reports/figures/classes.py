@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from diffmatch.domain import InputError
-from diffmatch.metrics import ratio
+from diffmatch.scoring.metrics import ratio
 from diffmatch_reports.figures.comparison import Comparison
 from diffmatch_reports.figures.style import LOOKS, class_ticks, finish, legend, named, sheet
 from diffmatch_reports.load import RunView

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from diffmatch.card import Card
 from diffmatch.domain import InputError
-from diffmatch.metrics import Counts
+from diffmatch.records.counts import Counts
 from diffmatch_reports.board import Row, boards
 from diffmatch_reports.figures.style import LOOKS, plain
 from diffmatch_reports.load import RunView

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from diffmatch.metrics import BINS, CONFIDENCE, CONFIDENCE_UNIT, CORRECT, COUNT, Ints, calibration_error, iou, ratio
+from diffmatch.records.counts import BINS, CONFIDENCE, CONFIDENCE_UNIT, CORRECT, COUNT, Ints
+from diffmatch.scoring.metrics import calibration_error, iou, ratio
 from diffmatch_reports.confusion import matrix
 from diffmatch_reports.figures.comparison import Comparison
 from diffmatch_reports.figures.style import GRID, INK, LOOKS, PAPER, class_ticks, finish, legend, named, sheet

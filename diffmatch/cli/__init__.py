@@ -1,0 +1,67 @@
+"""The entry point. Commands import engine and reports late: `diffmatch --help` loads no torch."""
+
+from __future__ import annotations
+
+import errno
+import sys
+import traceback
+
+from diffmatch.cli import runs  # isort: split
+
+from diffmatch.cli import tables  # isort: split
+
+from diffmatch.cli import installed  # isort: split
+
+from diffmatch.cli import describe  # isort: split
+
+from diffmatch.cli import data
+from diffmatch.cli.options import app
+from diffmatch.domain import InputError
+
+__all__ = ["app", "data", "describe", "installed", "invoke", "main", "runs", "tables"]
+
+
+def main() -> None:
+    """Entry point. 0 done, 1 a failure of ours, 2 what was asked for cannot be done (one line, no traceback)."""
+    sys.exit(invoke(sys.argv[1:]))
+
+
+EXPECTED = {
+    "StoppedError": (130, "; the same command, or `diffmatch resume`, goes on from there"),
+    "DivergenceError": (1, ""),
+    "InputError": (2, ""),
+}
+"""Exit codes of the errors that are told in one line, and what is added to it."""
+
+CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+"""What the system says of a place that may not be read or written: the user's to mend, whichever command came upon it."""
+
+
+def invoke(arguments: list[str]) -> int:
+    """Run the command line in this process and return the exit code."""
+    try:
+        result = app(arguments, standalone_mode=False)
+        return int(result) if isinstance(result, int) else 0
+    except InputError as error:
+        return _tell(str(error))
+    except KeyboardInterrupt:
+        return _tell("interrupted", 130)
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in CLOSED and error.filename:
+            return _tell(
+                f"{error.filename}: {error.strerror}; mend that or name another place (--data, --out; $DIFFMATCH_CACHE for decoded "
+                "and invented data, $DIFFMATCH_SPLITS for lists)"
+            )
+        if hasattr(error, "format_message"):  # click's usage errors
+            return _tell(error.format_message() or "name a command")
+        # By name: their modules load torch. An error of a spawned process arrives as the text of its traceback.
+        for name, (code, advice) in EXPECTED.items():
+            if type(error).__name__ == name or f"{name}: " in str(error):
+                return _tell(str(error).rsplit(f"{name}: ", 1)[-1].strip() + advice, code)
+        traceback.print_exc()
+        return 1
+
+
+def _tell(message: str, code: int = 2) -> int:
+    print(" ".join(f"diffmatch: {message}".split()), file=sys.stderr)
+    return code

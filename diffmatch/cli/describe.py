@@ -1,0 +1,115 @@
+"""One dataset or one method, told whole: describe."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.columns import Columns
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from diffmatch.card import Card, ForegroundThirds, Named, Protocol, Recipe
+from diffmatch.cli.options import app, console, show
+
+if TYPE_CHECKING:
+    from diffmatch.learning.method import Method
+
+
+@app.command()
+def describe(name: Annotated[str, typer.Argument(help="a dataset or a method")]) -> None:
+    """A dataset's card and recipe, or what a method does and its settings."""
+    from diffmatch import plugins
+
+    if name in plugins.names(plugins.METHODS):
+        from diffmatch.learning import registry
+
+        _method(registry.method(name))
+    else:
+        domain = plugins.domain(name)
+        _card(domain.card)
+        _recipe(domain.recipe)
+
+
+def _method(method: type[Method]) -> None:
+    console.print(Text.assemble((method.title, "bold"), f" ({method.citation})"))
+    _paragraphs(method.__doc__)
+    options = method.Options.model_fields
+    if options:
+        _paragraphs(method.Options.__doc__)
+        console.print()
+        show(
+            ["setting", "default", "is"],
+            ((f"method.{key}", str(info.default), info.description or "") for key, info in options.items()),
+        )
+
+
+def _paragraphs(text: str | None) -> None:
+    """A docstring, its lines run together and broken again at the console's width."""
+    for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        console.print()
+        console.print(Text(" ".join(paragraph.split())))
+
+
+def _card(card: Card) -> None:
+    console.print(Text.assemble((card.title, "bold"), f" ({card.name}, plugin version {card.version})"))
+    table = Table.grid(padding=(0, 2))
+    dates = f", {card.dates} dates" if card.dates > 1 else ""
+    rows: list[tuple[str, RenderableType]] = [
+        ("images", Text(f"{card.modality}; {card.channels} channel{'s'[: card.channels > 1]}{dates}")),
+        ("classes", _classes(card)),
+        ("labels", Text(f"{', '.join(card.budgets)} {card.label_unit}")),
+        ("scored", Text("\n".join(map(_scored, card.protocols)))),
+        ("headline", Text(card.metric + (", ECE over foreground pixels" if card.foreground_calibration else ""))),
+        ("head, tail", Text(_head_tail(card))),
+        ("licence", Text(card.licence)),
+        ("cite", Text(card.citation)),
+        ("data", Text(card.source)),
+    ]
+    if card.note:
+        rows.append(("note", Text(card.note)))
+    for key, value in rows:
+        table.add_row(Text(key, "bold"), value)
+    console.print(table)
+
+
+def _classes(card: Card) -> Columns:
+    """The classes' names, each beside its colour."""
+    return Columns(
+        [Text.assemble(("\u2588\u2588", f"rgb{info.color}".replace(" ", "")), " ", info.name) for info in card.classes], padding=(0, 2)
+    )
+
+
+def _scored(protocol: Protocol) -> str:
+    return f"{protocol.name} ({' and '.join(protocol.splits)}): {protocol.title}"
+
+
+def _head_tail(card: Card) -> str:
+    rule = card.head_tail
+    if isinstance(rule, Named):
+        return "; ".join(", ".join(card.names[c] for c in side) for side in (rule.head, rule.tail))
+    if isinstance(rule, ForegroundThirds):
+        return "the most and the least labelled third of the foreground classes"
+    return f"the {rule.k} classes with the most and with the fewest labelled pixels"
+
+
+def _recipe(recipe: Recipe) -> None:
+    """What the presets set, beside what holds where they are silent."""
+    from diffmatch.settings import Settings
+
+    default = Settings().flat()
+
+    def rows() -> Iterator[tuple[str, ...]]:
+        for key in sorted({*recipe.paper, *recipe.quick}):
+            paper = recipe.paper.get(key, default.get(key, ""))
+            yield key, _plain(paper), _plain(recipe.quick.get(key, paper))
+
+    console.print()
+    show(["setting", "paper", "quick"], rows())
+
+
+def _plain(value: Any) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,153 @@
+"""Commands that make runs, and use and look at them: bench, resume, evaluate, predict, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from diffmatch.cli.options import (
+    DataOption,
+    Devices,
+    MethodOption,
+    OutOption,
+    Preset,
+    SetOption,
+    SettingsFile,
+    Workers,
+    app,
+    console,
+    show,
+)
+from diffmatch.domain import InputError
+
+if TYPE_CHECKING:
+    from diffmatch.running.plan import Job
+
+
+@app.command()
+def bench(
+    dataset: Annotated[str, typer.Argument(help="one of `diffmatch domains`")],
+    labels: Annotated[str | None, typer.Option("--labels", help="budget: 3, 1/16 or 5%")] = None,
+    method: MethodOption = "diffmatch",
+    seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
+    preset: Annotated[Preset, typer.Option("--preset")] = "quick",
+    data: DataOption = None,
+    out: OutOption = Path("runs"),
+    sets: SetOption = [],  # noqa: B006 - typer copies it
+    settings: SettingsFile = None,
+    devices: Devices = 1,
+    workers: Workers = None,
+    split: Annotated[str | None, typer.Option("--split", help="folder of split lists, or an installed family")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
+) -> None:
+    """Train, score and report one run."""
+    from diffmatch.running.job import run
+    from diffmatch.running.plan import Job
+    from diffmatch.settings import parse_assignments, read_layer
+
+    overrides = {**(read_layer(settings) if settings else {}), **parse_assignments(sets)}
+    job = Job(dataset, method, labels, seed, preset, data, out, overrides, devices, workers, tensorboard, split)
+    finish(run(job, console).path)
+
+
+@app.command()
+def resume(run: Annotated[Path, typer.Argument(help="a run folder")], data: DataOption = None, devices: Devices = 1) -> None:
+    """Take up an interrupted run where its last checkpoint stands."""
+    from dataclasses import replace
+
+    from diffmatch.records.folder import RunFolder
+    from diffmatch.running.job import run as start
+    from diffmatch.running.plan import job_of, plan
+
+    job: Job = replace(job_of(RunFolder(run), data), devices=devices)
+    folder = plan(job).folder
+    if folder.path.resolve() != run.resolve():
+        raise InputError(f"{run}: settings, data or versions have changed since; the run that they make is {folder.path}")
+    finish(start(job, console).path)
+
+
+def finish(run: Path) -> None:
+    """The table, and the page."""
+    from diffmatch.records.folder import RunFolder
+    from diffmatch_reports import run_table, write_report
+
+    console.print(run_table(RunFolder(run)))
+    console.print(f"page: {write_report([RunFolder(run)], run / 'report').page}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint")] = "last",
+    split: Annotated[Literal["test", "val", "unlabeled"], typer.Option("--split")] = "test",
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="sampler steps")] = None,
+    draws: Annotated[int | None, typer.Option("--draws", min=1, help="noise draws averaged")] = None,
+    protocol: Annotated[str | None, typer.Option("--protocol")] = None,
+    data: DataOption = None,
+) -> None:
+    """Score a run's checkpoint again: other steps, draws, protocol or part."""
+    from diffmatch.records.folder import RunFolder
+    from diffmatch.records.schema import EvaluationRecord
+    from diffmatch.running.restored import evaluate_run
+
+    found = evaluate_run(RunFolder(run), checkpoint, split, steps=steps, draws=draws, protocol=protocol, data=data)
+    primary, value = found.metrics["primary"], found.metrics["primary"].get("value")
+    shown = "not computed" if value is None else f"{value:.4f}"
+    console.print(
+        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, {found.steps} steps x {found.draws} draws)",
+        markup=False,
+    )
+    for name, row in found.metrics["per_class"].items():
+        console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row), markup=False)
+    path = run / "evaluations" / f"{found.name}.json"
+    own = EvaluationRecord.model_validate_json(path.read_bytes()).metrics == found.metrics
+    kept = "holds the run's own numbers and was kept; another device, precision or version has other digits"
+    console.print(f"written: {path}" if own else f"{path} {kept}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="a run folder")],
+    files: Annotated[list[Path], typer.Argument(help="pictures, volumes, or folders of them; of two dates those of A, beside B")],
+    out: Annotated[Path, typer.Option("--out", help="a new folder for the masks")] = Path("masks"),
+    checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint")] = "last",
+    steps: Annotated[int | None, typer.Option("--steps", min=1, help="sampler steps")] = None,
+    draws: Annotated[int | None, typer.Option("--draws", min=1, help="noise draws averaged")] = None,
+    data: DataOption = None,
+) -> None:
+    """Masks for files of your own, in the set's numbers: PNG for pictures, GeoTIFF where they lie on Earth, NIfTI for volumes."""
+    from diffmatch.records.folder import RunFolder
+    from diffmatch.running.restored import predict_with
+
+    done = predict_with(RunFolder(run), files, out, checkpoint, steps=steps, draws=draws, data=data)
+    share = 100 * done.pixels.sum(0) / done.pixels.sum()
+    found = (done.pixels > 0).sum(0)
+    show(
+        ["class", "stored as", "% of pixels", "in files"],
+        (
+            (name, str(value), f"{share[c]:.1f}", f"{found[c]} of {len(done.files)}")
+            for c, (name, value) in enumerate(zip(done.card.names, done.colors, strict=True))
+        ),
+    )
+    console.print(f"written: {len(done.files)} masks below {out}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders of them")],
+    out: Annotated[Path, typer.Option("--out")] = Path("report"),
+) -> None:
+    """Offline pages: the page of one run, or a site of many with leaderboards, tables and comparisons."""
+    from diffmatch.records.folder import find_runs
+    from diffmatch_reports import leaderboard, write_report
+
+    found = list({folder.path.resolve(): folder for root in runs for folder in find_runs(root)}.values())
+    if not found:
+        raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
+    written = write_report(found, out)
+    console.print(leaderboard(written.runs))
+    for problem in written.unreadable:
+        console.print(f"not shown: {problem}", soft_wrap=True, markup=False, highlight=False)
+    console.print(f"page: {written.page}", soft_wrap=True, markup=False)

@@ -1,0 +1,142 @@
+"""The labelled and the unlabelled stream. Draw n is the same whatever the workers, the ranks or the time of resuming."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from diffmatch.data import augment
+from diffmatch.domain import Domain, InputError, Item
+from diffmatch.learning.batch import Batch
+from diffmatch.learning.method import Views
+from diffmatch.settings import Data
+from diffmatch.shared.machine import usable_cores
+
+
+def labelled_pixels(domain: Domain, items: Sequence[Item]) -> NDArray[np.int64]:
+    """Pixels per class of each labelled item, (items, C), read once before training: bad masks surface here."""
+    classes = len(domain.card.classes)
+    rows = []
+    for item in items:
+        mask = domain.read(item, mask=True).mask
+        if mask is None:
+            raise InputError(f"{item.id} is in the labelled set but has no mask")
+        rows.append(np.bincount(mask.ravel(), minlength=256)[:classes])
+    return np.stack(rows)
+
+
+class Stream:
+    """An endless order of items: a new permutation per pass, or weighted draws. `item(n)` needs no history."""
+
+    def __init__(self, items: Sequence[Item], seed: int, name: int, weights: NDArray[np.float64] | None = None) -> None:
+        self.items, self.seed, self.name = items, seed, name
+        self.cumulative = None if weights is None else np.cumsum(weights / weights.sum())
+        self._pass: tuple[int, NDArray[np.int64]] | None = None
+
+    def rng(self, n: int, purpose: int = 1) -> np.random.Generator:
+        """The generator of draw n, for its views (purpose 1) or its CutMix box (3): the views are the same with and without a box."""
+        return np.random.default_rng([self.seed, self.name, purpose, n])
+
+    def item(self, n: int) -> Item:
+        if self.cumulative is not None:
+            u = self.rng(n, 2).random()
+            return self.items[min(int(np.searchsorted(self.cumulative, u, "right")), len(self.items) - 1)]
+        turn, place = divmod(n, len(self.items))
+        if self._pass is None or self._pass[0] != turn:
+            self._pass = turn, np.random.default_rng([self.seed, self.name, 0, turn]).permutation(len(self.items))
+        return self.items[int(self._pass[1][place])]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One labelled and, where asked for, one unlabelled sample, as tensors ready to stack."""
+
+    tensors: dict[str, Tensor]
+    key: str
+    pool_key: str
+
+
+class Draws(Dataset[Draw]):
+    """Draw n of both streams. An unlabelled item's mask is never opened here."""
+
+    def __init__(self, domain: Domain, labelled: Stream, pool: Stream, data: Data, views: Views) -> None:
+        self.domain, self.labelled, self.pool, self.data, self.views = domain, labelled, pool, data, views
+
+    def __getitem__(self, n: int) -> Draw:
+        item, rng = self.labelled.item(n), self.labelled.rng(n)
+        sample = self.domain.read(item, mask=True)
+        assert sample.mask is not None
+        view = augment.weak(tensor(sample.image), tensor(sample.mask), self.data, rng)
+        assert view.mask is not None
+        tensors = {"images": augment.normalised(view.image, self.data), "masks": view.mask}
+        if not self.views.unlabelled:
+            return Draw(tensors, f"{item.id}#{n}", "")
+        other, rng = self.pool.item(n), self.pool.rng(n)
+        view = augment.weak(tensor(self.domain.read(other, mask=False).image), None, self.data, rng)
+        tensors |= {
+            "weak": augment.normalised(view.image, self.data),
+            "inside": view.inside,
+            "boxes": augment.cutmix_box(self.data.crop, self.views.mixing(self.data), self.pool.rng(n, 3)),
+        }
+        for i in range(self.views.strong):
+            tensors[f"strong{i}"] = augment.normalised(augment.strong(view.image, self.data, rng, self.views.photometry), self.data)
+        return Draw(tensors, f"{item.id}#{n}", f"{other.id}#{n}")
+
+
+def tensor(array: NDArray[Any]) -> Tensor:
+    """A tensor of a possibly memory-mapped, read-only array."""
+    return torch.from_numpy(np.array(array))
+
+
+class RankSteps(Sampler[list[int]]):
+    """The draws of one rank, step by step: step k of a global batch B has draws k B .. k B + B - 1, rank r the r-th part of them."""
+
+    def __init__(self, start: int, steps: int, batch: int, rank: int, world: int) -> None:
+        if batch % world:
+            raise InputError(f"train.batch={batch} cannot be divided among {world} devices")
+        self.start, self.steps, self.batch, self.rank, self.share = start, steps, batch, rank, batch // world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.steps):
+            first = step * self.batch + self.rank * self.share
+            yield list(range(first, first + self.share))
+
+    def __len__(self) -> int:
+        return max(0, self.steps - self.start)
+
+
+def collate(draws: list[Draw]) -> Batch:
+    stacked = {name: torch.stack([d.tensors[name] for d in draws]) for name in draws[0].tensors}
+    strong = tuple(stacked.pop(name) for name in sorted(stacked) if name.startswith("strong"))
+    keys, pool_keys = [d.key for d in draws], [d.pool_key for d in draws]
+    return Batch(**stacked, strong=strong, keys=keys, pool_keys=pool_keys if strong or "weak" in stacked else None)
+
+
+def move(batch: Batch, device: torch.device) -> Batch:
+    """All tensors of the batch on the device."""
+    moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    return replace(batch, **moved, strong=tuple(view.to(device, non_blocking=True) for view in batch.strong))
+
+
+def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> Iterable[Batch]:
+    batches: Iterable[Batch] = DataLoader(
+        draws, batch_sampler=steps, num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_one_thread,
+    )  # fmt: skip
+    return batches
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)
+
+
+def default_workers() -> int:
+    """min(4, usable cores), 0 on two cores and fewer: there the step itself needs them."""
+    cores = usable_cores()
+    return 0 if cores <= 2 else min(4, cores)

@@ -1,0 +1,89 @@
+"""Losses over masks with void and acceptance. All take float32 scores at image size; none is NaN on an all-void crop."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from diffmatch.diffusion.objective import masked_mean, per_pixel_ce, per_pixel_squared
+from diffmatch.domain import VOID
+
+OHEM_PROBABILITY, OHEM_KEPT = 0.7, 100_000
+"""UniMatch's on Cityscapes: pixels whose true class has at least this probability are left out, unless fewer than so many an image remain.
+
+UniMatch keeps 200,000 of the two images of each GPU; counted by the image, as many are kept on one device as on eight.
+"""
+
+
+def one_hot(target: Tensor, classes: int) -> Tensor:
+    """(N, C, H, W) float32, all zero at void."""
+    index = torch.where(target == VOID, classes, target.long())
+    return F.one_hot(index, classes + 1)[..., :classes].movedim(-1, 1).float()
+
+
+def per_pixel(kind: str, scores: Tensor, target: Tensor) -> Tensor:
+    """(N, H, W), 0 at void: `squared`, or cross-entropy, which all other kinds of `train.loss` are made of."""
+    return per_pixel_squared(scores.softmax(1), target) if kind == "squared" else per_pixel_ce(scores, target)
+
+
+def entropy(probabilities: Tensor) -> Tensor:
+    """(N, H, W) in nats, of (N, C, H, W)."""
+    return -(probabilities * probabilities.clamp(min=1e-10).log()).sum(1)
+
+
+def dice_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """1 - soft Dice, mean over classes, pooled over the batch; only pixels with weight count (UniMatch's on ACDC, squared denominators)."""
+    w = (weight * (target != VOID))[:, None]
+    p = scores.softmax(1) * w
+    y = one_hot(target, scores.shape[1]) * w
+    overlap, size = (p * y).sum((0, 2, 3)), (p.square() + y).sum((0, 2, 3))
+    return (1 - (2 * overlap + 1e-5) / (size + 1e-5)).mean()
+
+
+def ohem(scores: Tensor, target: Tensor) -> Tensor:
+    """Cross-entropy over hard pixels only (online hard example mining); works without data-dependent shapes.
+
+    Hard is a pixel whose true class has at most OHEM_PROBABILITY; at least OHEM_KEPT pixels an image are kept, so that with crops that
+    have no more it is the plain cross-entropy.
+    """
+    valid = target != VOID
+    loss = per_pixel_ce(scores, target)
+    probability = torch.where(valid, (-loss.detach()).exp(), 2.0).flatten()
+    kept = min(OHEM_KEPT * len(scores), probability.numel())
+    threshold = probability.kthvalue(kept).values.clamp(min=OHEM_PROBABILITY)
+    hard = (probability <= threshold.clamp(max=1)).view_as(valid) & valid
+    return masked_mean(loss, hard.float(), hard)
+
+
+def supervised_loss(kind: str, scores: Tensor, target: Tensor) -> Tensor:
+    """The labelled loss of the discriminative methods: `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`, or `squared`, DiffMatch's own."""
+    if kind == "ohem":
+        return ohem(scores, target)
+    valid = target != VOID
+    loss = masked_mean(per_pixel(kind, scores, target), valid.float(), valid)
+    return (loss + dice_loss(scores, target, valid.float())) / 2 if kind == "ce_dice" else loss
+
+
+def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> Tensor:
+    """The unlabelled loss of the discriminative methods: Dice for `ce_dice`, squared error for `squared`, else cross-entropy.
+
+    Nothing accepted: exactly 0.
+
+    Args:
+        target: (N, H, W) pseudo-labels, void where there is no image.
+        accepted: (N, H, W) bool, confident pixels.
+    """
+    if kind == "ce_dice":
+        return dice_loss(scores, target, accepted.float()) * accepted.any()
+    return masked_mean(per_pixel(kind, scores, target), accepted.float(), target != VOID)
+
+
+def consistency_loss(scores: Tensor, probabilities: Tensor, accepted: Tensor, valid: Tensor) -> Tensor:
+    """Squared error between class probabilities, summed over classes (Tarvainen & Valpola 2017; Eq. 6 with f's own output as y_0).
+
+    Args:
+        probabilities: (N, C, H, W), the teacher's.
+        accepted: (N, H, W) bool, pixels that carry loss; the mean is over the `valid` ones, (N, H, W) bool.
+    """
+    return masked_mean((scores.softmax(1) - probabilities).square().sum(1), accepted.float(), valid)

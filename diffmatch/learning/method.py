@@ -1,0 +1,140 @@
+"""The method interface: what a method must answer, and nothing about data, schedule or scoring.
+
+A method is one file with one class. It is found through the entry-point group ``diffmatch.methods``; its state is its state_dict.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from diffmatch.domain import Card, Item
+from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.pseudo_labels import PseudoLabels
+from diffmatch.settings import Data, Section, Settings
+
+
+class Views(NamedTuple):
+    """What a method needs of each unlabelled image besides its weak view.
+
+    Attributes:
+        unlabelled: False: the pool is not even read.
+        strong: number of strong views.
+        cutmix: probability of a CutMix box where `data.cutmix` does not say.
+        photometry: of the strong views; `random_intensity` is AugSeg's.
+    """
+
+    unlabelled: bool = True
+    strong: int = 1
+    cutmix: float = 0.0
+    photometry: Literal["standard", "random_intensity"] = "standard"
+
+    def mixing(self, data: Data) -> float:
+        """Probability of a CutMix box: the setting, or the method's own where it is unset."""
+        return self.cutmix if data.cutmix is None else data.cutmix
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What is known of the training set before the first step: labelled pixels per class and the number of items."""
+
+    pixels: tuple[int, ...]
+    labelled: int
+    unlabelled: int
+
+
+class Method(nn.Module, ABC):
+    """Base of all methods.
+
+    Attributes:
+        Options: the model behind `method.*`.
+        views: what it needs of the unlabelled pool.
+        title, citation: for tables.
+        sampled: its predictions come from a sampler with steps and draws; otherwise an evaluation's are 1 and 1.
+        version: part of the run hash; a change that alters what is trained raises it.
+    """
+
+    Options: ClassVar[type[Section]] = Section
+    views: ClassVar[Views] = Views()
+    title: ClassVar[str]
+    citation: ClassVar[str]
+    version: ClassVar[int] = 1
+    sampled: ClassVar[bool] = False
+
+    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+        super().__init__()
+        self.card, self.settings, self.statistics = card, settings, statistics
+
+    @classmethod
+    def build(cls, card: Card, settings: Settings, statistics: Statistics) -> Self:
+        """The method with fresh weights. Its convolutions run channels-last (benchmarks/speed/results/layout.md)."""
+        return cls(card, settings, statistics).to(memory_format=torch.channels_last)
+
+    @abstractmethod
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        """One step's losses. Random numbers come from torch's global generator, which the loop seeds for every step."""
+
+    @abstractmethod
+    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        """Prediction for images (N, dates, channels, H, W): (N, C, H, W) float32. Called in eval mode without gradient.
+
+        Args:
+            keys: one per image (a scene's windows share its key).
+            offset: of a window's first pixel in its scene.
+        """
+
+    def trajectory(self, images: Tensor, keys: Sequence[str]) -> Tensor:
+        """Label maps after each sampling step, (S, N, H, W) uint8; one step where there is no sampler."""
+        return self.probabilities(images, keys).argmax(1).to(torch.uint8)[None]
+
+    @torch.no_grad()
+    def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
+        """What the teacher would teach on these images: the prediction, all of it accepted, unless the method says otherwise.
+
+        Args:
+            inside: (N, H, W) bool, false in padding, for a method that counts pixels; None: all is image.
+        """
+        with evaluating(self):
+            probabilities = self.probabilities(images, keys)
+        labels = probabilities.argmax(1).to(torch.uint8)
+        return PseudoLabels(labels, torch.ones_like(labels, dtype=torch.bool), probabilities)
+
+    def after_step(self) -> None:
+        """Called after each optimiser step (EMA teachers live here)."""
+
+    def sample_weights(self, items: Sequence[Item], pixels: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Draw weights of the labelled items given their pixels per class (items, C); None draws them evenly."""
+        return None
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """`params` and `lr_scale`: the encoder at the base rate, all else at `train.head_lr_scale` times it."""
+        encoder: list[nn.Parameter] = []
+        rest: list[nn.Parameter] = []
+        for name, parameter in self.named_parameters():
+            if parameter.requires_grad:
+                (encoder if ".encoder." in name else rest).append(parameter)
+        groups = [{"params": encoder, "lr_scale": 1.0}, {"params": rest, "lr_scale": self.settings.train.head_lr_scale}]
+        return [group for group in groups if group["params"]]
+
+
+class evaluating(AbstractContextManager[None]):  # noqa: N801 - reads as a verb
+    """Eval mode inside, the modules' own modes back afterwards."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.modes = [(m, m.training) for m in module.modules()]
+        self.module = module
+
+    def __enter__(self) -> None:
+        self.module.eval()
+
+    def __exit__(self, *error: object) -> None:
+        for module, mode in self.modes:
+            module.training = mode

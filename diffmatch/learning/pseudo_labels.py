@@ -1,0 +1,113 @@
+"""Pseudo-labels: which are accepted, how CutMix moves them, what an accepted pixel is taught."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from diffmatch.domain import VOID
+from diffmatch.learning.losses import consistency_loss
+from diffmatch.settings import Section
+
+SOFT_RAMP = 0.25
+"""Share of the training over which the weight of soft targets rises, as Mean Teacher's does."""
+
+
+class PseudoLabels(NamedTuple):
+    """Labels (N, H, W) uint8, the mask of accepted pixels, and the probabilities (N, C, H, W) that they come from."""
+
+    labels: Tensor
+    accepted: Tensor
+    probabilities: Tensor
+
+
+class ThresholdOptions(Section):
+    """Which pseudo-labels are accepted. `limits` stands in none of these methods' papers; unset, it is not in the run hash either."""
+
+    threshold: float = Field(default=0.95, ge=0, le=1, description="of the largest probability; 0 accepts all")
+    limits: Literal["class"] | None = Field(default=None, description="class: of each predicted class at least the share accepted of all")
+
+
+class TargetOptions(ThresholdOptions):
+    """What an accepted pixel is taught. `targets` is the authors' in none of these methods; unset, it is not in the run hash either."""
+
+    targets: Literal["soft"] | None = Field(
+        default=None, description="soft: the probabilities instead of the label (squared error, its weight rising over a quarter)"
+    )
+
+
+def confident(probabilities: Tensor, threshold: float) -> PseudoLabels:
+    """Hard labels of probabilities (N, C, H, W), accepted where the maximum reaches the threshold (FixMatch, Eq. 4)."""
+    confidence, labels = probabilities.max(1)
+    return PseudoLabels(labels.to(torch.uint8), confidence >= threshold, probabilities)
+
+
+def accepted_by(probabilities: Tensor, options: ThresholdOptions, inside: Tensor | None = None) -> PseudoLabels:
+    """Hard labels of probabilities (N, C, H, W), accepted by the threshold and, where they are asked for, by the limits per class.
+
+    With limits, of each class that is predicted in the batch at least the share of pixels that reaches the threshold among all classes
+    together is accepted, the most confident ones (class-balanced self-training, Zou et al. 2018, Eq. 3, with that share as p). Nothing
+    that the threshold accepts is left out.
+
+    Args:
+        inside: (N, H, W) bool, false in padding, which has no part in these shares; None: all is image.
+    """
+    pseudo = confident(probabilities, options.threshold)
+    if options.limits is None:
+        return pseudo
+    confidence, labels = probabilities.amax(1), pseudo.labels.long()
+    image = torch.ones_like(pseudo.accepted) if inside is None else inside
+    counts = pixels_per_class(labels, image, probabilities.shape[1])
+    total = counts.sum().clamp(min=1)
+    wanted = ((pseudo.accepted & image).sum() * counts + total - 1) // total
+    return pseudo._replace(accepted=pseudo.accepted | most_confident(torch.where(image, confidence, -1.0), labels, wanted))
+
+
+def most_confident(confidence: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
+    """The `wanted` (C,) most confident pixels of each class, a mask of `labels`' shape; the first of equals. Nothing leaves the device."""
+    order = confidence.flatten().argsort(descending=True, stable=True)
+    order = order[labels.flatten()[order].argsort(stable=True)]
+    ranked = labels.flatten()[order]
+    counts = pixels_per_class(labels, torch.ones_like(labels, dtype=torch.bool), len(wanted))
+    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[ranked]
+    return torch.zeros_like(order, dtype=torch.bool).scatter_(0, order, rank < wanted[ranked]).view_as(labels)
+
+
+def pixels_per_class(labels: Tensor, where: Tensor, classes: int) -> Tensor:
+    """Pixels of each class among `where`, (C,) int64, without leaving the device."""
+    index = torch.where(where & (labels != VOID), labels.long(), classes)
+    return torch.zeros(classes + 1, dtype=torch.int64, device=labels.device).scatter_add_(
+        0, index.flatten(), torch.ones_like(index.flatten())
+    )[:classes]  # fmt: skip
+
+
+def cutmix(x: Tensor, boxes: Tensor) -> Tensor:
+    """The next image's content inside the boxes (Yun et al. 2019): images, labels, confidence and padding go through the same call.
+
+    Args:
+        x: (U, H, W) or (U, dates, channels, H, W).
+        boxes: (U, H, W) bool.
+    """
+    return torch.where(boxes.view(len(x), *[1] * (x.ndim - 3), *boxes.shape[1:]), x.roll(-1, 0), x)
+
+
+def mixed_targets(pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Pseudo-labels and acceptance as a CutMixed strong view sees them: void where there is only padding.
+
+    Returns:
+        target (U, H, W) uint8 and accepted (U, H, W) bool.
+    """
+    labels = torch.where(inside, pseudo.labels, VOID)
+    return cutmix(labels, boxes), cutmix(pseudo.accepted & inside, boxes)
+
+
+def soft_loss(scores: Tensor, pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> Tensor:
+    """What `targets=soft` puts in the place of a strong view's loss, of its scores (U, C, H, W): Mean Teacher's consistency.
+
+    Its weight has to rise, over SOFT_RAMP of the training.
+    """
+    target, accepted = mixed_targets(pseudo, inside, boxes)
+    return consistency_loss(scores, cutmix(pseudo.probabilities, boxes), accepted, target != VOID)

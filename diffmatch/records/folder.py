@@ -1,0 +1,122 @@
+"""The run folder: one training and the evaluations made of its checkpoints, as plain files that outlive the code.
+
+::
+
+    runs/<dataset>/<method>/<labels>/<seed>-<hash>/
+        run.json      `RunRecord`: about the training; its headline is the last checkpoint, always
+        evaluations/<checkpoint>-<split>-<protocol>-<steps>x<draws>.{json,npz}
+        curves.csv    long table: step, name, class, value
+        samples/*.npz image, truth and the label map after each sampling step
+        last.ckpt val_best.ckpt log.txt
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from zipfile import BadZipFile
+
+from pydantic import ValidationError
+
+from diffmatch.domain import InputError
+from diffmatch.records.counts import Counts
+from diffmatch.records.schema import SCHEMA, EvaluationRecord, RunRecord
+from diffmatch.shared.files import write_json
+
+
+class RunFolder:
+    """Reads and writes one run folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def record_path(self) -> Path:
+        return self.path / "run.json"
+
+    def create(self) -> RunFolder:
+        """Make the folder; the ranks of one run may all do so at once.
+
+        Raises:
+            InputError: it cannot be written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise InputError(f"{self.path}: cannot write ({error.strerror}); choose another folder with --out") from error
+        return self
+
+    def record(self) -> RunRecord:
+        """Parse run.json.
+
+        Raises:
+            InputError: missing, not JSON, or not this schema.
+        """
+        try:
+            return RunRecord.model_validate_json(self.record_path.read_bytes())
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise InputError(f"{self.path}: no run.json here; give a folder under runs/") from error
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise InputError(f"{self.record_path}: not a run record of schema {SCHEMA} ({where}: {first['msg']})") from error
+
+    def write(self, record: RunRecord) -> None:
+        write_json(self.record_path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    def write_evaluation(self, record: EvaluationRecord, counts: Counts) -> None:
+        """Write it and its counts. The one that run.json has its numbers from stays: another machine's digits would part the two."""
+        path = self.path / "evaluations" / f"{record.name}.json"
+        try:
+            kept, _ = self._read(path)
+            if self.record_path.exists() and self.record().metrics.get(record.split) == kept.metrics:
+                return
+        except InputError:
+            pass  # there is none, or none that is readable
+        counts.save(path.with_suffix(".npz"))
+        write_json(path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
+
+    def _read(self, path: Path) -> tuple[EvaluationRecord, Counts]:
+        try:
+            return EvaluationRecord.model_validate_json(path.read_bytes()), Counts.load(path.with_suffix(".npz"))
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise InputError(f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it") from error
+
+    def evaluations(self) -> list[tuple[EvaluationRecord, Counts]]:
+        """All evaluations, sorted by name.
+
+        Raises:
+            InputError: one of them is not readable.
+        """
+        return [self._read(path) for path in sorted((self.path / "evaluations").glob("*.json"))]
+
+    def evaluation(self, split: str, checkpoint: str = "last") -> tuple[EvaluationRecord, Counts] | None:
+        """The headline evaluation of a split: the one whose numbers stand in run.json."""
+        return headline(self.record(), self.evaluations(), split, checkpoint)
+
+    def samples(self) -> list[Path]:
+        return sorted((self.path / "samples").glob("*.npz"))
+
+
+def headline(
+    run: RunRecord, evaluations: Iterable[tuple[EvaluationRecord, Counts]], split: str, checkpoint: str = "last"
+) -> tuple[EvaluationRecord, Counts] | None:
+    """Of a run's evaluations the one whose numbers stand in run.json; the first of the split where none stand there."""
+    metrics = run.metrics.get(split)
+    for record, counts in evaluations:
+        if record.split == split and record.checkpoint == checkpoint and (metrics is None or record.metrics == metrics):
+            return record, counts
+    return None
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """Every run folder under `root` (or `root` itself), sorted."""
+    return [RunFolder(path.parent) for path in sorted(root.rglob("run.json"))]
+
+
+def budget_folder(budget: str) -> str:
+    """`1/16` -> `1-16`, `5%` -> `5pct`, `3` -> `3`."""
+    return budget.replace("/", "-").replace("%", "pct")

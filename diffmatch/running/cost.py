@@ -1,0 +1,150 @@
+"""What a configuration costs, without data and without computing anything: parameters, multiply-accumulates, memory of a step.
+
+Everything runs on PyTorch's meta device, where tensors have shapes and no content. Multiply-accumulates count convolutions and matrix
+products (the samples of deformable attention, norms and activations are left out, as is usual). Step memory is what must be held at the
+same time at the end of the forward pass: parameters, gradients, optimiser state, buffers and everything saved for backward.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
+from torch.utils.flop_counter import FlopCounterMode
+
+from diffmatch import plugins
+from diffmatch.domain import Card, ClassInfo, InputError, Protocol, TopBottom
+from diffmatch.learning import registry
+from diffmatch.learning.batch import Batch, Progress
+from diffmatch.learning.method import Method, Statistics
+from diffmatch.networks.extractor import Extractor
+from diffmatch.networks.segmenter import DenoiserNetwork
+from diffmatch.networks.transformer import TransformerNetwork
+from diffmatch.running.plan import parameter_counts, settings_of
+from diffmatch.settings import Settings, resolve
+
+
+def cost_of(dataset: str | None, classes: int | None, method: str, preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Costs of a method on a dataset's recipe, or on the engine's defaults (DeepLabv3+, ResNet-50, 513 x 513) at `classes` classes.
+
+    Returns:
+        ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step, sampler_steps};
+        ``passes_per_step``; ``step_memory_gib``; the settings that matter.
+
+    Raises:
+        InputError: neither or both of dataset and classes, or settings that do not fit.
+    """
+    if (dataset is None) == (classes is None):
+        raise InputError("cost: name a dataset, or give --classes N for DeepLabv3+, ResNet-50, 513 x 513")
+    kind = registry.method(method)
+    overrides = {**overrides, "network.weights": "none"}  # they cost nothing, and cannot be loaded without a connection
+    if dataset is not None:
+        domain = plugins.domain(dataset)
+        card, settings = domain.card, settings_of(domain, kind, preset, overrides)
+    else:
+        assert classes is not None
+        card, settings = plain_card(classes), resolve(kind.Options, overrides)
+    with torch.device("meta"):
+        built = kind.build(card, settings, Statistics((1,) * len(card.classes), 1, 1))
+    side, batch = settings.data.crop, settings.train.batch
+    return {
+        "method": method,
+        "encoder": settings.network.encoder,
+        "decoder": settings.network.decoder,
+        "crop": side,
+        "batch": batch,
+        "stride": settings.network.stride,
+        "parameters": parameter_counts(built),
+        "gmac": macs(built, card, settings),
+        "passes_per_step": passes(built, card, settings),
+        "step_memory_gib": round(step_bytes(built, card, settings) / 2**30, 3),
+    }
+
+
+def method_costs(kind: type[Method]) -> tuple[int, dict[str, float]]:
+    """Trainable parameters of a method at 21 classes (DeepLabv3+, ResNet-50) and its passes per step."""
+    card, settings = plain_card(21), resolve(kind.Options)
+    with torch.device("meta"):
+        built = kind.build(card, settings, Statistics((1,) * 21, 1, 1))
+    return parameter_counts(built)["total"], passes(built, card, settings)
+
+
+def plain_card(classes: int) -> Card:
+    return Card(
+        version=1, name="plain", title=f"{classes} classes", modality="photographs", label_unit="images", budgets=(), metric="mean_iou",
+        classes=tuple(ClassInfo(name=str(c), color=(0, 0, 0)) for c in range(classes)), head_tail=TopBottom(k=1),
+        protocols=(Protocol(name="whole", title="whole image", mode="image"),), licence="", citation="", source="",
+    )  # fmt: skip
+
+
+def macs(method: Method, card: Card, settings: Settings) -> dict[str, Any]:
+    """Billions of multiply-accumulates for one image: extractor, one denoiser step, and a prediction with S steps."""
+    images = torch.empty(1, card.dates, card.channels, settings.data.crop, settings.data.crop, device="meta")
+    method.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as whole:
+        method.probabilities(images, ["0"])
+    prediction = whole.get_total_flops() / 2e9
+    network = getattr(method, "network", None)
+    extractor = getattr(network, "extractor", None)
+    parts: dict[str, Any] = {"prediction": round(prediction, 3)}
+    if extractor is not None:
+        with torch.no_grad(), FlopCounterMode(display=False) as first:
+            z = extractor(images)
+        parts["extractor"] = round(first.get_total_flops() / 2e9, 3)
+    if isinstance(network, DenoiserNetwork):
+        denoiser = network.denoiser
+        y_t = torch.empty(1, denoiser.mask_channels, *z.shape[-2:], device="meta")
+        with torch.no_grad(), FlopCounterMode(display=False) as step:
+            denoiser(y_t, denoiser.condition(z), torch.empty(1, device="meta"))
+        parts["denoiser_step"] = round(step.get_total_flops() / 2e9, 3)
+        parts["sampler_steps"] = settings.diffusion.steps if network.codec is not None else 1
+    return parts
+
+
+def meta_batch(method: Method, card: Card, settings: Settings) -> Batch:
+    """A global batch with shapes and no content."""
+    side, size = settings.data.crop, settings.train.batch
+    with torch.device("meta"):
+        images = torch.empty(size, card.dates, card.channels, side, side)
+        flags = torch.empty(size, side, side, dtype=torch.bool)
+        masks = torch.empty(size, side, side, dtype=torch.uint8)
+    keys = ["0"] * size
+    return Batch(images, masks, keys, images, (images,) * method.views.strong, flags, flags, keys)
+
+
+def passes(method: Method, card: Card, settings: Settings) -> dict[str, float]:
+    """Images that a training step sends through an extractor or another whole network, per labelled image: with gradient and without."""
+    seen = {"trained": 0.0, "taught": 0.0}
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen["trained" if torch.is_grad_enabled() else "taught"] += len(inputs[0]) / settings.train.batch
+
+    whole = [m for m in method.modules() if isinstance(m, Extractor | TransformerNetwork)]
+    handles = [module.register_forward_pre_hook(look) for module in whole]
+    method.train()
+    method.losses(meta_batch(method, card, settings), Progress(0, 1))
+    for handle in handles:
+        handle.remove()
+    return seen
+
+
+def step_bytes(method: Method, card: Card, settings: Settings) -> int:
+    """Bytes held when a training step of the global batch turns from forward to backward, in float32."""
+    method.train()
+    saved: dict[int, Tensor] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        saved[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with saved_tensors_hooks(keep, lambda tensor: tensor):
+        method.losses(meta_batch(method, card, settings), Progress(0, 1))
+    own = {p.untyped_storage()._cdata for p in method.parameters()} | {b.untyped_storage()._cdata for b in method.buffers()}
+    activations = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in own)
+    trainable = sum(p.nbytes for p in method.parameters() if p.requires_grad)
+    frozen = sum(p.nbytes for p in method.parameters() if not p.requires_grad) + sum(b.nbytes for b in method.buffers())
+    states = {"sgd": 1, "adamw": 2}[settings.train.optimizer]
+    return activations + trainable * (2 + states) + frozen

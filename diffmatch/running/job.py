@@ -1,0 +1,282 @@
+"""A planned job carried out: train, score, record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.markup import escape
+
+from diffmatch.data.loading import Stream, default_workers
+from diffmatch.data.opening import cache_root
+from diffmatch.domain import InputError, Protocol
+from diffmatch.learning.method import Method, evaluating
+from diffmatch.progress import Bar
+from diffmatch.records.folder import RunFolder
+from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
+from diffmatch.running.lock import held
+from diffmatch.running.plan import Job, Plan, parameter_counts, plan
+from diffmatch.running.stopping import StoppedError
+from diffmatch.running.trainer import Trainer, total_steps
+from diffmatch.scoring.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
+from diffmatch.scoring.inference import framed
+from diffmatch.scoring.metrics import summary
+from diffmatch.settings import Settings
+from diffmatch.shared.files import write_atomically
+from diffmatch.shared.machine import environment
+
+SELECTION = {"last": "last checkpoint", "val": "best on val"}
+
+
+def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
+    """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last checkpoint.
+
+    Args:
+        wait: for another process that trains it, instead of raising.
+
+    Raises:
+        HeldError: another process trains it.
+    """
+    planned = plan(job)
+    announce(planned, console)
+    look_at_network(planned)
+    folder = planned.folder.create()
+    with held(folder.path, wait):
+        if folder.record_path.exists() and folder.record().status == "done":
+            console.print(f"already done: {folder.path}", markup=False)
+            return folder
+        devices = fabric_for(job, planned.settings)
+        if not (folder.path / "last.ckpt").exists():
+            look_at_scored_items(planned)
+        if job.devices > 1 and "LOCAL_RANK" not in os.environ:
+            devices.launch(partial(_work, job=job))  # bound, because launch looks into its arguments and refuses frozen dataclasses
+        else:
+            devices.launch()
+            _work(devices, job, planned)
+    return folder
+
+
+def look_at_network(planned: Plan) -> None:
+    """Build the method without memory: an encoder or stride that does not exist is told before anything is read or written.
+
+    Raises:
+        InputError: as the network words it.
+    """
+    settings = planned.settings
+    with torch.device("meta"):
+        planned.build(settings.model_copy(update={"network": settings.network.model_copy(update={"weights": "none"})}))
+
+
+def look_at_scored_items(planned: Plan) -> None:
+    """Read every item that will be scored once, the pool's too: a bad file is told before hours of training, not after.
+
+    Raises:
+        InputError: as the plugin words it, or a mask that is missing or of another size than its image.
+    """
+    items = [*planned.split.val, *planned.split.test, *members(planned.split, "unlabeled", planned.card.protocol())]
+    with Bar("read what is scored", len(items)) as bar:
+        for item in bar.track(items):
+            sample = planned.domain.read(item, mask=True)
+            mask = known_mask(item, sample.mask)
+            if mask.shape != sample.image.shape[2:]:
+                raise InputError(f"{item.id}: image and mask differ in size, {sample.image.shape[2:]} and {mask.shape}")
+
+
+def fabric_for(job: Job, settings: Settings) -> Fabric:
+    """CPU, one GPU or several processes: spawned here, or whatever torchrun started."""
+    cuda = torch.cuda.is_available()
+    precision = {"auto": "16-mixed" if cuda else "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}[
+        settings.train.precision
+    ]
+    if settings.train.batch % job.devices:
+        raise InputError(f"train.batch={settings.train.batch} cannot be divided among {job.devices} devices")
+    if cuda and job.devices > torch.cuda.device_count():
+        raise InputError(f"--devices {job.devices}: this machine has {torch.cuda.device_count()} GPUs")
+    several = job.devices > 1
+    strategy = "auto" if not several else "ddp" if "LOCAL_RANK" in os.environ else "ddp_spawn"
+    accelerator = "cuda" if cuda else "cpu"
+    return Fabric(accelerator=accelerator, devices=job.devices, strategy=strategy, precision=precision)  # type: ignore[arg-type]
+
+
+def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
+    """What every process does."""
+    if fabric.world_size > 1:
+        torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
+    planned = planned or plan(job)
+    folder, settings, first = planned.folder, planned.settings, fabric.is_global_zero
+    method = planned.build()
+    steps = total_steps(settings.train, len(planned.split.unlabelled))
+    if fabric.world_size > 1 and fabric.device.type == "cuda":
+        method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
+    record = start_record(planned, method, fabric)
+    weights = method.sample_weights(planned.split.labelled, planned.pixels)
+    trainer = Trainer(
+        fabric=fabric, domain=planned.domain, split=planned.split, method=method, settings=settings, seed=job.seed, steps=steps,
+        folder=folder, labelled=Stream(planned.split.labelled, job.seed, 0, weights), pool=Stream(planned.split.unlabelled, job.seed, 1),
+        workers=default_workers() if job.workers is None else job.workers, pixels=planned.statistics.pixels,
+        writer=tensorboard_writer(folder.path) if job.tensorboard and first else None,
+    )  # fmt: skip
+    log = logger(folder.path) if first else logging.getLogger("diffmatch.silent")
+    if first:
+        folder.write(record)
+        log.info("start: %s, %d steps, settings %s", fabric.device, steps, settings.model_dump_json())
+    try:
+        seconds = trainer.run()
+        record.warnings = trainer.warnings
+        record.timing["train_seconds"] = round(seconds, 2)
+        record.timing["train_images_per_second"] = round(steps * settings.train.batch / max(seconds, 1e-9), 2)
+        score_run(planned, method, fabric, record, steps)
+        record.status = "done"
+    except (StoppedError, KeyboardInterrupt) as stop:
+        record.status, record.reason = "interrupted", str(stop) or "interrupted"
+        raise
+    except BaseException as error:
+        record.status, record.reason = "failed", f"{type(error).__name__}: {error}"
+        raise
+    finally:
+        if first:
+            folder.write(record)
+            log.info("%s %s", record.status, record.reason or "")
+
+
+def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
+    job, split, card, root = planned.job, planned.split, planned.card, planned.domain.root
+    return RunRecord(
+        status="running", dataset=card.name, method=job.method, seed=job.seed, preset=job.preset, overrides=dict(job.overrides),
+        labels=Labels(
+            budget=split.budget, unit=card.label_unit, items=sorted(i.id for i in split.labelled),
+            pixels=dict(zip(card.names, planned.statistics.pixels, strict=True)),
+        ),
+        split=SplitId(
+            family=split.family, sha256=split.sha256, asked=job.split,
+            counts={"labelled": len(split.labelled), "unlabelled": len(split.unlabelled), "val": len(split.val), "test": len(split.test)},
+        ),
+        data=DataId(
+            root=str(root.relative_to(cache_root()) if planned.fabricated else root),
+            fabricated=planned.fabricated, invented=planned.job.invented, fingerprint=planned.fingerprint,
+        ),
+        card=card.model_dump(mode="json"), settings=planned.settings.model_dump(mode="json"), hash=planned.hash,
+        parameters=parameter_counts(method), timing={}, environment=machine(fabric),
+    )  # fmt: skip
+
+
+def machine(fabric: Fabric) -> dict[str, Any]:
+    name = torch.cuda.get_device_name() if fabric.device.type == "cuda" else "cpu"
+    return environment(name, str(fabric._precision.precision), fabric.world_size)
+
+
+def score_run(planned: Plan, method: Method, fabric: Fabric, record: RunRecord, step: int) -> None:
+    """The evaluations that every run gets: the last checkpoint on test, val and the pool, and the pictures."""
+    seconds = 0.0
+    for part in ("test", "val", "unlabeled"):
+        found = score(planned, method, fabric, "last", step, part, planned.card.protocol())
+        if found is not None:
+            seconds += found.seconds
+            record.metrics[part] = found.metrics
+    record.timing["evaluate_seconds"] = round(seconds, 2)
+    if fabric.is_global_zero:
+        draw_samples(planned, method, fabric.device)
+
+
+def score(
+    planned: Plan, method: Method, fabric: Fabric, which: Literal["last", "val"], step: int, part: Part, protocol: Protocol
+) -> EvaluationRecord | None:
+    """One evaluation, written to the run folder by rank 0; None where the part has no items (or no masks)."""
+    items = members(planned.split, part, protocol)
+    if not items:
+        return None
+    began = time.monotonic()
+    place: dict[str, Any] = {"device": fabric.device, "rank": fabric.global_rank, "world": fabric.world_size}
+    own = shares(items, method.settings.eval.batch if part == "unlabeled" else 1)[fabric.global_rank :: fabric.world_size]
+    with Bar(f"score {part}", sum(map(len, own)), shown=fabric.is_global_zero) as bar:
+        if part == "unlabeled":
+            counts = evaluate_pool(method, planned.domain, items, bar=bar, **place)
+        else:
+            counts = evaluate(method, planned.domain, items, protocol, bar=bar, distances=part == "test", **place)
+    seconds = time.monotonic() - began
+    settings = method.settings
+    steps, draws = (1, 1) if not method.sampled else (settings.diffusion.steps, settings.eval.draws)
+    if method.sampled and part == "unlabeled":
+        steps, draws = settings.diffusion.pseudo_steps, 1
+    found = EvaluationRecord(
+        checkpoint=which, step=step, selection=SELECTION[which], split=part, protocol=protocol.name,
+        steps=steps, draws=draws, seconds=round(seconds, 3),
+        images_per_second=round(len(items) / max(seconds, 1e-9), 2), environment=machine(fabric),
+        metrics=summary(counts, planned.card, planned.statistics.pixels, pool=part == "unlabeled", empty=protocol.empty),
+    )  # fmt: skip
+    if fabric.is_global_zero:
+        planned.folder.write_evaluation(found, counts)
+    return found
+
+
+def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
+    """A few test items with the label map after every sampling step, as the report shows them; of a volume its fullest slice."""
+    items = members(planned.split, "test", planned.card.protocol())
+    wanted = min(planned.settings.eval.samples, len(items))
+    for i, item in enumerate(items[n * len(items) // wanted] for n in range(wanted)):
+        sample = planned.domain.read(item)
+        assert sample.mask is not None
+        image, truth, title, z = torch.from_numpy(np.array(sample.image)), np.asarray(sample.mask), item.id, 0
+        if truth.ndim == 3:
+            z = int(max(range(len(truth)), key=lambda k: (len(np.unique(truth[k])), int((truth[k] > 0).sum()))))
+            image, truth, title = image[:, :, z], truth[z], f"{item.id}, slice {z}"
+        ready, back = framed(image[None].to(device), planned.settings.data)
+        with evaluating(method), torch.no_grad():
+            maps = method.trajectory(ready, [f"{item.id}/{z}"])
+        steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
+        pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()
+        shown = (
+            {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0]) if len(pixels) == 1 else pixels[..., :3]
+        )
+        content: dict[str, Any] = {"image": shown, "truth": truth, "steps": steps, "title": np.array(title)}
+        write_atomically(planned.folder.path / "samples" / f"{i:02d}.npz", partial(np.savez_compressed, **content))
+
+
+def announce(planned: Plan, console: Console) -> None:
+    """What will be done, before it is done. Fabricated data are told first of all."""
+    job, split, card = planned.job, planned.split, planned.card
+    title = escape(card.title)
+    if planned.fabricated:
+        where = escape(str(planned.domain.root))
+        console.print(f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {title} in {where}")
+    s = planned.settings
+    console.print(
+        f"[bold]{job.method}[/] on [bold]{title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, preset {job.preset}: "
+        f"{len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled, {len(split.val)} val, {len(split.test)} test; "
+        f"split {escape(split.family)} {split.sha256[:8]}",
+        highlight=False,
+    )
+    tree = "  ".join(f"{key}={value}" for key, value in s.flat().items())
+    console.print(f"[dim]{escape(tree)}[/]", highlight=False)
+
+
+def logger(folder: Path) -> logging.Logger:
+    log = logging.getLogger(f"diffmatch.run.{folder}")
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    if not log.handlers:
+        handler = logging.FileHandler(folder / "log.txt")
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        log.addHandler(handler)
+    return log
+
+
+def tensorboard_writer(folder: Path) -> Any:
+    """TensorBoard's writer on the run folder.
+
+    Raises:
+        InputError: the extra is not installed.
+    """
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise InputError("--tensorboard needs the package tensorboard: pip install 'diffmatch-bench[tensorboard]'") from error
+    return SummaryWriter(str(folder))

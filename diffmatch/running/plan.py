@@ -1,0 +1,157 @@
+"""From what the user asks for to what will be done: settings, data, split and run folder, with nothing written yet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from diffmatch import plugins
+from diffmatch.data.loading import labelled_pixels
+from diffmatch.data.opening import find_data, open_domain, size_for
+from diffmatch.data.splits import Split, make_split
+from diffmatch.domain import Card, Domain, InputError
+from diffmatch.learning import registry
+from diffmatch.learning.method import Method, Statistics
+from diffmatch.records.folder import RunFolder, budget_folder
+from diffmatch.settings import Settings, resolve
+from diffmatch.shared.files import digest
+from diffmatch.shared.seeds import seed_of
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run as asked for.
+
+    Attributes:
+        overrides: dotted settings from a file and the command line.
+        invented: size of the fabricated data, if they must be: 0 for what the labels need.
+        split: a folder of split lists or the name of an installed family; None: what the plugin or the store has for `labels`.
+    """
+
+    dataset: str
+    method: str
+    labels: str | None = None
+    seed: int = 0
+    preset: Literal["quick", "paper"] = "quick"
+    data: Path | None = None
+    out: Path = Path("runs")
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    devices: int = 1
+    workers: int | None = None
+    tensorboard: bool = False
+    split: str | None = None
+    invented: int = 0
+
+
+@dataclass
+class Plan:
+    """A job resolved against what is on disk. Nothing is written yet."""
+
+    job: Job
+    domain: Domain
+    fabricated: bool
+    fingerprint: str
+    settings: Settings
+    split: Split
+    pixels: np.ndarray[Any, np.dtype[np.int64]]
+    hash: str
+    folder: RunFolder
+
+    @property
+    def card(self) -> Card:
+        return self.domain.card
+
+    @property
+    def statistics(self) -> Statistics:
+        return Statistics(tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled))
+
+    def build(self, settings: Settings | None = None) -> Method:
+        """The method with its initial weights: those of the extractor depend on the seed alone."""
+        torch.manual_seed(seed_of(self.job.seed, "weights"))
+        return registry.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
+
+
+def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:
+    """Engine defaults < recipe < preset < overrides. A recipe's `method.*` holds for every method that has such an option."""
+    recipe = domain.recipe.paper | (domain.recipe.quick if preset == "quick" else {})
+    known = {f"method.{name}" for name in method.Options.model_fields}
+    own = {key: value for key, value in recipe.items() if key in known or not key.startswith("method.")}
+    return resolve(method.Options, own, overrides)
+
+
+Opened = dict[tuple[str, Path], tuple[Domain, str]]
+"""(dataset, root) -> the domain on it and its fingerprint: the plans of many jobs on one data set read its headers once."""
+
+
+def plan(job: Job, opened: Opened | None = None) -> Plan:
+    """Resolve a job.
+
+    Args:
+        opened: where the job's data are looked for first, and kept.
+
+    Raises:
+        InputError: whatever of it cannot be done, in one line.
+    """
+    kind, method = plugins.domain(job.dataset), registry.method(job.method)
+    settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
+    size = job.invented or size_for(kind, [job.labels or kind.card.budgets[0]])
+    root, fabricated = find_data(kind, job.data, size)
+    opened = {} if opened is None else opened
+    place = job.dataset, root
+    if place not in opened:
+        opened[place] = open_domain(kind, root)
+    domain, fingerprint = opened[place]
+    settings = settings_of(domain, method, job.preset, job.overrides)
+    for name in ("mean", "std"):
+        if (given := len(getattr(settings.data, name))) != domain.card.channels:
+            raise InputError(
+                f"data.{name}: {given} values for the {domain.card.channels} channels of {domain.card.name}; give one for each"
+            )
+    split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
+    pixels = labelled_pixels(domain, split.labelled)
+    identity = {
+        "settings": trained(settings), "split": split.sha256, "data": fingerprint,
+        "dataset": job.dataset, "method": [job.method, method.version],
+        "card": domain.card.version, "recipe": domain.recipe.version,
+    }  # fmt: skip
+    name = digest(identity)[:8]
+    path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
+    job = replace(job, invented=size if fabricated else 0)
+    return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
+
+
+def trained(settings: Settings) -> dict[str, Any]:
+    """The settings as the run hash takes them: without a method's options that are unset, so that a new one leaves finished runs theirs."""
+    tree = settings.model_dump(mode="json")
+    tree["method"] = {key: value for key, value in tree["method"].items() if value is not None}
+    return tree
+
+
+def job_of(folder: RunFolder, data: Path | None = None) -> Job:
+    """The job that a run folder was made by.
+
+    Raises:
+        InputError: the run's data are not there any more.
+    """
+    record = folder.record()
+    root = data or Path(record.data.root)
+    if not root.is_dir() and not record.data.fabricated:
+        raise InputError(f"{root}: the run's data are not there any more; say where they are with --data")
+    path = folder.path.resolve()
+    out = path.parents[3] if len(path.parts) > 4 else path.parent
+    return Job(
+        dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
+        data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,
+        split=record.split.asked, invented=record.data.invented,
+    )  # fmt: skip
+
+
+def parameter_counts(method: Method) -> dict[str, int]:
+    """Trainable parameters: all, and those of the extractor."""
+    trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
+    return {"total": sum(trainable.values()), "extractor": sum(n for name, n in trainable.items() if ".extractor." in name)}

@@ -1,0 +1,1 @@
+"""Seeds, ranks, files, machine: what every room may use. Nothing here knows of masks."""

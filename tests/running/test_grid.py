@@ -1,0 +1,252 @@
+"""Grids: what is done is found wherever its record lies, what failed is tried again, cells share runs, estimates are of this machine."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import threading
+from dataclasses import replace
+
+import pytest
+from rich.console import Console
+
+from diffmatch.cli import invoke
+from diffmatch.data import opening
+from diffmatch.domain import InputError
+from diffmatch.records.folder import RunFolder
+from diffmatch.running import grid
+from diffmatch.running import plan as planning
+from diffmatch.running.lock import held
+from diffmatch.running.stopping import StoppedError
+
+
+@pytest.fixture
+def console():
+    return Console(file=io.StringIO(), width=200)
+
+
+@pytest.fixture
+def small(job, tmp_path):
+    """`small(...)`: a run of two steps."""
+    return lambda **changes: job(tmp_path / "runs", **{"method": "supervised", "train__steps": 2, "train__audits": 0} | changes)
+
+
+def test_cells_that_ask_for_one_run_share_it(small):
+    found = grid.entries([small(), small(), small(seed=1)], others=())
+    assert len(found) == 2
+    assert not any(entry.done for entry in found.values())
+
+
+def test_the_data_of_many_runs_are_opened_once(small, monkeypatch):
+    times = []
+    monkeypatch.setattr(planning, "open_domain", lambda kind, root: times.append(root) or opening.open_domain(kind, root))
+    apart = [entry.planned.hash for n in range(3) for entry in grid.entries([small(seed=n)], others=()).values()]
+    assert len(times) == 3
+    together = grid.entries([small(seed=n) for n in range(3)], others=())
+    assert len(times) == 4 and [entry.planned.hash for entry in together.values()] == apart
+
+
+def test_what_is_missing_is_run_once_and_found_again(small, console):
+    jobs = [small(), small(seed=1)]
+    found = grid.entries(jobs, others=())
+    grid.run_missing(found.values(), console)
+    assert all(entry.done for entry in found.values())
+    assert "run 2 of 2" in console.file.getvalue()
+    assert "left" in console.file.getvalue()
+    again = grid.entries(jobs, others=())
+    assert all(entry.done for entry in again.values())
+    quiet = Console(file=io.StringIO())
+    grid.run_missing(again.values(), quiet)
+    assert quiet.file.getvalue() == ""
+
+
+def test_records_under_results_count_as_done(small, console, tmp_path):
+    found = grid.entries([small()], others=())
+    grid.run_missing(found.values(), console)
+    (entry,) = found.values()
+    results = tmp_path / "results"
+    kept = results / entry.folder.path.relative_to(tmp_path / "runs")
+    shutil.copytree(entry.folder.path, kept, ignore=shutil.ignore_patterns("*.ckpt"))
+    shutil.rmtree(tmp_path / "runs")
+    (entry,) = grid.entries([small()], others=(results,)).values()
+    assert entry.done
+    assert entry.folder.path == kept
+    assert grid.evaluation(entry, "last", None, None).checkpoint == "last"
+
+
+@pytest.mark.parametrize("better", ["last", "val"])
+def test_oracle_is_the_checkpoint_that_scores_better_on_test(small, console, monkeypatch, better):
+    (entry,) = grid.entries([small(train__validations=0)], others=()).values()
+    grid.run_missing([entry], console)
+    score = grid.evaluation(entry, "last", None, None)
+    assert grid.evaluation(entry, "oracle", None, None) is None, "without a val checkpoint there is nothing to choose"
+
+    def scored(folder, checkpoint, *rest, **settings):
+        value = 0.9 if checkpoint == better else 0.1
+        return score.model_copy(update={"checkpoint": checkpoint, "metrics": score.metrics | {"primary": {"value": value}}})
+
+    monkeypatch.setattr(grid, "evaluate_run", scored)
+    monkeypatch.setattr(RunFolder, "evaluations", lambda folder: [])
+    assert grid.evaluation(entry, "oracle", None, None).checkpoint == better
+
+
+@pytest.mark.parametrize("error", [InputError("the disk is full"), RuntimeError("the disk\n is full")])
+def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small, console, monkeypatch, error):
+    jobs = [small(), small(seed=1)]
+    real, tried = grid.run, []
+
+    def run(job, console, wait):
+        tried.append(job.seed)
+        if job.seed == 0 and tried.count(0) == 1:
+            raise error
+        return real(job, console, wait)
+
+    monkeypatch.setattr(grid, "run", run)
+    found = list(grid.entries(jobs, others=()).values())
+    grid.run_missing(found, console)
+    assert [entry.done for entry in found] == [False, True]
+    ours = isinstance(error, RuntimeError)
+    assert found[0].problem == ("RuntimeError: the disk is full" if ours else "the disk is full")
+    assert ("Traceback" in console.file.getvalue()) == ours
+    assert grid.evaluation(found[0], "last", None, None) is None
+    again = list(grid.entries(jobs, others=()).values())
+    grid.run_missing(again, console)
+    assert [entry.done for entry in again] == [True, True]
+    assert tried == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    "error", [StoppedError("after step 1"), Exception("of a process: StoppedError: after step 1"), KeyboardInterrupt()]
+)
+def test_a_polite_stop_stops_the_grid(small, console, monkeypatch, error):
+    tried = []
+
+    def run(job, console, wait):
+        tried.append(job.seed)
+        raise error
+
+    monkeypatch.setattr(grid, "run", run)
+    with pytest.raises(type(error)):
+        grid.run_missing(grid.entries([small(), small(seed=1)], others=()).values(), console)
+    assert tried == [0]
+
+
+def test_what_another_process_trains_is_left_for_the_end_and_waited_for(small, console, monkeypatch):
+    jobs = [small(), small(seed=1)]
+    found = list(grid.entries(jobs, others=()).values())
+    real, tried, trained, holds = grid.run, [], threading.Event(), threading.Event()
+
+    def other():  # trains seed 0, and is done after seed 1 is
+        with held(found[0].planned.folder.create().path):
+            holds.set()
+            assert trained.wait(60)
+
+    def run(job, console, wait):
+        tried.append((job.seed, wait))
+        folder = real(job, console, wait)
+        trained.set()
+        return folder
+
+    monkeypatch.setattr(grid, "run", run)
+    beside = threading.Thread(target=other)
+    beside.start()
+    assert holds.wait(60)
+    grid.run_missing(found, console)
+    beside.join()
+    assert tried == [(0, False), (1, False), (0, True)]
+    assert [(entry.done, entry.problem) for entry in found] == [(True, ""), (True, "")]
+    assert "left for the end" in console.file.getvalue()
+    assert "waiting for another process" in console.file.getvalue()
+
+
+def test_other_sampler_steps_are_scored_once_and_kept(small, console):
+    found = grid.entries([small(method="diffmatch")], others=())
+    grid.run_missing(found.values(), console)
+    (entry,) = found.values()
+    assert grid.evaluation(entry, "last", None, None).steps == 3
+    five = grid.evaluation(entry, "last", None, 5)
+    assert five.steps == 5
+    assert RunFolder(entry.folder.path).evaluation("test")[0].steps == 3, "the headline stays"
+    (entry.folder.path / "last.ckpt").unlink()
+    assert grid.evaluation(entry, "last", None, 5) == five
+    assert grid.evaluation(entry, "last", None, 4) is None
+    assert "last.ckpt" in entry.problem
+
+
+def test_an_estimate_grows_with_the_steps(small):
+    few, many = (next(iter(grid.entries([small(train__steps=n)], others=()).values())) for n in (2, 2000))
+    assert 0 < grid.estimate(few.planned) < grid.estimate(many.planned)
+
+
+def test_jobs_that_differ_are_not_one(small):
+    one = small()
+    others = [
+        replace(one, seed=1),
+        replace(one, labels="3"),
+        replace(one, preset="paper"),
+        replace(one, overrides={}),
+        small(train__steps=3),
+    ]
+    assert len({grid.identity(j) for j in (one, *others)}) == 6
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(5, "5 s"), (75, "1 min 15 s"), (4000, "1 h 6 min")])
+def test_time_is_told_as_people_say_it(seconds, text):
+    assert grid.clock(seconds) == text
+
+
+SPEC = """
+title: two methods on one patient
+dataset: acdc
+data: {data}
+baseline: plain
+ours: ours
+columns:
+  - {{name: one, labels: '1'}}
+  - {{name: tail, labels: '1', metric: tail}}
+  - {{name: size, labels: '1', metric: parameters}}
+rows:
+  - {{name: plain, method: supervised}}
+  - {{name: ours, method: diffmatch}}
+  - {{name: steps, method: diffmatch, steps: 1}}
+  - {{name: theirs}}
+"""
+
+
+def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
+    sets = [word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")]
+    assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
+    assert "2 of 2 runs are missing" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+    assert invoke(["table", "mine.yaml", *sets]) == 0
+    shown = capsys.readouterr().out
+    assert "two methods on one patient" in shown
+    assert "improvement" in shown
+    assert "theirs*" in shown
+    assert invoke(["table", "mine.yaml", "--form", "csv", *sets]) == 0
+    assert capsys.readouterr().out.count("runs/acdc") == 9
+    assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
+    assert "0 of 2 runs are missing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("was", "now", "told"), [
+    ("title:", "protocol: whoole\ntitle:", "acdc has no protocol 'whoole'"),
+    ("metric: tail", "metric: 'class:rodd'", "no class 'rodd' in acdc"),
+])  # fmt: skip
+def test_what_cannot_be_scored_is_told_before_training(few, tmp_path, capsys, monkeypatch, was, now, told):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SPEC.format(data=few).replace(was, now))
+    assert invoke(["table", "mine.yaml", "--dry"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_blank_cell_makes_the_command_fail(few, stub, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(grid, "run", lambda job, console, wait: (_ for _ in ()).throw(InputError("no luck")))
+    (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
+    assert invoke(["table", "mine.yaml"]) == 2
+    told = capsys.readouterr()
+    assert "Blank: plain, one: no luck" in told.out
+    assert "9 cells of installed methods are blank" in told.err
