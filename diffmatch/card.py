@@ -19,7 +19,8 @@ Empty = Literal["excluded", "zero", "transunet"]
 
 
 class InputError(Exception):
-    """What the user gave cannot be used. The message is one line: what, which file, what to do. The command exits with 2."""
+    """What the user gave cannot be used. The message is one line: what, which file, what to do. The command exits with
+    2."""
 
 
 class Frozen(BaseModel):
@@ -41,7 +42,8 @@ class TopBottom(Frozen):
 
 
 class ForegroundThirds(Frozen):
-    """Head and tail are the most and the least frequent third of the foreground classes, one class at least (medicine)."""
+    """Head and tail are the most and the least frequent third of the foreground classes, one class at least
+    (medicine)."""
 
     kind: Literal["foreground_thirds"] = "foreground_thirds"
 
@@ -62,11 +64,13 @@ class Protocol(Frozen):
 
     Attributes:
         splits: the splits whose items are scored together (UniMatch's ACDC figures pool val and test).
-        mode: `image` (whole), `window` (sliding, side `window`, stride `stride`) or `volume` (slice by slice, stacked and scored on the
-            volume's own grid).
-        edge: the last window of a row or column is `shifted` to end at the border, or `cut` there and so smaller (UniMatch).
-        empty: what a class scores that is absent from the truth. `excluded` (ours): NaN if absent from the prediction too, else 0.
-            `zero`: 0 in both cases (UniMatch's IoU). `transunet`: Dice 1 and HD95 0 if predicted all the same, 0 and 0 otherwise.
+        mode: `image` (whole), `window` (sliding, side `window`, stride `stride`) or `volume` (slice by slice, stacked
+            and scored on the volume's own grid).
+        edge: the last window of a row or column is `shifted` to end at the border, or `cut` there and so smaller
+            (UniMatch).
+        empty: what a class scores that is absent from the truth. `excluded` (ours): NaN if absent from the prediction
+            too, else 0. `zero`: 0 in both cases (UniMatch's IoU). `transunet`: Dice 1 and HD95 0 if predicted all the
+            same, 0 and 0 otherwise.
     """
 
     name: str
@@ -86,10 +90,13 @@ class Protocol(Frozen):
 
 
 class Card(Frozen):
-    """What is fixed about a dataset. `protocols[0]` is the default; class 0 is background unless `background` is false."""
+    """What is fixed about a dataset. `protocols[0]` is the default; class 0 is background unless `background` is
+    false."""
 
     api: int = API
-    version: int = Field(description="of the reading recipe: a change that alters pixels raises it, and with it the run hash")
+    version: int = Field(
+        description="of the reading recipe: a change that alters pixels raises it, and with it the run hash"
+    )
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
     modality: str
@@ -136,7 +143,9 @@ class Card(Frozen):
         for protocol in self.protocols:
             if protocol.name == name:
                 return protocol
-        raise InputError(f"{self.name} has no protocol '{name}': choose one of {', '.join(p.name for p in self.protocols)}")
+        raise InputError(
+            f"{self.name} has no protocol '{name}': choose one of {', '.join(p.name for p in self.protocols)}"
+        )
 
     def ranked(self, pixels: Sequence[float] | NDArray[Any]) -> tuple[list[int], list[int]]:
         """Head and tail class indices by the card's rule.
@@ -156,9 +165,9 @@ class Card(Frozen):
 class Recipe(Frozen):
     """Dotted settings (`train.lr`, `network.encoder`, ...) on top of the engine's defaults.
 
-    `paper` holds what the paper, or where it is silent its reference code, trains with; `quick` is laid over it and shrinks only
-    encoder, width, crop, batch and steps (the optimiser's rate follows the batch). `method.threshold` and the like hold for the methods
-    that have such an option.
+    `paper` holds what the paper, or where it is silent its reference code, trains with; `quick` is laid over it and
+    shrinks only encoder, width, crop, batch and steps (the optimiser's rate follows the batch). `method.threshold` and
+    the like hold for the methods that have such an option.
     """
 
     version: int = 1

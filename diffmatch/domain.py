@@ -1,7 +1,8 @@
 """What a dataset plugin declares and does. This module is the whole surface that a plugin needs; it imports no torch.
 
-A plugin is a subclass of `Domain` behind an entry point of the group ``diffmatch.domains``. It says what the classes are
-(`Card`), how the paper trains on it (`Recipe`), what is on disk (`Domain.index`) and what one item holds (`Domain.read`).
+A plugin is a subclass of `Domain` behind an entry point of the group ``diffmatch.domains``. It says what the classes
+are (`Card`), how the paper trains on it (`Recipe`), what is on disk (`Domain.index`) and what one item holds
+(`Domain.read`).
 """
 
 from __future__ import annotations
@@ -33,9 +34,29 @@ from diffmatch.card import (
 from diffmatch.shared.files import write_atomically
 
 __all__ = [
-    "API", "VOID", "Cache", "Card", "ClassInfo", "Domain", "Empty", "ForegroundThirds", "Image", "InputError", "Item", "Mask", "Named",
-    "Protocol", "Published", "ReadWindow", "Recipe", "Sample", "Scene", "SplitName", "TopBottom", "map_labels",
-]  # fmt: skip
+    "API",
+    "VOID",
+    "Cache",
+    "Card",
+    "ClassInfo",
+    "Domain",
+    "Empty",
+    "ForegroundThirds",
+    "Image",
+    "InputError",
+    "Item",
+    "Mask",
+    "Named",
+    "Protocol",
+    "Published",
+    "ReadWindow",
+    "Recipe",
+    "Sample",
+    "Scene",
+    "SplitName",
+    "TopBottom",
+    "map_labels",
+]
 
 Mask = NDArray[np.uint8]
 Image = NDArray[np.float32]
@@ -65,7 +86,8 @@ class Sample:
     """One item's pixels.
 
     Attributes:
-        image: float32, (dates, channels, H, W) for an image or (dates, channels, Z, H, W) for a volume, values nominally in [0, 1].
+        image: float32, (dates, channels, H, W) for an image or (dates, channels, Z, H, W) for a volume, values
+            nominally in [0, 1].
         mask: uint8, (H, W) or (Z, H, W), class indices and 255; None if it was not asked for or does not exist.
         spacing: millimetres along the mask's axes, None where unknown.
     """
@@ -90,7 +112,8 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A label budget whose members the community has fixed: family name and the labelled ids (case ids where the unit is cases)."""
+    """A label budget whose members the community has fixed: family name and the labelled ids (case ids where the unit
+    is cases)."""
 
     family: str
     ids: tuple[str, ...]
@@ -161,9 +184,11 @@ class Domain(ABC):
     sizes: ClassVar[Mapping[str, int]] = {}
     """Labelled units of each published budget (`1/16`: 662): a set that holds fewer files still labels as many."""
     families: ClassVar[Mapping[str, str]] = {}
-    """`splits.identity` of the labelled ids of a community list -> the name it goes by (two lists of one size are two families)."""
+    """`splits.identity` of the labelled ids of a community list -> the name it goes by (two lists of one size are two
+    families)."""
     endings: ClassVar[tuple[str, ...]] = ()
-    """Of the files that `outside` reads, in lower case. Empty: the plugin reads its own set only, and `diffmatch predict` says so."""
+    """Of the files that `outside` reads, in lower case. Empty: the plugin reads its own set only, and `diffmatch
+    predict` says so."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -175,22 +200,26 @@ class Domain(ABC):
         return "as documented"
 
     def remarks(self) -> list[str]:
-        """What the owner of these files should know before training: a variant, a suspicion, something missing and how to get it."""
+        """What the owner of these files should know before training: a variant, a suspicion, something missing and how
+        to get it."""
         return []
 
     @classmethod
     def listed(cls, line: str) -> str:
-        """The item (or case) id that a line of a community split list names: its first path without folder and ending."""
+        """The item (or case) id that a line of a community split list names: its first path without folder and
+        ending."""
         name = line.split()[0].replace("\\", "/").rsplit("/", 1)[-1]
         return re.sub(r"(\.npy)?\.(jpe?g|png|tiff?|bmp|h5|npz|npy|nii(\.gz)?)$", "", name, flags=re.IGNORECASE)
 
     def prepare(self, cache: Cache) -> None:
-        """Take the engine's cache for costly decoding. It is filled as items are read; an unlabelled item's mask is never decoded."""
+        """Take the engine's cache for costly decoding. It is filled as items are read; an unlabelled item's mask is
+        never decoded."""
         self.cache = cache
 
     @abstractmethod
     def index(self, split: SplitName) -> list[Item]:
-        """All items of a split in a stable order: slices or images for train, cases for val and test. May be empty for val."""
+        """All items of a split in a stable order: slices or images for train, cases for val and test. May be empty for
+        val."""
 
     @abstractmethod
     def read(self, item: Item, mask: bool = True) -> Sample:

@@ -1,4 +1,5 @@
-"""Domains and methods found through entry points. Names are strict, and a broken plugin does not take the others down."""
+"""Domains and methods found through entry points. Names are strict, and a broken plugin does not take the others
+down."""
 
 from __future__ import annotations
 
@@ -50,9 +51,7 @@ class Group(Generic[T]):
         Raises:
             InputError: two distributions claim one name.
         """
-        return {
-            name: Plugin(name, _distribution(point), *self._load(point)) for name, point in self._points().items()
-        }
+        return {name: Plugin(name, _distribution(point), *self._load(point)) for name, point in self._points().items()}
 
     def usable(self) -> dict[str, type[T]]:
         """The classes of the plugins that can be loaded, by name."""

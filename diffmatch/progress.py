@@ -21,7 +21,9 @@ class Bar:
         shown: false on ranks other than 0 and where nobody looks.
     """
 
-    def __init__(self, title: str, total: int, console: Console | None = None, start: int = 0, shown: bool = True) -> None:
+    def __init__(
+        self, title: str, total: int, console: Console | None = None, start: int = 0, shown: bool = True
+    ) -> None:
         self.title, self.total, self.done, self.first = title, total, start, start
         self.console = console or Console(stderr=True)
         self.shown = shown
@@ -29,9 +31,14 @@ class Bar:
         self._progress: Progress | None = None
         if shown and self.console.is_terminal and total > 0:
             columns = (
-                TextColumn("[bold]{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-            )  # fmt: skip
+                TextColumn("[bold]{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[note]}"),
+                TimeElapsedColumn(),
+                TextColumn("left"),
+                TimeRemainingColumn(),
+            )
             self._progress = Progress(*columns, console=self.console, transient=False)
             self._task = self._progress.add_task(title, total=total, completed=start, note="")
 
@@ -40,7 +47,9 @@ class Bar:
             self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._progress:
             self._progress.stop()
 
@@ -52,7 +61,9 @@ class Bar:
             self.last = time.monotonic()
             rate = (self.done - self.first) / max(self.last - self.began, 1e-9)
             left = (self.total - self.done) / max(rate, 1e-9)
-            self.console.print(f"{self.title} {self.done}/{self.total} {note} {left:.0f} s left".replace("  ", " "), highlight=False)
+            self.console.print(
+                f"{self.title} {self.done}/{self.total} {note} {left:.0f} s left".replace("  ", " "), highlight=False
+            )
 
     def track(self, items: Sequence[T] | Iterable[T]) -> Iterator[T]:
         """The items, one step each."""

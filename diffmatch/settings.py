@@ -1,4 +1,5 @@
-"""The one tree of settings: engine defaults < recipe < preset < file < command line. An unknown key suggests the near one."""
+"""The one tree of settings: engine defaults < recipe < preset < file < command line. An unknown key suggests the near
+one."""
 
 from __future__ import annotations
 
@@ -60,7 +61,9 @@ class Diffusion(Section):
     scale: float = Field(default=0.1, gt=0, description="b; its meaning depends on codec and D")
     steps: int = Field(default=3, ge=1, description="S, of the sampler")
     pseudo_steps: int = Field(default=3, ge=1, description="sampler steps for pseudo-labels")
-    loss: Literal["squared", "ce", "domain"] = Field(default="squared", description="domain: train.loss, as the discriminative methods")
+    loss: Literal["squared", "ce", "domain"] = Field(
+        default="squared", description="domain: train.loss, as the discriminative methods"
+    )
     adjustment: Literal["none", "literal", "pixel", "normalised", "logit", "posthoc"] = "normalised"
     tau: float = Field(default=0.1, ge=0, description="0 is no adjustment, bit for bit")
     prior_momentum: float = Field(default=0.99, ge=0, lt=1)
@@ -70,17 +73,25 @@ class Data(Section):
     """`data.*`: geometry and photometry of the views."""
 
     crop: int = Field(default=513, ge=8)
-    resize: int | None = Field(default=None, ge=8, description="square side before the crop; predictions go back to the own grid")
-    scale: tuple[PositiveFloat, PositiveFloat] = Field(default=(0.5, 2.0), description="least and largest, of the image before the crop")
+    resize: int | None = Field(
+        default=None, ge=8, description="square side before the crop; predictions go back to the own grid"
+    )
+    scale: tuple[PositiveFloat, PositiveFloat] = Field(
+        default=(0.5, 2.0), description="least and largest, of the image before the crop"
+    )
     flip: Literal["none", "horizontal", "rot90"] = "horizontal"
     rotate: float = Field(default=0.0, ge=0, le=180, description="degrees either way")
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[PositiveFloat, ...] = (0.229, 0.224, 0.225)
-    jitter: float = Field(default=0.5, ge=0, lt=1, description="brightness and contrast (saturation too, hue half as far)")
+    jitter: float = Field(
+        default=0.5, ge=0, lt=1, description="brightness and contrast (saturation too, hue half as far)"
+    )
     jitter_p: float = Field(default=0.8, ge=0, le=1)
     grayscale_p: float = Field(default=0.2, ge=0, le=1)
     blur_p: float = Field(default=0.5, ge=0, le=1)
-    cutmix: float | None = Field(default=None, ge=0, le=1, description="probability per unlabelled image; unset: the method's own")
+    cutmix: float | None = Field(
+        default=None, ge=0, le=1, description="probability per unlabelled image; unset: the method's own"
+    )
     split_seed: int = Field(default=0, ge=0, description="of budgets that are drawn, not published")
 
     @field_validator("scale")
@@ -131,15 +142,23 @@ def resolve(method_settings: type[Section], *layers: Mapping[str, Any]) -> Setti
         InputError: an unknown key, with the near one, or a value that does not fit.
     """
     models: dict[str, type[BaseModel]] = {
-        "train": Train, "network": Network, "diffusion": Diffusion, "data": Data, "eval": Eval, "method": method_settings,
-    }  # fmt: skip
+        "train": Train,
+        "network": Network,
+        "diffusion": Diffusion,
+        "data": Data,
+        "eval": Eval,
+        "method": method_settings,
+    }
     known = [f"{section}.{field}" for section, model in models.items() for field in model.model_fields]
     values: dict[str, dict[str, Any]] = {section: {} for section in models}
     for layer in layers:
         for key, value in layer.items():
             if key not in known:
                 near = difflib.get_close_matches(key, known, 1, 0.5)
-                raise InputError(f"unknown setting '{key}'" + (f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}"))
+                raise InputError(
+                    f"unknown setting '{key}'"
+                    + (f"; did you mean '{near[0]}'?" if near else f"; known: {', '.join(known)}")
+                )
             section, field = key.split(".", 1)
             values[section][field] = value
     built: dict[str, Any] = {}
@@ -148,7 +167,9 @@ def resolve(method_settings: type[Section], *layers: Mapping[str, Any]) -> Setti
             built[section] = model.model_validate(values[section])
         except ValidationError as error:
             first = error.errors()[0]
-            raise InputError(f"setting '{section}.{'.'.join(map(str, first['loc']))}': {first['msg']} (got {first['input']!r})") from error
+            raise InputError(
+                f"setting '{section}.{'.'.join(map(str, first['loc']))}': {first['msg']} (got {first['input']!r})"
+            ) from error
     return Settings(**built)
 
 

@@ -1,4 +1,5 @@
-"""Shared by all tests: no test writes to the home folder, and a network of some 40,000 parameters on a few invented patients."""
+"""Shared by all tests: no test writes to the home folder, and a network of some 40,000 parameters on a few invented
+patients."""
 
 from __future__ import annotations
 
@@ -88,12 +89,21 @@ def stub() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def job(few: Path, stub: Callable[..., dict[str, Any]]) -> Callable[..., Job]:
-    """`job(out, method, workers=.., train__steps=..)`: a tiny job on the few patients; names of Job's own fields go to the job."""
+    """`job(out, method, workers=.., train__steps=..)`: a tiny job on the few patients; names of Job's own fields go to
+    the job."""
 
     def make(out: Path, method: str = "diffmatch", **changes: Any) -> Job:
         own = {key: changes.pop(key) for key in list(changes) if key in Job.__dataclass_fields__}
         return Job(
-            **{"dataset": "acdc", "method": method, "labels": "1", "data": few, "out": out, "overrides": stub(**changes), "workers": 0}
+            **{
+                "dataset": "acdc",
+                "method": method,
+                "labels": "1",
+                "data": few,
+                "out": out,
+                "overrides": stub(**changes),
+                "workers": 0,
+            }
             | own
         )
 
@@ -113,7 +123,10 @@ def draw() -> Callable[..., Batch]:
 
     def make(planned: Plan, count: int = 2, first: int = 0, method: Method | None = None) -> Batch:
         views = (method or registry.method(planned.job.method)).views
-        streams = [Stream(items, planned.job.seed, name) for name, items in enumerate((planned.split.labelled, planned.split.unlabelled))]
+        streams = [
+            Stream(items, planned.job.seed, name)
+            for name, items in enumerate((planned.split.labelled, planned.split.unlabelled))
+        ]
         draws = Draws(planned.domain, *streams, planned.settings.data, views)
         return collate([draws[n] for n in range(first, first + count)])
 
@@ -122,10 +135,15 @@ def draw() -> Callable[..., Batch]:
 
 @pytest.fixture(scope="session")
 def fit() -> Callable[..., list[dict[str, float]]]:
-    """`fit(method, batches)`: one optimiser step per batch, seeded; the loss terms of each. Weights decay by nothing."""
+    """`fit(method, batches)`: one optimiser step per batch, seeded; the loss terms of each. Weights decay by
+    nothing."""
 
-    def make(method: Method, batches: list[Batch], lr: float = 0.05, optimizer: type[torch.optim.Optimizer] = torch.optim.SGD) -> Any:
-        descent = optimizer([{"params": g["params"], "lr": lr} for g in method.parameter_groups()], lr=lr, weight_decay=0.0)  # type: ignore[call-arg]
+    def make(
+        method: Method, batches: list[Batch], lr: float = 0.05, optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
+    ) -> Any:
+        descent = optimizer(
+            [{"params": g["params"], "lr": lr} for g in method.parameter_groups()], lr=lr, weight_decay=0.0
+        )  # type: ignore[call-arg]
         method.train()
         history = []
         for step, batch in enumerate(batches):
@@ -154,7 +172,9 @@ def quietly() -> Callable[[Job], RunFolder]:
 
 
 @pytest.fixture(scope="session")
-def finished(job: Callable[..., Job], quietly: Callable[[Job], RunFolder], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def finished(
+    job: Callable[..., Job], quietly: Callable[[Job], RunFolder], tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
     """A run that was never disturbed, with an EMA teacher. Read only."""
     return quietly(job(tmp_path_factory.mktemp("finished"), method__ema=0.9))
 
@@ -189,7 +209,9 @@ def curves() -> Callable[[RunFolder], list[tuple[str, ...]]]:
 @pytest.fixture
 def labelled_two() -> Callable[[Plan], Plan]:
     """The plan with only two of its labelled images."""
-    return lambda planned: replace(planned, split=replace(planned.split, labelled=planned.split.labelled[:2]), pixels=planned.pixels[:2])
+    return lambda planned: replace(
+        planned, split=replace(planned.split, labelled=planned.split.labelled[:2]), pixels=planned.pixels[:2]
+    )
 
 
 def pytest_configure() -> None:
@@ -203,9 +225,15 @@ def cli() -> Callable[[Job], int]:
 
     def bench(asked: Job) -> int:
         flags = {
-            "--labels": asked.labels, "--method": asked.method, "--seed": asked.seed, "--preset": asked.preset, "--data": asked.data,
-            "--out": asked.out, "--devices": asked.devices, "--workers": asked.workers,
-        }  # fmt: skip
+            "--labels": asked.labels,
+            "--method": asked.method,
+            "--seed": asked.seed,
+            "--preset": asked.preset,
+            "--data": asked.data,
+            "--out": asked.out,
+            "--devices": asked.devices,
+            "--workers": asked.workers,
+        }
         words = [str(word) for pair in flags.items() if pair[1] is not None for word in pair]
         sets = [word for key, value in asked.overrides.items() for word in ("--set", f"{key}={value}")]
         return invoke(["bench", asked.dataset, *words, *sets])
@@ -214,8 +242,11 @@ def cli() -> Callable[[Job], int]:
 
 
 @pytest.fixture
-def install_plugin(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], Path]]:
-    """`install_plugin(folder)`: a plugin's wheel unpacked where this test finds it, offline and gone afterwards; where it was unpacked.
+def install_plugin(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Path], Path]]:
+    """`install_plugin(folder)`: a plugin's wheel unpacked where this test finds it, offline and gone afterwards; where
+    it was unpacked.
 
     As in an editable install, its modules are those of the folder.
     """

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from diffmatch import plugins
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError
+from diffmatch.learning import registry
 from diffmatch.records.folder import find_runs
 from diffmatch.running import grid
 from diffmatch.running.plan import plan
@@ -35,8 +35,8 @@ def entropy(monkeypatch):
     assert code is not None
     namespace: dict[str, object] = {"__name__": "my_package"}
     exec(compile(code[1], "docs/own-method.md", "exec"), namespace)
-    found = plugins._found
-    monkeypatch.setattr(plugins, "_found", lambda group, name: namespace["Entropy"] if name == "entropy" else found(group, name))
+    get = registry.methods.get
+    monkeypatch.setattr(registry.methods, "get", lambda name: namespace["Entropy"] if name == "entropy" else get(name))
     return namespace["Entropy"]
 
 
@@ -60,7 +60,9 @@ def rewritten(code: str, block: str) -> str:
 
 def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plugin):
     monkeypatch.chdir(tmp_path)
-    shorter = [word for key, value in stub(train__steps=2, network__stride=4).items() for word in ("--set", f"{key}={value}")]
+    shorter = [
+        word for key, value in stub(train__steps=2, network__stride=4).items() for word in ("--set", f"{key}={value}")
+    ]
     actions = {
         "python": lambda words: runpy.run_path(words[0]) and 0,
         "diffmatch": lambda words: invoke(words + shorter * (words[0] == "bench")),
@@ -73,13 +75,24 @@ def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plu
             Path(file).write_text(rewritten(Path(file).read_text(), block) if Path(file).exists() else block)
         for line in block.splitlines() if kind == "sh" else ():
             command, *typed = shlex.split(line)
-            words = [word for pattern in typed for word in (sorted(map(str, Path().glob(pattern))) if "*" in pattern else [pattern])]
+            words = [
+                word
+                for pattern in typed
+                for word in (sorted(map(str, Path().glob(pattern))) if "*" in pattern else [pattern])
+            ]
             assert actions[command](words) == 0, line
             ran.append(" ".join([command, *words[:1]]))
     assert [*dict.fromkeys(ran)] == [
-        "python draw.py", "diffmatch doctor", "diffmatch bench", "diffmatch report", "diffmatch predict", "diffmatch new-domain",
-        "pip install", "diffmatch check", "python arrange.py",
-    ]  # fmt: skip
+        "python draw.py",
+        "diffmatch doctor",
+        "diffmatch bench",
+        "diffmatch report",
+        "diffmatch predict",
+        "diffmatch new-domain",
+        "pip install",
+        "diffmatch check",
+        "python arrange.py",
+    ]
     records = {record.dataset: record for record in (folder.record() for folder in find_runs(Path("runs")))}
     classes = {name: [c["name"] for c in record.card["classes"]] for name, record in records.items()}
     assert classes == {"folder": ["background", "pond", "hut"], "ponds": ["land", "water"]}

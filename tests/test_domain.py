@@ -14,15 +14,27 @@ from diffmatch.shared.files import write_atomically
 
 def card(**changes) -> Card:
     base = {
-        "version": 1, "name": "toy", "title": "toy", "modality": "none", "label_unit": "images", "budgets": ("1",), "metric": "mean_iou",
-        "classes": (ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))), "head_tail": TopBottom(k=1),
-        "protocols": (Protocol(name="whole", title="", mode="image"), Protocol(name="w", title="", mode="window", window=4, stride=2)),
-        "licence": "", "citation": "", "source": "",
-    }  # fmt: skip
+        "version": 1,
+        "name": "toy",
+        "title": "toy",
+        "modality": "none",
+        "label_unit": "images",
+        "budgets": ("1",),
+        "metric": "mean_iou",
+        "classes": (ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))),
+        "head_tail": TopBottom(k=1),
+        "protocols": (
+            Protocol(name="whole", title="", mode="image"),
+            Protocol(name="w", title="", mode="window", window=4, stride=2),
+        ),
+        "licence": "",
+        "citation": "",
+        "source": "",
+    }
     return Card(**(base | changes))
 
 
-# -- labels ------------------------------------------------------------------------------------------------------------------------
+# -- labels ------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32, bool])
@@ -48,7 +60,7 @@ def test_an_unknown_value_is_told_with_file_and_count(value):
     assert "\n" not in str(told.value)
 
 
-# -- cards -------------------------------------------------------------------------------------------------------------------------
+# -- cards -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_card_refuses_what_it_does_not_know():
@@ -78,7 +90,7 @@ def test_scored_classes_by_metric():
     assert card(metric="mean_dice", background=False).scored == [0, 1]
 
 
-# -- files -------------------------------------------------------------------------------------------------------------------------
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_that_could_not_be_written_whole_leaves_the_old_one(tmp_path):

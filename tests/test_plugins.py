@@ -16,10 +16,20 @@ from diffmatch.methods.supervised import Supervised
 
 def card(**changes) -> Card:
     base = {
-        "version": 1, "name": "good", "title": "toy", "modality": "none", "label_unit": "images", "budgets": ("1",), "metric": "mean_iou",
-        "classes": (ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))), "head_tail": TopBottom(k=1),
-        "protocols": (Protocol(name="whole", title="whole", mode="image"),), "licence": "", "citation": "", "source": "",
-    }  # fmt: skip
+        "version": 1,
+        "name": "good",
+        "title": "toy",
+        "modality": "none",
+        "label_unit": "images",
+        "budgets": ("1",),
+        "metric": "mean_iou",
+        "classes": (ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))),
+        "head_tail": TopBottom(k=1),
+        "protocols": (Protocol(name="whole", title="whole", mode="image"),),
+        "licence": "",
+        "citation": "",
+        "source": "",
+    }
     return Card(**(base | changes))
 
 
@@ -71,9 +81,13 @@ def installed(monkeypatch):
 
 
 BROKEN = [
-    ("old", "OldInterface", "interface 99"), ("wrong", "WrongName", "'other'"), ("nocard", "NoCard", "AttributeError"),
-    ("gone", "missing_module_xyz:X", "missing_module_xyz"), ("nothing", "Nothing", "Nothing"), ("function", "function", "not a subclass"),
-]  # fmt: skip
+    ("old", "OldInterface", "interface 99"),
+    ("wrong", "WrongName", "'other'"),
+    ("nocard", "NoCard", "AttributeError"),
+    ("gone", "missing_module_xyz:X", "missing_module_xyz"),
+    ("nothing", "Nothing", "Nothing"),
+    ("function", "function", "not a subclass"),
+]
 
 
 def test_broken_plugins_are_named_and_the_others_work(installed):

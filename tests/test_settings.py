@@ -14,13 +14,17 @@ class Options(Section):
 
 
 def test_later_layers_lie_over_earlier_ones():
-    found = resolve(Options, {"train.lr": 1, "train.batch": 4, "method.threshold": 0.5}, {"train.lr": 2}, {"train.lr": 0.25})
+    found = resolve(
+        Options, {"train.lr": 1, "train.batch": 4, "method.threshold": 0.5}, {"train.lr": 2}, {"train.lr": 0.25}
+    )
     assert (found.train.lr, found.train.batch, found.method.threshold) == (0.25, 4, 0.5)
     assert resolve(Options).method.threshold == 0.95
 
 
 def test_flat_settings_resolve_to_the_same_settings():
-    found = resolve(Options, {"data.crop": 64, "network.encoder": "plain16", "data.scale": [0.5, 1.5], "method.threshold": 0.1})
+    found = resolve(
+        Options, {"data.crop": 64, "network.encoder": "plain16", "data.scale": [0.5, 1.5], "method.threshold": 0.1}
+    )
     assert resolve(Options, found.flat()) == found
     assert found.flat()["data.scale"] == [0.5, 1.5]
 
@@ -45,10 +49,18 @@ def test_an_unknown_key_suggests_the_near_one(key, near):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
-        ("train.steps", "abc"), ("train.batch", 0), ("train.lr", -1), ("train.optimizer", "lion"), ("data.scale", [1]),
-        ("data.scale", "wide"), ("method.threshold", 2), ("diffusion.adjustment", "yes"), ("data.crop", None), ("train.steps", 1.5),
+        ("train.steps", "abc"),
+        ("train.batch", 0),
+        ("train.lr", -1),
+        ("train.optimizer", "lion"),
+        ("data.scale", [1]),
+        ("data.scale", "wide"),
+        ("method.threshold", 2),
+        ("diffusion.adjustment", "yes"),
+        ("data.crop", None),
+        ("train.steps", 1.5),
     ],
-)  # fmt: skip
+)
 def test_a_value_that_does_not_fit_is_told_in_one_line_with_key_and_value(key, value):
     with pytest.raises(InputError, match=f"setting '{key}") as told:
         resolve(Options, {key: value})
@@ -56,16 +68,26 @@ def test_a_value_that_does_not_fit_is_told_in_one_line_with_key_and_value(key, v
     assert "got" in str(told.value)
 
 
-# -- the command line --------------------------------------------------------------------------------------------------------------
+# -- the command line --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-3", 0.001), ("1E3", 1000.0), ("5e-4", 0.0005), ("50", 50), ("0.5", 0.5), ("true", True), ("null", None), ("[1, 2]", [1, 2]),
-        ("resnet50", "resnet50"), ("'1e-3'", "1e-3"), ('"32"', "32"), ("a=b", "a=b"),
+        ("1e-3", 0.001),
+        ("1E3", 1000.0),
+        ("5e-4", 0.0005),
+        ("50", 50),
+        ("0.5", 0.5),
+        ("true", True),
+        ("null", None),
+        ("[1, 2]", [1, 2]),
+        ("resnet50", "resnet50"),
+        ("'1e-3'", "1e-3"),
+        ('"32"', "32"),
+        ("a=b", "a=b"),
     ],
-)  # fmt: skip
+)
 def test_values_are_read_as_yaml_and_numbers_are_numbers(text, value):
     found = parse_assignments([f"x.y={text}"])
     assert found == {"x.y": value}
@@ -88,7 +110,7 @@ def test_the_last_of_two_assignments_counts():
     assert parse_assignments(["a.b=1", "a.b=2"]) == {"a.b": 2}
 
 
-# -- files -------------------------------------------------------------------------------------------------------------------------
+# -- files -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_file_may_be_nested_or_dotted(tmp_path):
@@ -126,10 +148,18 @@ def test_flattening_keeps_lists_whole():
     assert flatten({"a": {"b": [1, {"c": 2}], "d": {"e": 3}}}) == {"a.b": [1, {"c": 2}], "a.d.e": 3}
 
 
-@pytest.mark.parametrize(("key", "value"), [
-    ("train.lr", float("inf")), ("train.lr", float("nan")), ("data.scale", [2, 1]), ("data.scale", [0, 1]), ("data.scale", [-1, 1]),
-    ("data.std", [0.2, 0, 0.2]), ("data.mean", [0.5, float("inf"), 0.5]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("train.lr", float("inf")),
+        ("train.lr", float("nan")),
+        ("data.scale", [2, 1]),
+        ("data.scale", [0, 1]),
+        ("data.scale", [-1, 1]),
+        ("data.std", [0.2, 0, 0.2]),
+        ("data.mean", [0.5, float("inf"), 0.5]),
+    ],
+)
 def test_a_value_that_no_training_can_use_is_told_in_one_line(key, value):
     with pytest.raises(InputError, match=f"setting '{key}") as told:
         resolve(Options, {key: value})

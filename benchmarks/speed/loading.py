@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from diffmatch import plugins
-from diffmatch.conformance.domain import smallest
+from diffmatch.conformance.tiny import smallest
 from diffmatch.data.loading import Draws, Stream
 from diffmatch.data.opening import find_data, open_domain
 from diffmatch.learning import registry

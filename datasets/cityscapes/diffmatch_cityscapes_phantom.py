@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffmatch.data.lists import installed
 from diffmatch.domain import Domain
+from diffmatch.readers.lists import installed
 from diffmatch.readers.streets import PARTS, street
 from diffmatch_cityscapes_labels import CLASSES
 

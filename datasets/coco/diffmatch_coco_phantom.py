@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from pycocotools import mask as rasters  # type: ignore[import-untyped]
 
-from diffmatch.data.lists import installed
 from diffmatch.domain import Domain
 from diffmatch.readers import painting
+from diffmatch.readers.lists import installed
 from diffmatch_coco_instances import region_of
 from diffmatch_coco_things import THINGS
 

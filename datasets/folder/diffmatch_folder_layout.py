@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diffmatch.data.lists import ids_of
 from diffmatch.domain import VOID, ClassInfo, Domain, InputError, SplitName
 from diffmatch.readers.image import ENDINGS
+from diffmatch.readers.lists import ids_of
 
 PARTS: tuple[SplitName, ...] = ("train", "val", "test")
 BESIDE = (".xml", ".tfw", ".jgw", ".pgw", ".wld", ".prj", ".ovr", ".db", ".ini")

@@ -21,7 +21,6 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.data.lists import installed
 from diffmatch.domain import (
     Card,
     ClassInfo,
@@ -38,6 +37,7 @@ from diffmatch.domain import (
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
 from diffmatch.readers.image import ENDINGS, size
+from diffmatch.readers.lists import installed
 from diffmatch.readers.pairs import Pair
 
 ACROSS = 4

@@ -15,7 +15,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.data.lists import ids_of, installed
 from diffmatch.domain import (
     Card,
     ClassInfo,
@@ -31,6 +30,7 @@ from diffmatch.domain import (
     map_labels,
 )
 from diffmatch.readers import image
+from diffmatch.readers.lists import ids_of, installed
 from diffmatch_pascal_phantom import write_scene
 
 NAMES = (

@@ -19,7 +19,6 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.data.lists import installed
 from diffmatch.domain import (
     Card,
     ClassInfo,
@@ -37,6 +36,7 @@ from diffmatch.domain import (
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
 from diffmatch.readers.image import ENDINGS, size
+from diffmatch.readers.lists import installed
 from diffmatch.readers.pairs import Pair
 from diffmatch_whu_cd_scene import PATCH, find, grid, window
 from diffmatch_whu_cd_scene import size as scene_size

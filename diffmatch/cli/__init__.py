@@ -34,7 +34,8 @@ EXPECTED = {
 """Exit codes of the errors that are told in one line, and what is added to it."""
 
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a place that may not be read or written: the user's to mend, whichever command came upon it."""
+"""What the system says of a place that may not be read or written: the user's to mend, whichever command came upon
+it."""
 
 
 def invoke(arguments: list[str]) -> int:
@@ -49,8 +50,8 @@ def invoke(arguments: list[str]) -> int:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in CLOSED and error.filename:
             return _tell(
-                f"{error.filename}: {error.strerror}; mend that or name another place (--data, --out; $DIFFMATCH_CACHE for decoded "
-                "and invented data, $DIFFMATCH_SPLITS for lists)"
+                f"{error.filename}: {error.strerror}; mend that or name another place (--data, --out; "
+                "$DIFFMATCH_CACHE for decoded and invented data, $DIFFMATCH_SPLITS for lists)"
             )
         if hasattr(error, "format_message"):  # click's usage errors
             return _tell(error.format_message() or "name a command")

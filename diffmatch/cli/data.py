@@ -48,7 +48,7 @@ def splits(
 ) -> None:
     """Installs community split lists, each named by its hash; without --from, those that are installed."""
     from diffmatch import plugins
-    from diffmatch.data.lists import identity, install, installed, store
+    from diffmatch.readers.lists import identity, install, installed, store
 
     domain = plugins.domain(dataset)
     families = [family for family, _ in install(domain, source)] if source else installed(domain)
@@ -56,9 +56,18 @@ def splits(
     for family in families:
         parts = (family.labelled, family.unlabelled, family.val, family.test)
         ids = family.labelled or family.unlabelled or family.test or ()
-        rows.append((family.name, family.budget or "", *("" if part is None else f"{len(part):,}" for part in parts), identity(ids)[:12]))
+        rows.append(
+            (
+                family.name,
+                family.budget or "",
+                *("" if part is None else f"{len(part):,}" for part in parts),
+                identity(ids)[:12],
+            )
+        )
     if not rows:
-        raise InputError(f"no split lists of {dataset} in {store()}; `diffmatch splits {dataset} --from DIR` installs them")
+        raise InputError(
+            f"no split lists of {dataset} in {store()}; `diffmatch splits {dataset} --from DIR` installs them"
+        )
     show(["family", "labels", "labelled", "unlabelled", "val", "test", "sha256"], rows)
     if source:
         console.print(f"installed in {store() / dataset}", soft_wrap=True, markup=False)
@@ -90,4 +99,6 @@ def new_domain(
     from diffmatch.conformance.new_domain import write_domain
 
     folder = write_domain(name, out)
-    console.print(f"written: {folder}\nnext: pip install -e {folder}; diffmatch check {name}", soft_wrap=True, markup=False)
+    console.print(
+        f"written: {folder}\nnext: pip install -e {folder}; diffmatch check {name}", soft_wrap=True, markup=False
+    )

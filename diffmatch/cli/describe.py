@@ -79,7 +79,8 @@ def _card(card: Card) -> None:
 def _classes(card: Card) -> Columns:
     """The classes' names, each beside its colour."""
     return Columns(
-        [Text.assemble(("\u2588\u2588", f"rgb{info.color}".replace(" ", "")), " ", info.name) for info in card.classes], padding=(0, 2)
+        [Text.assemble(("\u2588\u2588", f"rgb{info.color}".replace(" ", "")), " ", info.name) for info in card.classes],
+        padding=(0, 2),
     )
 
 

@@ -45,7 +45,8 @@ def methods() -> None:
 
     show(["name", "M param.*", "trained*", "taught*", "source"], (row(*found) for found in _usable(registry.methods)))
     console.print(
-        "* 21 classes, DeepLabv3+ on ResNet-50; images through a whole network per step and labelled image, with and without gradient"
+        "* 21 classes, DeepLabv3+ on ResNet-50; images through a whole network per step and labelled image, "
+        "with and without gradient"
     )
 
 
@@ -61,7 +62,9 @@ def _usable(group: Group[T]) -> Iterator[tuple[str, type[T], str]]:
 @app.command()
 def cost(
     dataset: Annotated[str | None, typer.Argument(help="a dataset; without one, --classes")] = None,
-    classes: Annotated[int | None, typer.Option("--classes", min=2, help="21: DeepLabv3+, ResNet-50, 513 x 513")] = None,
+    classes: Annotated[
+        int | None, typer.Option("--classes", min=2, help="21: DeepLabv3+, ResNet-50, 513 x 513")
+    ] = None,
     method: MethodOption = "diffmatch",
     preset: Annotated[Preset, typer.Option("--preset")] = "paper",
     sets: SetOption = [],  # noqa: B006
@@ -76,5 +79,9 @@ def cost(
         typer.echo(json.dumps(found, indent=1))
         return
     show(
-        ["what", "value"], ((key, f"{value:,}" if isinstance(value, int | float) else str(value)) for key, value in flatten(found).items())
+        ["what", "value"],
+        (
+            (key, f"{value:,}" if isinstance(value, int | float) else str(value))
+            for key, value in flatten(found).items()
+        ),
     )

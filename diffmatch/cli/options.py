@@ -12,15 +12,23 @@ from rich.markup import escape
 from rich.table import Column, Table
 
 app = typer.Typer(
-    help="Semi-supervised semantic segmentation under class imbalance: DiffMatch and its rivals, one loop, one protocol.",
-    no_args_is_help=True, add_completion=False, rich_markup_mode="rich", pretty_exceptions_enable=False,
-)  # fmt: skip
+    help="Semi-supervised semantic segmentation under class imbalance: "
+    "DiffMatch and its rivals, one loop, one protocol.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
 console = Console(highlight=False)
 
 Preset = Literal["quick", "paper"]
-SetOption = Annotated[list[str], typer.Option("--set", help="a setting, key=value; may be repeated", metavar="KEY=VALUE")]
+SetOption = Annotated[
+    list[str], typer.Option("--set", help="a setting, key=value; may be repeated", metavar="KEY=VALUE")
+]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="a YAML file of settings")]
-DataOption = Annotated[Path | None, typer.Option("--data", help="data root; absent: $DIFFMATCH_DATA/<name>, else fabricated")]
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="data root; absent: $DIFFMATCH_DATA/<name>, else fabricated")
+]
 OutOption = Annotated[Path, typer.Option("--out", help="where run folders go")]
 Devices = Annotated[int, typer.Option("--devices", min=1, help="processes: GPUs, or CPU processes over gloo")]
 Workers = Annotated[int | None, typer.Option("--workers", min=0, help="loading processes per device")]

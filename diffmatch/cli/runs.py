@@ -53,7 +53,9 @@ def bench(
 
 
 @app.command()
-def resume(run: Annotated[Path, typer.Argument(help="a run folder")], data: DataOption = None, devices: Devices = 1) -> None:
+def resume(
+    run: Annotated[Path, typer.Argument(help="a run folder")], data: DataOption = None, devices: Devices = 1
+) -> None:
     """Take up an interrupted run where its last checkpoint stands."""
     from dataclasses import replace
 
@@ -64,7 +66,9 @@ def resume(run: Annotated[Path, typer.Argument(help="a run folder")], data: Data
     job: Job = replace(job_of(RunFolder(run), data), devices=devices)
     folder = plan(job).folder
     if folder.path.resolve() != run.resolve():
-        raise InputError(f"{run}: settings, data or versions have changed since; the run that they make is {folder.path}")
+        raise InputError(
+            f"{run}: settings, data or versions have changed since; the run that they make is {folder.path}"
+        )
     finish(start(job, console).path)
 
 
@@ -96,11 +100,14 @@ def evaluate(
     primary, value = found.metrics["primary"], found.metrics["primary"].get("value")
     shown = "not computed" if value is None else f"{value:.4f}"
     console.print(
-        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, {found.steps} steps x {found.draws} draws)",
+        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, "
+        f"{found.steps} steps x {found.draws} draws)",
         markup=False,
     )
     for name, row in found.metrics["per_class"].items():
-        console.print(f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row), markup=False)
+        console.print(
+            f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row), markup=False
+        )
     path = run / "evaluations" / f"{found.name}.json"
     own = EvaluationRecord.model_validate_json(path.read_bytes()).metrics == found.metrics
     kept = "holds the run's own numbers and was kept; another device, precision or version has other digits"
@@ -110,14 +117,17 @@ def evaluate(
 @app.command()
 def predict(
     run: Annotated[Path, typer.Argument(help="a run folder")],
-    files: Annotated[list[Path], typer.Argument(help="pictures, volumes, or folders of them; of two dates those of A, beside B")],
+    files: Annotated[
+        list[Path], typer.Argument(help="pictures, volumes, or folders of them; of two dates those of A, beside B")
+    ],
     out: Annotated[Path, typer.Option("--out", help="a new folder for the masks")] = Path("masks"),
     checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint")] = "last",
     steps: Annotated[int | None, typer.Option("--steps", min=1, help="sampler steps")] = None,
     draws: Annotated[int | None, typer.Option("--draws", min=1, help="noise draws averaged")] = None,
     data: DataOption = None,
 ) -> None:
-    """Masks for files of your own, in the set's numbers: PNG for pictures, GeoTIFF where they lie on Earth, NIfTI for volumes."""
+    """Masks for files of your own, in the set's numbers: PNG for pictures, GeoTIFF where they lie on Earth, NIfTI for
+    volumes."""
     from diffmatch.records.folder import RunFolder
     from diffmatch.running.restored import predict_with
 

@@ -30,7 +30,8 @@ def table(
     sets: SetOption = [],  # noqa: B006 - typer copies it
     dry: Annotated[bool, typer.Option("--dry", help="only tell what would be run, and how long it would take")] = False,
     checkpoint: Annotated[
-        Checkpoint, typer.Option("--checkpoint", help="val: chosen on val; oracle: chosen on test, which is not a result")
+        Checkpoint,
+        typer.Option("--checkpoint", help="val: chosen on val; oracle: chosen on test, which is not a result"),
     ] = "last",
     form: Annotated[Form, typer.Option("--form", help="as what it is printed")] = "terminal",
 ) -> None:
@@ -40,7 +41,9 @@ def table(
 
     spec = tables.load(which)
     filled = (
-        _shares(spec, data) if spec.kind == "shares" else _scores(spec, preset, seeds, data, out, parse_assignments(sets), dry, checkpoint)
+        _shares(spec, data)
+        if spec.kind == "shares"
+        else _scores(spec, preset, seeds, data, out, parse_assignments(sets), dry, checkpoint)
     )
     if filled is None:
         return
@@ -70,9 +73,15 @@ def _shares(spec: Table, data: Path | None) -> PaperTable:
 
 
 def _scores(
-    spec: Table, preset: Preset, seeds: int, data: Path | None, out: Path, overrides: dict[str, Any], dry: bool,
+    spec: Table,
+    preset: Preset,
+    seeds: int,
+    data: Path | None,
+    out: Path,
+    overrides: dict[str, Any],
+    dry: bool,
     checkpoint: Checkpoint,
-) -> PaperTable | None:  # fmt: skip
+) -> PaperTable | None:
     from diffmatch import plugins
     from diffmatch.data.opening import size_for
     from diffmatch.learning import registry
@@ -83,9 +92,9 @@ def _scores(
     domain = plugins.domain(spec.dataset)
     methods = list(registry.methods.usable())
     size = size_for(domain, [column.labels for column in spec.columns if column.labels])
-    cells = list(grid.cells(
-        spec, methods, preset=preset, seeds=seeds, data=data, out=out, overrides=overrides, invented=size
-    ))  # fmt: skip
+    cells = list(
+        grid.cells(spec, methods, preset=preset, seeds=seeds, data=data, out=out, overrides=overrides, invented=size)
+    )
     if not cells:
         raise InputError(f"{spec.name}: none of its methods is installed")
     found = grid.entries(job for cell in cells for job in cell.jobs)
@@ -109,11 +118,21 @@ def _scores(
                 sources.setdefault(place, []).append(Source(entry.folder.path, entry.folder.record(), score))
             if entry.problem:
                 problems[place] = entry.problem
-    return fill(spec, sources, problems, tables.published(spec), preset=preset, seeds=seeds, extra=overrides, checkpoint=checkpoint)
+    return fill(
+        spec,
+        sources,
+        problems,
+        tables.published(spec),
+        preset=preset,
+        seeds=seeds,
+        extra=overrides,
+        checkpoint=checkpoint,
+    )
 
 
 def _tell(found: list[Entry]) -> None:
-    """The runs of a grid and their estimated time; runs that differ by seed, labels or label draw alone are timed once."""
+    """The runs of a grid and their estimated time; runs that differ by seed, labels or label draw alone are timed
+    once."""
     from diffmatch.running import grid
 
     times: dict[str, float] = {}

@@ -4,67 +4,65 @@
     def test_conformance(name, root):
         CHECKS[name](MyDomain, root)
 
-Each check takes the plugin's class and a data root that it can open, and raises AssertionError or InputError with what is wrong.
+Each check takes the plugin's class and a data root that it can open, and raises AssertionError or InputError with what
+is wrong.
 """
 
 from __future__ import annotations
 
 import pickle
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 
 from diffmatch.conformance.tampering import content, copied, kind, one_of_each_kind, opened_files, replace
-from diffmatch.data.lists import canonical
+from diffmatch.conformance.tiny import smallest, spread, tiny
 from diffmatch.data.loading import Draws, Stream, collate, labelled_pixels
 from diffmatch.data.opening import open_domain
-from diffmatch.data.splits import Budget, Split, make_split
+from diffmatch.data.splits import Budget
 from diffmatch.domain import VOID, Card, Domain, InputError, Item, Named, Sample, Scene, SplitName, TopBottom
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
-from diffmatch.learning.method import Method, Statistics
 from diffmatch.model.mask_files import write_mask
+from diffmatch.readers.lists import canonical
 from diffmatch.records.counts import Counts
 from diffmatch.records.folder import budget_folder
 from diffmatch.running.plan import settings_of
 from diffmatch.scoring.counting import count
 from diffmatch.scoring.inference import predict_item
 from diffmatch.scoring.metrics import summary
-from diffmatch.settings import Settings
 
-T = TypeVar("T")
-STUB: dict[str, Any] = {
-    "network.encoder": "plain2", "network.dim": 16, "network.heads": 2, "network.layers": 1, "data.crop": 32, "train.batch": 2,
-}  # fmt: skip
-"""Settings that make any recipe's network tiny."""
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
-LOOKED_AT = 24
-"""Items that are read by checks that need not read all."""
 WINDOW = 512
 """Side of what is looked at of a scene."""
 
 
 def check_card(domain: type[Domain], root: Path) -> None:
-    """The card is complete and fits itself; budgets can be typed; both presets resolve for every method that is installed."""
+    """The card is complete and fits itself; budgets can be typed; both presets resolve for every method that is
+    installed."""
     opened = domain(root)
     card = opened.card
     for field in ("title", "modality", "licence", "citation", "source"):
         assert getattr(card, field).strip(), f"card.{field} is empty"
     names: dict[str, list[Any]] = {
-        "class name": card.names, "colour": [c.color for c in card.classes], "budget": list(card.budgets),
+        "class name": card.names,
+        "colour": [c.color for c in card.classes],
+        "budget": list(card.budgets),
         "protocol": [p.name for p in card.protocols],
-    }  # fmt: skip
+    }
     for what, values in names.items():
         assert len(set(values)) == len(values), f"card: a {what} occurs twice"
     assert card.budgets, "card.budgets is empty"
     for budget in card.budgets:
         Budget(budget).count(10**6)
         budget_folder(budget)
-    assert all(canonical(domain, name) in domain.sizes for name in domain.sizes), "sizes: a budget's size is another budget"
+    assert all(canonical(domain, name) in domain.sizes for name in domain.sizes), (
+        "sizes: a budget's size is another budget"
+    )
     _head_and_tail_are_apart(card)
     methods = list(registry.methods.usable())
     options = {f"method.{option}" for name in methods for option in registry.method(name).Options.model_fields}
@@ -73,7 +71,9 @@ def check_card(domain: type[Domain], root: Path) -> None:
     for name in methods:
         for preset in ("paper", "quick"):
             data = settings_of(opened, registry.method(name), preset, {}).data
-            assert len(data.mean) == len(data.std) == card.channels, f"recipe: data.mean and data.std need {card.channels} values"
+            assert len(data.mean) == len(data.std) == card.channels, (
+                f"recipe: data.mean and data.std need {card.channels} values"
+            )
 
 
 def _head_and_tail_are_apart(card: Card) -> None:
@@ -86,7 +86,8 @@ def _head_and_tail_are_apart(card: Card) -> None:
 
 
 def check_layout(domain: type[Domain], root: Path) -> None:
-    """The layout is named; a folder that holds something else is refused, and the message names it and says what to do."""
+    """The layout is named; a folder that holds something else is refused, and the message names it and says what to
+    do."""
     assert domain(root).layout.strip(), "layout is empty"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "notes.txt").write_text("not a dataset\n")
@@ -104,11 +105,14 @@ def check_index(domain: type[Domain], root: Path) -> None:
     assert len(set(ids)) == len(ids), "an id occurs twice"
     files = list(first.files())
     assert files, "files() is empty"
-    assert all(path.is_file() and path.is_relative_to(root) for path in files), "files() names what is not a file below the root"
+    assert all(path.is_file() and path.is_relative_to(root) for path in files), (
+        "files() names what is not a file below the root"
+    )
 
 
 def check_read(domain: type[Domain], root: Path) -> None:
-    """Shapes, types and values of what is read; the same from the cache; no mask without being asked; masks hold known classes only."""
+    """Shapes, types and values of what is read; the same from the cache; no mask without being asked; masks hold known
+    classes only."""
     plain, (cached, _) = domain(root), open_domain(domain, root)
     card = plain.card
     for split in SPLITS:
@@ -129,7 +133,9 @@ def _sound(card: Card, item: Item, sample: Sample) -> None:
     image, mask = sample.image, sample.mask
     assert image.dtype == np.float32, f"{item.id}: the image is {image.dtype}, not float32"
     assert image.ndim in (4, 5), f"{item.id}: the image has shape {image.shape}, not (dates, channels, [Z,] H, W)"
-    assert image.shape[:2] == (card.dates, card.channels), f"{item.id}: {image.shape[:2]} dates and channels, the card says otherwise"
+    assert image.shape[:2] == (card.dates, card.channels), (
+        f"{item.id}: {image.shape[:2]} dates and channels, the card says otherwise"
+    )
     assert np.isfinite(image).all(), f"{item.id}: the image is not finite"
     assert np.abs(image).max() <= 8, f"{item.id}: values up to {np.abs(image).max():g}; scale images to [0, 1]"
     if mask is not None:
@@ -140,7 +146,8 @@ def _sound(card: Card, item: Item, sample: Sample) -> None:
 
 
 def check_splits(domain: type[Domain], root: Path) -> None:
-    """The smallest budget can be drawn; parts are disjoint, by case where cases are the unit; another seed changes seeded members only."""
+    """The smallest budget can be drawn; parts are disjoint, by case where cases are the unit; another seed changes
+    seeded members only."""
     opened = domain(root)
     splits = [smallest(opened, seed) for seed in (0, 0, 1)]
     assert splits[0].sha256 == splits[1].sha256, "the same seed gives two splits"
@@ -152,8 +159,8 @@ def check_splits(domain: type[Domain], root: Path) -> None:
 def check_hidden_masks(domain: type[Domain], root: Path) -> None:
     """Reading an unlabelled item opens no file that its mask comes from.
 
-    Every file that is opened without the mask being asked for is exchanged for another item's: if the image stays and the mask changes,
-    it was the mask's.
+    Every file that is opened without the mask being asked for is exchanged for another item's: if the image stays and
+    the mask changes, it was the mask's.
     """
     split = smallest(domain(root))
     pool = spread([item for item in split.unlabelled if item.masked], 6)
@@ -178,7 +185,9 @@ def check_pickles(domain: type[Domain], root: Path) -> None:
     opened, _ = open_domain(domain, root)
     for item in spread(opened.index("train"), 3):
         twin, same = pickle.loads(pickle.dumps((opened, item)))
-        assert np.array_equal(twin.read(same, mask=False).image, opened.read(item, mask=False).image), f"{item.id} differs after pickling"
+        assert np.array_equal(twin.read(same, mask=False).image, opened.read(item, mask=False).image), (
+            f"{item.id} differs after pickling"
+        )
 
 
 def check_damaged_files(domain: type[Domain], root: Path) -> None:
@@ -197,7 +206,8 @@ def check_damaged_files(domain: type[Domain], root: Path) -> None:
 
 
 def check_fabricate(domain: type[Domain], root: Path) -> None:
-    """Invented data: the same bytes for the same seed, the smallest budget, every class labelled and in test, shares that are skewed."""
+    """Invented data: the same bytes for the same seed, the smallest budget, every class labelled and in test, shares
+    that are skewed."""
     with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
         for folder in (a, b):
             domain.fabricate(Path(folder), seed=3)
@@ -222,11 +232,14 @@ def check_training_step(domain: type[Domain], root: Path) -> None:
     losses = method.losses(collate([draws[n] for n in range(settings.train.batch)]), Progress(0, 1))
     assert torch.isfinite(losses.total), "the loss is not finite"
     losses.total.backward()  # type: ignore[no-untyped-call]
-    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters()), "no gradient reaches the network"
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.parameters()), (
+        "no gradient reaches the network"
+    )
 
 
 def check_scored_case(domain: type[Domain], root: Path) -> None:
-    """One test case under every protocol: probabilities on the mask's own grid that sum to one, and the primary metric."""
+    """One test case under every protocol: probabilities on the mask's own grid that sum to one, and the primary
+    metric."""
     opened, split, method, settings = tiny(domain, root)
     item = split.test[0]
     sample = opened.read(item)
@@ -235,7 +248,9 @@ def check_scored_case(domain: type[Domain], root: Path) -> None:
         with torch.no_grad():
             method.eval()
             found = predict_item(method, item, sample.image, settings.data, protocol, 4, torch.device("cpu"))
-        assert found.probabilities.shape[1:] == sample.mask.shape, f"{protocol.name}: the prediction's size is not the mask's"
+        assert found.probabilities.shape[1:] == sample.mask.shape, (
+            f"{protocol.name}: the prediction's size is not the mask's"
+        )
         assert np.allclose(found.probabilities.sum(0), 1, atol=1e-4), f"{protocol.name}: probabilities do not sum to 1"
         counts = Counts(len(opened.card.classes))
         count(counts, item.id, torch.from_numpy(found.probabilities), torch.from_numpy(np.array(sample.mask)))
@@ -243,7 +258,8 @@ def check_scored_case(domain: type[Domain], root: Path) -> None:
 
 
 def check_outside(domain: type[Domain], root: Path) -> None:
-    """A test item's file, read as one from elsewhere, is the item's image; a mask written for it is read as what was written."""
+    """A test item's file, read as one from elsewhere, is the item's image; a mask written for it is read as what was
+    written."""
     opened = domain(root)
     item = opened.index("test")[0]
     hidden = opened_files(opened, item, False)
@@ -251,7 +267,9 @@ def check_outside(domain: type[Domain], root: Path) -> None:
     if not fitting:  # the plugin does not offer it, or not in this layout
         return
     card, sample, path = opened.card, opened.read(item), fitting[0]
-    assert len(set(opened.values)) == len(opened.values) == len(card.classes), "values: each class needs a number of its own"
+    assert len(set(opened.values)) == len(opened.values) == len(card.classes), (
+        "values: each class needs a number of its own"
+    )
     found = opened.outside(path)
     image = found.read(0, 0, *(min(side, WINDOW) for side in found.shape[2:])) if isinstance(found, Scene) else found
     _sound(card, item, Sample(image))
@@ -268,7 +286,9 @@ def check_outside(domain: type[Domain], root: Path) -> None:
             replace(copy / masks.pop().relative_to(root), written.read_bytes())
             twin = domain(copy)
             again = twin.read(twin.index("test")[0]).mask
-            assert again is not None and np.array_equal(again[valid], sample.mask[valid]), f"{written.name}: read() finds other classes"
+            assert again is not None and np.array_equal(again[valid], sample.mask[valid]), (
+                f"{written.name}: read() finds other classes"
+            )
 
 
 CHECKS: dict[str, Callable[[type[Domain], Path], None]] = {
@@ -286,34 +306,6 @@ CHECKS: dict[str, Callable[[type[Domain], Path], None]] = {
     "outside": check_outside,
 }
 """All checks by name, in the order in which they make sense."""
-
-
-def spread(items: Sequence[T], at_most: int = LOOKED_AT) -> list[T]:
-    """At most so many of the items, evenly spread."""
-    return [items[n * len(items) // at_most] for n in range(at_most)] if len(items) > at_most else list(items)
-
-
-def smallest(opened: Domain, seed: int = 0) -> Split:
-    """The split of the first budget of the card that these data can give."""
-    errors = []
-    for budget in opened.card.budgets:
-        try:
-            return make_split(opened, budget, seed, partial=True)
-        except InputError as error:
-            errors.append(str(error))
-    raise InputError(errors[0])
-
-
-def tiny(domain: type[Domain], root: Path) -> tuple[Domain, Split, Method, Settings]:
-    """The opened domain with diffmatch on a tiny network, initialised from seed 0."""
-    opened, _ = open_domain(domain, root)
-    split = smallest(opened)
-    method = registry.method("diffmatch")
-    settings = settings_of(opened, method, "quick", STUB)
-    pixels = labelled_pixels(opened, split.labelled).sum(0)
-    torch.manual_seed(0)
-    built = method.build(opened.card, settings, Statistics(tuple(map(int, pixels)), len(split.labelled), len(split.unlabelled)))
-    return opened, split, built, settings
 
 
 def _everything(domain: type[Domain], root: Path, only: Item | None = None) -> None:

@@ -1,4 +1,5 @@
-"""A dataset plugin for a stranger to change: an installable package that passes the conformance suite as it is written."""
+"""A dataset plugin for a stranger to change: an installable package that passes the conformance suite as it is
+written."""
 
 from __future__ import annotations
 
@@ -35,15 +36,26 @@ def write_domain(name: str, out: Path) -> Path:
         InputError: not such a name, one that is taken, or a folder that exists or cannot be made.
     """
     if not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name):
-        raise InputError(f"'{name}' cannot name a plugin: take lower-case letters, digits and single underscores, as in my_ponds")
+        raise InputError(
+            f"'{name}' cannot name a plugin: take lower-case letters, digits and single underscores, as in my_ponds"
+        )
     package = f"diffmatch-{name.replace('_', '-')}"
     if name in names(DOMAINS) or _installed(package) or find_spec(f"diffmatch_{name}"):
         raise InputError(f"the name '{name}' is taken by what is installed (`diffmatch domains`); take another")
     folder = out / package
     if folder.exists():
         raise InputError(f"{folder}: exists already; take another name, another --out, or move it away")
-    templates = Environment(loader=PackageLoader("diffmatch.conformance", "templates/domain"), undefined=StrictUndefined, keep_trailing_newline=True)
-    words = {"name": name, "package": package, "title": name.replace("_", " "), "domain": name.title().replace("_", "") + "Domain"}
+    templates = Environment(
+        loader=PackageLoader("diffmatch.conformance", "templates/domain"),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    words = {
+        "name": name,
+        "package": package,
+        "title": name.replace("_", " "),
+        "domain": name.title().replace("_", "") + "Domain",
+    }
     try:
         for target, template in FILES.items():
             path = folder / target.format(name=name)

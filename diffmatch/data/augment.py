@@ -1,7 +1,8 @@
 """Weak and strong views. All randomness comes from the sample's own generator; nothing here touches a global one.
 
 A weak view is one affine sampling of the image (scale, rotation, flip, crop together), so its cost is that of the crop.
-A strong view is the weak view's pixels with photometry changed (section 4.1; feature dropout, its fourth part, is the extractor's).
+A strong view is the weak view's pixels with photometry changed (section 4.1; feature dropout, its fourth part, is the
+extractor's).
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ CUTMIX_AREA, CUTMIX_ASPECT = (0.02, 0.4), (0.3, 1 / 0.3)
 
 @dataclass(frozen=True)
 class WeakView:
-    """image (dates, channels, crop, crop), mask (crop, crop) uint8 or None, inside (crop, crop) bool: false off the image."""
+    """image (dates, channels, crop, crop), mask (crop, crop) uint8 or None, inside (crop, crop) bool: false off the
+    image."""
 
     image: Tensor
     mask: Tensor | None
@@ -34,7 +36,8 @@ class WeakView:
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(dates, channels, H, W) to `size`, bilinear with antialiasing: the deterministic resize that training and scoring share."""
+    """(dates, channels, H, W) to `size`, bilinear with antialiasing: the deterministic resize that training and scoring
+    share."""
     if tuple(image.shape[-2:]) == size:
         return image
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -50,7 +53,9 @@ def weak(image: Tensor, mask: Tensor | None, data: Data, rng: np.random.Generato
     if data.resize:
         image = resized(image, (data.resize, data.resize))
         if mask is not None:
-            mask = F.interpolate(mask[None, None].float(), size=(data.resize, data.resize), mode="nearest-exact")[0, 0].to(torch.uint8)
+            mask = F.interpolate(mask[None, None].float(), size=(data.resize, data.resize), mode="nearest-exact")[
+                0, 0
+            ].to(torch.uint8)
     height, width = image.shape[-2:]
     crop = data.crop
     scale = rng.uniform(*data.scale)
@@ -74,14 +79,17 @@ def weak(image: Tensor, mask: Tensor | None, data: Data, rng: np.random.Generato
     view = view[0].view(dates, channels, crop, crop) * inside
     if mask is None:
         return WeakView(view, None, inside)
-    cut = F.grid_sample(mask[None, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)[0, 0]
+    cut = F.grid_sample(mask[None, None].float(), grid, mode="nearest", padding_mode="border", align_corners=False)[
+        0, 0
+    ]
     return WeakView(view, torch.where(inside, cut, VOID).to(torch.uint8), inside)
 
 
 def _centre(side: int, scale: float, crop: int, rng: np.random.Generator) -> float:
     """Centre of the crop in source pixels: anywhere that keeps the smaller of crop and image inside the larger.
 
-    It begins at a whole pixel of the scaled image, where `inference.framed` pads too: at scale 1 nothing is interpolated.
+    It begins at a whole pixel of the scaled image, where `inference.framed` pads too: at scale 1 nothing is
+    interpolated.
     """
     slack = math.floor(side * scale) - crop
     first = int(rng.integers(min(slack, 0), max(slack, 0) + 1))
@@ -92,7 +100,8 @@ def strong(view: Tensor, data: Data, rng: np.random.Generator, photometry: str =
     """The photometry of (dates, channels, H, W) in nominal [0, 1] changed; each date on its own.
 
     Args:
-        photometry: `standard`: colour jitter, grayscale and blur; `random_intensity`: AugSeg's (Zhao et al. 2023, Table 1).
+        photometry: `standard`: colour jitter, grayscale and blur; `random_intensity`: AugSeg's (Zhao et al. 2023, Table
+            1).
     """
     if photometry == "random_intensity":
         return torch.stack([_random_intensity(date, rng) for date in view])
@@ -121,7 +130,8 @@ def _blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def _random_intensity(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """One to three operations, drawn with replacement, on (channels, H, W); each strength is drawn from its whole range."""
+    """One to three operations, drawn with replacement, on (channels, H, W); each strength is drawn from its whole
+    range."""
     usable = list(INTENSITY) if x.shape[0] == 3 else [name for name in INTENSITY if name not in ("saturation", "hue")]
     for choice in rng.integers(len(usable), size=rng.integers(1, MAX_OPERATIONS + 1)):
         x = INTENSITY[usable[choice]](x, rng.random())
@@ -159,7 +169,8 @@ INTENSITY: dict[str, Callable[[Tensor, float], Tensor]] = {
     "saturation": lambda x, s: tvf.adjust_saturation(x.clamp(0, 1), _weaker(s)),
     "hue": lambda x, s: tvf.adjust_hue(x.clamp(0, 1), s - 0.5),
 }
-"""AugSeg's operations, as functions of (channels, H, W) in nominal [0, 1] and a strength in [0, 1); the last two are for colour only."""
+"""AugSeg's operations, as functions of (channels, H, W) in nominal [0, 1] and a strength in [0, 1); the last two are
+for colour only."""
 MAX_OPERATIONS = 3
 
 

@@ -1,4 +1,5 @@
-"""What is on disk, before anything is trained on it: counts, shares, ranges, splits, doubles. Every item is read once."""
+"""What is on disk, before anything is trained on it: counts, shares, ranges, splits, doubles. Every item is read
+once."""
 
 from __future__ import annotations
 
@@ -98,7 +99,9 @@ class Findings(BaseModel):
         values = "; ".join(f"[{c.min:.3g}, {c.max:.3g}] mean {c.mean:.3f} std {c.std:.3f}" for c in self.values)
         yield f"sizes: {sides}\nvalues per channel: {values}"
         if self.spacing_mm:
-            yield "spacing, mm: " + ", ".join(f"{name} {' x '.join(f'{v:.3g}' for v in s)}" for name, s in self.spacing_mm.items())
+            yield "spacing, mm: " + ", ".join(
+                f"{name} {' x '.join(f'{v:.3g}' for v in s)}" for name, s in self.spacing_mm.items()
+            )
         table = Table("labels", "family", "labelled", "unlabelled", "sha256", box=None)
         for b in self.budgets:
             if b.problem:
@@ -179,7 +182,13 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
             sizes.append(look["size"])
             spacings += [look["spacing"]] if look["spacing"] else []
             least, most, added, squared, n = look["values"]
-            low, high, total, squares, count = np.minimum(low, least), np.maximum(high, most), total + added, squares + squared, count + n
+            low, high, total, squares, count = (
+                np.minimum(low, least),
+                np.maximum(high, most),
+                total + added,
+                squares + squared,
+                count + n,
+            )
             for key in look["prints"]:
                 seen[key].setdefault(split, look["id"])
     doubles = [[f"{split} {name}" for split, name in places.items()] for places in seen.values() if len(places) > 1]
@@ -187,14 +196,22 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
     valid = int(counted[: len(card.classes)].sum())
     mean = total / count
     return Findings(
-        dataset=card.name, title=card.title, root=str(root), fabricated=fabricated, layout=opened.layout, fingerprint=fingerprint,
+        dataset=card.name,
+        title=card.title,
+        root=str(root),
+        fabricated=fabricated,
+        layout=opened.layout,
+        fingerprint=fingerprint,
         splits={
             split: SplitCount(items=len(found), cases=len({i.case for i in found}), masked=sum(i.masked for i in found))
             for split, found in index.items()
         },
         classes=[
             ClassShare(
-                name=name, pixels=int(counted[c]), share=int(counted[c]) / max(valid, 1), items=int(occurs[c]),
+                name=name,
+                pixels=int(counted[c]),
+                share=int(counted[c]) / max(valid, 1),
+                items=int(occurs[c]),
                 by_split={split: int(pixels[split][c]) for split in SPLITS},
             )
             for c, name in enumerate(card.names)
@@ -202,14 +219,19 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
         void_pixels=int(counted[255]),
         sizes={name: _at(sizes, q) for name, q in (("smallest", 0.0), ("median", 0.5), ("largest", 1.0))},
         values=[
-            Channel(min=low[c], max=high[c], mean=mean[c], std=float(np.sqrt(max(squares[c] / count - mean[c] ** 2, 0))))
+            Channel(
+                min=low[c], max=high[c], mean=mean[c], std=float(np.sqrt(max(squares[c] / count - mean[c] ** 2, 0)))
+            )
             for c in range(card.channels)
         ],
-        spacing_mm={name: _at(spacings, q) for name, q in (("finest", 0.0), ("median", 0.5), ("coarsest", 1.0))} if spacings else {},
+        spacing_mm={name: _at(spacings, q) for name, q in (("finest", 0.0), ("median", 0.5), ("coarsest", 1.0))}
+        if spacings
+        else {},
         budgets=[_budget(opened, budget, fabricated) for budget in card.budgets],
-        duplicates=len(doubles), duplicate_examples=doubles[:TOLD],
+        duplicates=len(doubles),
+        duplicate_examples=doubles[:TOLD],
         remarks=[*opened.remarks(), *_own_remarks(opened, counted, low, high)],
-    )  # fmt: skip
+    )
 
 
 def _at(rows: list[tuple[Any, ...]], quantile: float) -> list[Any]:
@@ -224,13 +246,20 @@ def _budget(opened: Domain, budget: str, fabricated: bool) -> BudgetFound:
     except InputError as error:
         return BudgetFound(budget=budget, problem="more than these invented data hold" if fabricated else str(error))
     return BudgetFound(
-        budget=budget, family=split.family, sha256=split.sha256, labelled=len(split.labelled), unlabelled=len(split.unlabelled)
+        budget=budget,
+        family=split.family,
+        sha256=split.sha256,
+        labelled=len(split.labelled),
+        unlabelled=len(split.unlabelled),
     )
 
 
-def _own_remarks(opened: Domain, counted: np.ndarray[Any, Any], low: np.ndarray[Any, Any], high: np.ndarray[Any, Any]) -> Iterator[str]:
+def _own_remarks(
+    opened: Domain, counted: np.ndarray[Any, Any], low: np.ndarray[Any, Any], high: np.ndarray[Any, Any]
+) -> Iterator[str]:
     absent = [name for c, name in enumerate(opened.card.names) if not counted[c]]
     if absent:
         yield f"no pixel of {', '.join(absent)} in any mask: check the class map, or expect a mean over fewer classes"
     if low.min() < -0.5 or high.max() > 1.5:
-        yield f"image values reach from {low.min():.3g} to {high.max():.3g}, nominal is [0, 1]: photometric views assume that range"
+        yield f"image values reach from {low.min():.3g} to {high.max():.3g}, nominal is [0, 1]: "
+        "photometric views assume that range"

@@ -1,4 +1,5 @@
-"""The labelled and the unlabelled stream. Draw n is the same whatever the workers, the ranks or the time of resuming."""
+"""The labelled and the unlabelled stream. Draw n is the same whatever the workers, the ranks or the time of
+resuming."""
 
 from __future__ import annotations
 
@@ -41,7 +42,8 @@ class Stream:
         self._pass: tuple[int, NDArray[np.int64]] | None = None
 
     def rng(self, n: int, purpose: int = 1) -> np.random.Generator:
-        """The generator of draw n, for its views (purpose 1) or its CutMix box (3): the views are the same with and without a box."""
+        """The generator of draw n, for its views (purpose 1) or its CutMix box (3): the views are the same with and
+        without a box."""
         return np.random.default_rng([self.seed, self.name, purpose, n])
 
     def item(self, n: int) -> Item:
@@ -86,7 +88,9 @@ class Draws(Dataset[Draw]):
             "boxes": augment.cutmix_box(self.data.crop, self.views.mixing(self.data), self.pool.rng(n, 3)),
         }
         for i in range(self.views.strong):
-            tensors[f"strong{i}"] = augment.normalised(augment.strong(view.image, self.data, rng, self.views.photometry), self.data)
+            tensors[f"strong{i}"] = augment.normalised(
+                augment.strong(view.image, self.data, rng, self.views.photometry), self.data
+            )
         return Draw(tensors, f"{item.id}#{n}", f"{other.id}#{n}")
 
 
@@ -96,7 +100,8 @@ def tensor(array: NDArray[Any]) -> Tensor:
 
 
 class RankSteps(Sampler[list[int]]):
-    """The draws of one rank, step by step: step k of a global batch B has draws k B .. k B + B - 1, rank r the r-th part of them."""
+    """The draws of one rank, step by step: step k of a global batch B has draws k B .. k B + B - 1, rank r the r-th
+    part of them."""
 
     def __init__(self, start: int, steps: int, batch: int, rank: int, world: int) -> None:
         if batch % world:
@@ -121,14 +126,21 @@ def collate(draws: list[Draw]) -> Batch:
 
 def move(batch: Batch, device: torch.device) -> Batch:
     """All tensors of the batch on the device."""
-    moved: dict[str, Any] = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)}
+    moved: dict[str, Any] = {
+        name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)
+    }
     return replace(batch, **moved, strong=tuple(view.to(device, non_blocking=True) for view in batch.strong))
 
 
 def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> Iterable[Batch]:
     batches: Iterable[Batch] = DataLoader(
-        draws, batch_sampler=steps, num_workers=workers, collate_fn=collate, pin_memory=pin, worker_init_fn=_one_thread,
-    )  # fmt: skip
+        draws,
+        batch_sampler=steps,
+        num_workers=workers,
+        collate_fn=collate,
+        pin_memory=pin,
+        worker_init_fn=_one_thread,
+    )
     return batches
 
 

@@ -13,8 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from diffmatch import readers
-from diffmatch.data.lists import canonical, store
 from diffmatch.domain import Cache, Domain, InputError
+from diffmatch.readers.lists import canonical, store
 
 KEPT = 14 * 24 * 3600
 """Seconds for which decoded arrays stay that no open has asked for."""
@@ -66,7 +66,8 @@ def size_for(domain: type[Domain], budgets: Iterable[str]) -> int:
 
 
 def fabricator_source(domain: type[Domain]) -> bytes:
-    """What fabricated data depend on: the plugin's source text, the painter's, and the split lists that gave the names."""
+    """What fabricated data depend on: the plugin's source text, the painter's, and the split lists that gave the
+    names."""
     module = __import__(domain.__module__)
     sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py"), *Path(readers.__path__[0]).glob("*.py")]
     sources += (store() / domain.card.name).rglob("*.txt")
@@ -83,7 +84,8 @@ def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:
 
 
 def _decoded(name: str, state: str) -> Cache:
-    """The cache of a dataset's files as they are now; arrays of other roots and of files since replaced go when unused for `KEPT`."""
+    """The cache of a dataset's files as they are now; arrays of other roots and of files since replaced go when unused
+    for `KEPT`."""
     folder = cache_root() / "decoded" / f"{name}-{state}"
     with suppress(OSError):  # not there yet, or another user's
         os.utime(folder)

@@ -11,13 +11,14 @@ from fractions import Fraction
 
 import numpy as np
 
-from diffmatch.data.lists import canonical, chosen, installed
 from diffmatch.domain import Card, Domain, InputError, Item
+from diffmatch.readers.lists import canonical, chosen, installed
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is labelled: a count of units (`3`), a fraction rounded up (`1/16`), or a percentage rounded down (`5%`)."""
+    """How much is labelled: a count of units (`3`), a fraction rounded up (`1/16`), or a percentage rounded down
+    (`5%`)."""
 
     text: str
 
@@ -36,13 +37,16 @@ class Budget:
         else:
             raise InputError(f"labels '{self.text}': write a count (3), a fraction (1/16) or a percentage (5%)")
         if not 1 <= n < total:
-            raise InputError(f"labels '{self.text}' asks for {n} of {total}: at least 1 must be labelled and 1 left unlabelled")
+            raise InputError(
+                f"labels '{self.text}' asks for {n} of {total}: at least 1 must be labelled and 1 left unlabelled"
+            )
         return n
 
 
 @dataclass(frozen=True)
 class Split:
-    """The members of a run. `sha256` identifies it: of the four sorted id lists, so that any difference in members shows."""
+    """The members of a run. `sha256` identifies it: of the four sorted id lists, so that any difference in members
+    shows."""
 
     family: str
     budget: str
@@ -54,23 +58,25 @@ class Split:
     @property
     def sha256(self) -> str:
         lists = (self.labelled, self.unlabelled, self.val, self.test)
-        return hashlib.sha256("\n\n".join("\n".join(sorted(i.id for i in items)) for items in lists).encode()).hexdigest()
+        return hashlib.sha256(
+            "\n\n".join("\n".join(sorted(i.id for i in items)) for items in lists).encode()
+        ).hexdigest()
 
 
 def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None = None, partial: bool = False) -> Split:
-    """The split of an opened domain at a label budget: of the lists asked for, else the community's (the plugin's own, or installed by
-    `diffmatch splits`), else a seeded draw.
+    """The split of an opened domain at a label budget: of the lists asked for, else the community's (the plugin's own,
+    or installed by `diffmatch splits`), else a seeded draw.
 
     Args:
         budget: as typed; None: that of the lists, else the card's first.
         seed: of the draw (`data.split_seed`); published budgets do not depend on it.
         lists: a folder of split lists, or the name of an installed family.
-        partial: the data are fabricated and hold a part of the real set: of unlabelled, val and test lists, what is there is taken, and
-            installed lists whose labelled members were not drawn are passed over.
+        partial: the data are fabricated and hold a part of the real set: of unlabelled, val and test lists, what is
+            there is taken, and installed lists whose labelled members were not drawn are passed over.
 
     Raises:
-        InputError: an impossible budget (with those that are published), an empty split, an id or case in two places, a list that names
-            what is not there, or that has not as many units as the count it is for.
+        InputError: an impossible budget (with those that are published), an empty split, an id or case in two places, a
+            list that names what is not there, or that has not as many units as the count it is for.
     """
     card = domain.card
     train, val, test = domain.index("train"), domain.index("val"), domain.index("test")
@@ -88,9 +94,13 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         if found.test is not None:
             test = _pick(everything, found.test, f"{found.name} test", domain, partial)
         if found.unlabelled is not None:
-            train = _pick(everything, [*(found.labelled or ()), *found.unlabelled], f"{found.name} train", domain, partial)
+            train = _pick(
+                everything, [*(found.labelled or ()), *found.unlabelled], f"{found.name} train", domain, partial
+            )
     if not train or not test:
-        raise InputError(f"{domain.root}: {card.name} finds {len(train)} training and {len(test)} test items; both are needed")
+        raise InputError(
+            f"{domain.root}: {card.name} finds {len(train)} training and {len(test)} test items; both are needed"
+        )
     by_case = card.label_unit == "cases"
     if published is not None:
         family, chosen_ids = published.family, set(published.ids)
@@ -120,7 +130,9 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
     unlabelled = tuple(i for i in train if id(i) not in members)
     members_found = {i.case if by_case else i.id for i in labelled}
     if missing := sorted(chosen_ids - members_found):
-        raise InputError(f"{domain.root}: labels '{budget}' needs {card.label_unit} that are not there: {', '.join(missing[:5])}")
+        raise InputError(
+            f"{domain.root}: labels '{budget}' needs {card.label_unit} that are not there: {', '.join(missing[:5])}"
+        )
     if not unlabelled:
         raise InputError(f"labels '{budget}' leaves nothing unlabelled in {domain.root}")
     split = Split(family, budget, labelled, unlabelled, tuple(val), tuple(test))
@@ -139,7 +151,8 @@ def _pick(items: Iterable[Item], ids: Collection[str], what: str, domain: Domain
     missing = sorted(wanted - {i.id for i in picked} - {i.case for i in picked})
     if missing and not partial:
         raise InputError(
-            f"{domain.root}: the list '{what}' names {len(missing)} items that are not there ({', '.join(missing[:3])}); "
+            f"{domain.root}: the list '{what}' names {len(missing)} items that are not there "
+            f"({', '.join(missing[:3])}); "
             "complete the data or take other lists"
         )
     return picked

@@ -1,7 +1,7 @@
 """The class prior and the debiased adjustment (section 3.3, Eq. 7-11), in all its readings.
 
-The paper's Eq. 9 adds tau t ||f - f / (C p)||^2. Taken literally, with gradient through both sides, it weighs class k by
-(1 - 1 / (C p_k))^2 and drives every rare class to zero; `docs/departures.md` has the measurement.
+The paper's Eq. 9 adds tau t ||f - f / (C p)||^2. Taken literally, with gradient through both sides, it weighs class k
+by (1 - 1 / (C p_k))^2 and drives every rare class to zero; `docs/departures.md` has the measurement.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ def posthoc(prior: Tensor, tau: float) -> Adjust:
 
 
 def natural(prior: Tensor, tau: float) -> Adjust:
-    """The natural scores of a network trained with the `logit` reading, whose own are balanced: its loss's shift, at each step."""
+    """The natural scores of a network trained with the `logit` reading, whose own are balanced: its loss's shift, at
+    each step."""
     shift = tau * (len(prior) * prior).log().view(1, -1, 1, 1)
     return lambda scores, t: scores + t * shift

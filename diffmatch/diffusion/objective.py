@@ -17,7 +17,8 @@ def masked_mean(values: Tensor, weight: Tensor, valid: Tensor) -> Tensor:
 
     Args:
         values, weight: (N, H, W); weight is 0 where a pixel carries no loss, for void or for want of confidence.
-        valid: (N, H, W) bool, the pixels that count in the denominator: an unconfident pixel counts, padding and void do not.
+        valid: (N, H, W) bool, the pixels that count in the denominator: an unconfident pixel counts, padding and void
+            do not.
     """
     return (values * weight).sum() / valid.sum().clamp(min=1)
 
@@ -36,9 +37,17 @@ def per_pixel_squared(probabilities: Tensor, target: Tensor) -> Tensor:
 
 
 def denoising_loss(
-    scores: Tensor, target: Tensor, accepted: Tensor, t: Tensor, prior: Tensor, *, loss: str, adjustment: str, tau: float,
+    scores: Tensor,
+    target: Tensor,
+    accepted: Tensor,
+    t: Tensor,
+    prior: Tensor,
+    *,
+    loss: str,
+    adjustment: str,
+    tau: float,
     domain: Callable[[Tensor], Tensor] | None = None,
-) -> Tensor:  # fmt: skip
+) -> Tensor:
     """L*_diff: the denoiser's loss with its adjustment (Eq. 9).
 
     Args:
@@ -48,7 +57,8 @@ def denoising_loss(
         t: (N,), the times.
         prior: (C,), p(y_0) of the target's kind.
         loss: `squared` (Eq. 4-6), `ce`, or `domain`: what `domain` makes of the scores.
-        adjustment: `none`, `literal`, `pixel`, `normalised`, `logit` (Eq. 20; Menon et al. 2020, Eq. 10) or `posthoc` (none here).
+        adjustment: `none`, `literal`, `pixel`, `normalised`, `logit` (Eq. 20; Menon et al. 2020, Eq. 10) or `posthoc`
+            (none here).
         tau: its weight; 0 is `none`, bit for bit.
 
     Returns:

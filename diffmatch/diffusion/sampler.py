@@ -20,11 +20,13 @@ Adjust = Callable[[Tensor, float], Tensor]
 """(class scores (R * B, C, h, w) of one sampling step, its t) -> the scores that are encoded and returned."""
 
 
-def item_noise(key: str, draw: int, shape: tuple[int, int, int], device: torch.device, offset: tuple[int, int] = (0, 0)) -> Tensor:
+def item_noise(
+    key: str, draw: int, shape: tuple[int, int, int], device: torch.device, offset: tuple[int, int] = (0, 0)
+) -> Tensor:
     """Standard normal noise (channels, h, w) of one item.
 
-    It is a window of an endless field that `key` and `draw` fix, made of 32 x 32 blocks: windows of a scene agree where they
-    overlap, and the memory is that of the window.
+    It is a window of an endless field that `key` and `draw` fix, made of 32 x 32 blocks: windows of a scene agree where
+    they overlap, and the memory is that of the window.
 
     Args:
         offset: of the window's first row and column in the item's grid.
@@ -33,15 +35,30 @@ def item_noise(key: str, draw: int, shape: tuple[int, int, int], device: torch.d
     if device.type == "meta":
         return torch.empty(shape, device=device)
     top, left = offset
-    rows, cols = range(top // BLOCK, (top + height - 1) // BLOCK + 1), range(left // BLOCK, (left + width - 1) // BLOCK + 1)
+    rows, cols = (
+        range(top // BLOCK, (top + height - 1) // BLOCK + 1),
+        range(left // BLOCK, (left + width - 1) // BLOCK + 1),
+    )
     generator = torch.Generator(device)
-    field = torch.cat([
-        torch.cat([
-            torch.randn(channels, BLOCK, BLOCK, device=device, generator=generator.manual_seed(seed_of(key, draw, row, col)))
-            for col in cols
-        ], 2)
-        for row in rows
-    ], 1)  # fmt: skip
+    field = torch.cat(
+        [
+            torch.cat(
+                [
+                    torch.randn(
+                        channels,
+                        BLOCK,
+                        BLOCK,
+                        device=device,
+                        generator=generator.manual_seed(seed_of(key, draw, row, col)),
+                    )
+                    for col in cols
+                ],
+                2,
+            )
+            for row in rows
+        ],
+        1,
+    )
     y, x = top - rows[0] * BLOCK, left - cols[0] * BLOCK
     return field[:, y : y + height, x : x + width]
 
@@ -50,7 +67,9 @@ def batch_noise(
     keys: Sequence[str], draws: int, shape: tuple[int, int, int], device: torch.device, offset: tuple[int, int] = (0, 0)
 ) -> Tensor:
     """`item_noise` of every draw and key, (draws, batch, channels, h, w)."""
-    return torch.stack([torch.stack([item_noise(key, draw, shape, device, offset) for key in keys]) for draw in range(draws)])
+    return torch.stack(
+        [torch.stack([item_noise(key, draw, shape, device, offset) for key in keys]) for draw in range(draws)]
+    )
 
 
 def ddim(

@@ -1,7 +1,8 @@
 """The cosine noise schedule (Algorithm 2 of the paper, read as design and departures table say).
 
-What Algorithm 2 calls `alpha_cumprod` returns log-SNR; alpha-bar of the equations is its sigmoid. With u(t) in (0, pi/2):
-alpha_bar = cos^2 u, y_t = cos(u) y_0 + sin(u) eps, log-SNR = 2 ln cot u. Everything here is float32 whatever autocast says.
+What Algorithm 2 calls `alpha_cumprod` returns log-SNR; alpha-bar of the equations is its sigmoid. With u(t) in (0,
+pi/2): alpha_bar = cos^2 u, y_t = cos(u) y_0 + sin(u) eps, log-SNR = 2 ln cot u. Everything here is float32 whatever
+autocast says.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ def coefficients(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_snr(t: Tensor) -> Tensor:
-    """2 ln cot u, clamped to [-10, 10], in training and in sampling alike: this is what the denoiser is told of the time."""
+    """2 ln cot u, clamped to [-10, 10], in training and in sampling alike: this is what the denoiser is told of the
+    time."""
     u = angle(t)
     return (2 * (torch.log(torch.cos(u)) - torch.log(torch.sin(u)))).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 

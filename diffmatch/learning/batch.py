@@ -38,7 +38,8 @@ class Batch:
 
 @dataclass
 class Progress:
-    """The step that is being taken, of how many. Not frozen: Fabric rebuilds what it hands to a wrapped module field by field."""
+    """The step that is being taken, of how many. Not frozen: Fabric rebuilds what it hands to a wrapped module field by
+    field."""
 
     step: int
     steps: int

@@ -1,4 +1,5 @@
-"""Losses over masks with void and acceptance. All take float32 scores at image size; none is NaN on an all-void crop."""
+"""Losses over masks with void and acceptance. All take float32 scores at image size; none is NaN on an all-void
+crop."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from diffmatch.diffusion.objective import masked_mean, per_pixel_ce, per_pixel_s
 from diffmatch.domain import VOID
 
 OHEM_PROBABILITY, OHEM_KEPT = 0.7, 100_000
-"""UniMatch's on Cityscapes: pixels whose true class has at least this probability are left out, unless fewer than so many an image remain.
+"""UniMatch's on Cityscapes: pixels whose true class has at least this probability are left out, unless fewer than so
+many an image remain.
 
 UniMatch keeps 200,000 of the two images of each GPU; counted by the image, as many are kept on one device as on eight.
 """
@@ -33,7 +35,8 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def dice_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """1 - soft Dice, mean over classes, pooled over the batch; only pixels with weight count (UniMatch's on ACDC, squared denominators)."""
+    """1 - soft Dice, mean over classes, pooled over the batch; only pixels with weight count (UniMatch's on ACDC,
+    squared denominators)."""
     w = (weight * (target != VOID))[:, None]
     p = scores.softmax(1) * w
     y = one_hot(target, scores.shape[1]) * w
@@ -44,8 +47,8 @@ def dice_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 def ohem(scores: Tensor, target: Tensor) -> Tensor:
     """Cross-entropy over hard pixels only (online hard example mining); works without data-dependent shapes.
 
-    Hard is a pixel whose true class has at most OHEM_PROBABILITY; at least OHEM_KEPT pixels an image are kept, so that with crops that
-    have no more it is the plain cross-entropy.
+    Hard is a pixel whose true class has at most OHEM_PROBABILITY; at least OHEM_KEPT pixels an image are kept, so that
+    with crops that have no more it is the plain cross-entropy.
     """
     valid = target != VOID
     loss = per_pixel_ce(scores, target)
@@ -57,7 +60,8 @@ def ohem(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def supervised_loss(kind: str, scores: Tensor, target: Tensor) -> Tensor:
-    """The labelled loss of the discriminative methods: `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`, or `squared`, DiffMatch's own."""
+    """The labelled loss of the discriminative methods: `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`, or `squared`,
+    DiffMatch's own."""
     if kind == "ohem":
         return ohem(scores, target)
     valid = target != VOID
@@ -66,7 +70,8 @@ def supervised_loss(kind: str, scores: Tensor, target: Tensor) -> Tensor:
 
 
 def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> Tensor:
-    """The unlabelled loss of the discriminative methods: Dice for `ce_dice`, squared error for `squared`, else cross-entropy.
+    """The unlabelled loss of the discriminative methods: Dice for `ce_dice`, squared error for `squared`, else
+    cross-entropy.
 
     Nothing accepted: exactly 0.
 
@@ -80,7 +85,8 @@ def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> 
 
 
 def consistency_loss(scores: Tensor, probabilities: Tensor, accepted: Tensor, valid: Tensor) -> Tensor:
-    """Squared error between class probabilities, summed over classes (Tarvainen & Valpola 2017; Eq. 6 with f's own output as y_0).
+    """Squared error between class probabilities, summed over classes (Tarvainen & Valpola 2017; Eq. 6 with f's own
+    output as y_0).
 
     Args:
         probabilities: (N, C, H, W), the teacher's.

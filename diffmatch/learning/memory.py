@@ -27,13 +27,16 @@ class MemoryBank(nn.Module):
         """Write vectors (N, R, h, w) where members (N, C, h, w), over the oldest; of more than fit, a random choice."""
         size = self.keys.shape[1]
         found, valid = draw(vectors, members, size)
-        slots = ((self.cursor[:, None] + torch.arange(found.shape[1], device=found.device)) % size)[..., None].expand_as(found)
+        slots = ((self.cursor[:, None] + torch.arange(found.shape[1], device=found.device)) % size)[
+            ..., None
+        ].expand_as(found)
         self.keys.scatter_(1, slots, torch.where(valid[..., None], found, self.keys.gather(1, slots)))
         self.cursor.copy_((self.cursor + valid.sum(1)) % size)
         self.filled.copy_((self.filled + valid.sum(1)).clamp(max=size))
 
     def similarities(self, queries: Tensor, count: int) -> Tensor:
-        """Inner products of queries (C, M, R) with `count` random vectors of their class each, (C, M, count); 0 for an empty class."""
+        """Inner products of queries (C, M, R) with `count` random vectors of their class each, (C, M, count); 0 for an
+        empty class."""
         chosen = torch.rand(*queries.shape[:2], count, device=queries.device) * self.filled[:, None, None]
         return (queries @ self.keys.transpose(1, 2)).gather(2, chosen.long())
 

@@ -1,6 +1,7 @@
 """The method interface: what a method must answer, and nothing about data, schedule or scoring.
 
-A method is one file with one class. It is found through the entry-point group ``diffmatch.methods``; its state is its state_dict.
+A method is one file with one class. It is found through the entry-point group ``diffmatch.methods``; its state is its
+state_dict.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class Method(nn.Module, ABC):
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        """What the teacher would teach on these images: the prediction, all of it accepted, unless the method says otherwise.
+        """What the teacher would teach on these images: the prediction, all of it accepted, unless the method says
+        otherwise.
 
         Args:
             inside: (N, H, W) bool, false in padding, for a method that counts pixels; None: all is image.

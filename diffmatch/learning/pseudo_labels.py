@@ -25,17 +25,22 @@ class PseudoLabels(NamedTuple):
 
 
 class ThresholdOptions(Section):
-    """Which pseudo-labels are accepted. `limits` stands in none of these methods' papers; unset, it is not in the run hash either."""
+    """Which pseudo-labels are accepted. `limits` stands in none of these methods' papers; unset, it is not in the run
+    hash either."""
 
     threshold: float = Field(default=0.95, ge=0, le=1, description="of the largest probability; 0 accepts all")
-    limits: Literal["class"] | None = Field(default=None, description="class: of each predicted class at least the share accepted of all")
+    limits: Literal["class"] | None = Field(
+        default=None, description="class: of each predicted class at least the share accepted of all"
+    )
 
 
 class TargetOptions(ThresholdOptions):
-    """What an accepted pixel is taught. `targets` is the authors' in none of these methods; unset, it is not in the run hash either."""
+    """What an accepted pixel is taught. `targets` is the authors' in none of these methods; unset, it is not in the run
+    hash either."""
 
     targets: Literal["soft"] | None = Field(
-        default=None, description="soft: the probabilities instead of the label (squared error, its weight rising over a quarter)"
+        default=None,
+        description="soft: the probabilities instead of the label (squared error, its weight rising over a quarter)",
     )
 
 
@@ -46,11 +51,12 @@ def confident(probabilities: Tensor, threshold: float) -> PseudoLabels:
 
 
 def accepted_by(probabilities: Tensor, options: ThresholdOptions, inside: Tensor | None = None) -> PseudoLabels:
-    """Hard labels of probabilities (N, C, H, W), accepted by the threshold and, where they are asked for, by the limits per class.
+    """Hard labels of probabilities (N, C, H, W), accepted by the threshold and, where they are asked for, by the limits
+    per class.
 
-    With limits, of each class that is predicted in the batch at least the share of pixels that reaches the threshold among all classes
-    together is accepted, the most confident ones (class-balanced self-training, Zou et al. 2018, Eq. 3, with that share as p). Nothing
-    that the threshold accepts is left out.
+    With limits, of each class that is predicted in the batch at least the share of pixels that reaches the threshold
+    among all classes together is accepted, the most confident ones (class-balanced self-training, Zou et al. 2018, Eq.
+    3, with that share as p). Nothing that the threshold accepts is left out.
 
     Args:
         inside: (N, H, W) bool, false in padding, which has no part in these shares; None: all is image.
@@ -63,11 +69,14 @@ def accepted_by(probabilities: Tensor, options: ThresholdOptions, inside: Tensor
     counts = pixels_per_class(labels, image, probabilities.shape[1])
     total = counts.sum().clamp(min=1)
     wanted = ((pseudo.accepted & image).sum() * counts + total - 1) // total
-    return pseudo._replace(accepted=pseudo.accepted | most_confident(torch.where(image, confidence, -1.0), labels, wanted))
+    return pseudo._replace(
+        accepted=pseudo.accepted | most_confident(torch.where(image, confidence, -1.0), labels, wanted)
+    )
 
 
 def most_confident(confidence: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
-    """The `wanted` (C,) most confident pixels of each class, a mask of `labels`' shape; the first of equals. Nothing leaves the device."""
+    """The `wanted` (C,) most confident pixels of each class, a mask of `labels`' shape; the first of equals. Nothing
+    leaves the device."""
     order = confidence.flatten().argsort(descending=True, stable=True)
     order = order[labels.flatten()[order].argsort(stable=True)]
     ranked = labels.flatten()[order]
@@ -81,11 +90,12 @@ def pixels_per_class(labels: Tensor, where: Tensor, classes: int) -> Tensor:
     index = torch.where(where & (labels != VOID), labels.long(), classes)
     return torch.zeros(classes + 1, dtype=torch.int64, device=labels.device).scatter_add_(
         0, index.flatten(), torch.ones_like(index.flatten())
-    )[:classes]  # fmt: skip
+    )[:classes]
 
 
 def cutmix(x: Tensor, boxes: Tensor) -> Tensor:
-    """The next image's content inside the boxes (Yun et al. 2019): images, labels, confidence and padding go through the same call.
+    """The next image's content inside the boxes (Yun et al. 2019): images, labels, confidence and padding go through
+    the same call.
 
     Args:
         x: (U, H, W) or (U, dates, channels, H, W).
@@ -105,7 +115,8 @@ def mixed_targets(pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> tuple[
 
 
 def soft_loss(scores: Tensor, pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> Tensor:
-    """What `targets=soft` puts in the place of a strong view's loss, of its scores (U, C, H, W): Mean Teacher's consistency.
+    """What `targets=soft` puts in the place of a strong view's loss, of its scores (U, C, H, W): Mean Teacher's
+    consistency.
 
     Its weight has to rise, over SOFT_RAMP of the training.
     """

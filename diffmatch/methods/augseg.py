@@ -30,14 +30,15 @@ class AugSegOptions(ThresholdOptions):
 class AugSeg(FixMatch):
     """L = L_sup + lambda_u L_u (Zhao et al. 2023, Eq. 1-4); only the augmentations of the strong view are new.
 
-    Random intensity (section 3.2): one to three photometric operations out of eleven, each with a strength from its whole range.
-    Adaptive CutMix (section 3.3): with probability 1 - rho an image receives a box of a labelled image, pixels and truth, and then all
-    images mix among themselves; rho = mean of max p (1 - H(p) / ln C), the teacher's confidence in the image.
-    Settings of the paper: EMA 0.999, boxes always (`data.cutmix` overrules, 0 turns both pastings off), SGD 1e-3, 80 epochs on PASCAL.
+    Random intensity (section 3.2): one to three photometric operations out of eleven, each with a strength from its
+    whole range. Adaptive CutMix (section 3.3): with probability 1 - rho an image receives a box of a labelled image,
+    pixels and truth, and then all images mix among themselves; rho = mean of max p (1 - H(p) / ln C), the teacher's
+    confidence in the image. Settings of the paper: EMA 0.999, boxes always (`data.cutmix` overrules, 0 turns both
+    pastings off), SGD 1e-3, 80 epochs on PASCAL.
 
-    Differs from the paper: boxes have the shared size and place (2 to 40 % of the crop); a labelled box stays in its own image too, where
-    the authors' code shows it in the mixed copy only; gray images leave out saturation and hue. A medical recipe's Dice takes the
-    place of cross-entropy. The student predicts, as in the authors' code.
+    Differs from the paper: boxes have the shared size and place (2 to 40 % of the crop); a labelled box stays in its
+    own image too, where the authors' code shows it in the mixed copy only; gray images leave out saturation and hue. A
+    medical recipe's Dice takes the place of cross-entropy. The student predicts, as in the authors' code.
     """
 
     Options = AugSegOptions
@@ -51,14 +52,25 @@ class AugSeg(FixMatch):
         self.momentum = 0.0
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        assert (
+            batch.weak is not None
+            and batch.inside is not None
+            and batch.boxes is not None
+            and batch.pool_keys is not None
+        )
         options, kind, labelled = self.settings.method, self.settings.train.loss, len(batch.images)
         self.momentum = warmed(options.ema, progress.step)
         pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
-        unsure = torch.rand(len(batch.weak), device=batch.weak.device) >= self.confidence(pseudo.probabilities, batch.inside)
-        paste = batch.boxes.roll(1, 0) & unsure[:, None, None]  # the neighbour's box: pasting and mixing are drawn apart
+        unsure = torch.rand(len(batch.weak), device=batch.weak.device) >= self.confidence(
+            pseudo.probabilities, batch.inside
+        )
+        paste = (
+            batch.boxes.roll(1, 0) & unsure[:, None, None]
+        )  # the neighbour's box: pasting and mixing are drawn apart
         told = PseudoLabels(
-            torch.where(paste, batch.masks, pseudo.labels), torch.where(paste, batch.masks != VOID, pseudo.accepted), pseudo.probabilities
+            torch.where(paste, batch.masks, pseudo.labels),
+            torch.where(paste, batch.masks != VOID, pseudo.accepted),
+            pseudo.probabilities,
         )
         target, accepted = mixed_targets(told, batch.inside | paste, batch.boxes)
         pasted = torch.where(paste[:, None, None], batch.images, batch.strong[0])

@@ -25,14 +25,16 @@ class CPSOptions(Section):
 
 
 class CPS(Method):
-    """L = L_sup(f1) + L_sup(f2) + lambda [l(f1(x), y2) + l(f2(x), y1)], y_k = argmax f_k(x) without gradient (Chen et al. 2021, section 3).
+    """L = L_sup(f1) + L_sup(f2) + lambda [l(f1(x), y2) + l(f2(x), y1)], y_k = argmax f_k(x) without gradient (Chen et
+    al. 2021, section 3).
 
-    With `data.cutmix` x is the mixed image and y_k the mixed labels of its parts. Settings of the paper: lambda as in the options,
-    DeepLabv3+, SGD 0.9, poly 0.9, lr 2.5e-3 (PASCAL), CutMix in its best figures. The first network predicts, as in the authors' code.
+    With `data.cutmix` x is the mixed image and y_k the mixed labels of its parts. Settings of the paper: lambda as in
+    the options, DeepLabv3+, SGD 0.9, poly 0.9, lr 2.5e-3 (PASCAL), CutMix in its best figures. The first network
+    predicts, as in the authors' code.
 
-    Differs from the paper: cross supervision is on unlabelled images only (the paper's have the labelled ones too, its code with CutMix
-    has not); medical recipes use Dice. No strong view: what the networks differ in is the perturbation. What is audited is what the first
-    network is taught: the labels of the second, in eval mode there.
+    Differs from the paper: cross supervision is on unlabelled images only (the paper's have the labelled ones too, its
+    code with CutMix has not); medical recipes use Dice. No strong view: what the networks differ in is the
+    perturbation. What is audited is what the first network is taught: the labels of the second, in eval mode there.
     """
 
     Options: ClassVar[type[Section]] = CPSOptions

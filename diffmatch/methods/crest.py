@@ -1,4 +1,5 @@
-"""CReST: FixMatch in generations; each adds the last one's pseudo-labels to the labelled set, those of rare classes more often."""
+"""CReST: FixMatch in generations; each adds the last one's pseudo-labels to the labelled set, those of rare classes
+more often."""
 
 from __future__ import annotations
 
@@ -24,20 +25,27 @@ class CReSTOptions(ThresholdOptions):
     """`threshold` is FixMatch's, inside a generation."""
 
     generations: int = Field(default=5, ge=1, description="G, equal parts of the training")
-    alpha: float = Field(default=1 / 3, ge=0, description="0 keeps every pseudo-label, 1 as few of a head class as a tail class has labels")
+    alpha: float = Field(
+        default=1 / 3,
+        ge=0,
+        description="0 keeps every pseudo-label, 1 as few of a head class as a tail class has labels",
+    )
 
 
 class CReST(FixMatch):
-    """L = L_sup(labelled) + L_sup(kept) + L_FixMatch; `kept` are pixels that the network of the last generation's end has labelled.
+    """L = L_sup(labelled) + L_sup(kept) + L_FixMatch; `kept` are pixels that the network of the last generation's end
+    has labelled.
 
-    A pixel labelled with the l-th most frequent class is kept with probability mu_l = (N_{C+1-l} / N_1)^alpha, N_1 >= ... >= N_C the
-    labelled pixels per class (Wei et al. 2021, section 3.3, "class-rebalancing"): all of the rarest, few of the most frequent.
-    Settings of the paper: alpha 1/3, 6 to 15 generations of 64 epochs each, FixMatch or MixMatch inside, threshold 0.95.
+    A pixel labelled with the l-th most frequent class is kept with probability mu_l = (N_{C+1-l} / N_1)^alpha, N_1 >=
+    ... >= N_C the labelled pixels per class (Wei et al. 2021, section 3.3, "class-rebalancing"): all of the rarest, few
+    of the most frequent. Settings of the paper: alpha 1/3, 6 to 15 generations of 64 epochs each, FixMatch or MixMatch
+    inside, threshold 0.95.
 
-    Differs from the paper: the strong view is FixMatch's here, feature dropout included; pixels are drawn, not images, and anew in each
-    step (by the item's key); the network goes on training where the paper begins each generation anew; kept labels are a term of their
-    own, on the weak view. This is CReST, not CReST+: no alignment of distributions. What is audited is the generation's teacher with its
-    draw; before the first generation has ended nothing is accepted.
+    Differs from the paper: the strong view is FixMatch's here, feature dropout included; pixels are drawn, not images,
+    and anew in each step (by the item's key); the network goes on training where the paper begins each generation anew;
+    kept labels are a term of their own, on the weak view. This is CReST, not CReST+: no alignment of distributions.
+    What is audited is the generation's teacher with its draw; before the first generation has ended nothing is
+    accepted.
     """
 
     Options = CReSTOptions
@@ -53,7 +61,8 @@ class CReST(FixMatch):
         self.register_buffer("generation", torch.tensor(0))
 
     def advance(self, progress: Progress) -> None:
-        """At the first step of a generation the network as it stands becomes the teacher. The step alone decides, resumed or not."""
+        """At the first step of a generation the network as it stands becomes the teacher. The step alone decides,
+        resumed or not."""
         generations, steps = self.settings.method.generations, max(progress.steps, 1)
         now, before = (step * generations // steps for step in (progress.step, progress.step - 1))
         if now > max(before, 0):
@@ -61,7 +70,12 @@ class CReST(FixMatch):
             self.generation.fill_(now)
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        assert (
+            batch.weak is not None
+            and batch.inside is not None
+            and batch.boxes is not None
+            and batch.pool_keys is not None
+        )
         self.advance(progress)
         kind, labelled = self.settings.train.loss, len(batch.images)
         kept = self.pseudo_labels(batch.weak, batch.pool_keys)
@@ -70,7 +84,9 @@ class CReST(FixMatch):
         target, accepted = mixed_targets(own, batch.inside, batch.boxes)
         images = torch.cat([batch.images, batch.weak, cutmix(batch.strong[0], batch.boxes)])
         perturbed = torch.arange(len(images), device=images.device) >= labelled + len(batch.weak)
-        first, weak, strong = self.scores(images, perturbed).split_with_sizes([labelled, len(batch.weak), len(batch.weak)])
+        first, weak, strong = self.scores(images, perturbed).split_with_sizes(
+            [labelled, len(batch.weak), len(batch.weak)]
+        )
         terms = {
             "sup": supervised_loss(kind, first, batch.masks),
             "kept": supervised_loss(kind, weak, grown),

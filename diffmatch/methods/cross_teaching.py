@@ -19,14 +19,15 @@ class CrossTeachingOptions(Section):
 
 
 class CrossTeaching(CPS):
-    """L = L_sup(f_c) + L_sup(f_t) + w(t) [l(f_c(x), argmax f_t(x)) + l(f_t(x), argmax f_c(x))] (Luo et al. 2022, section 2).
+    """L = L_sup(f_c) + L_sup(f_t) + w(t) [l(f_c(x), argmax f_t(x)) + l(f_t(x), argmax f_c(x))] (Luo et al. 2022,
+    section 2).
 
-    w = 0.1 exp(-5 (1 - t/t_max)^2), l the Dice loss, f_c a U-Net, f_t Swin-UNet with ImageNet weights. Further settings of the paper:
-    ACDC 224 x 224, batch 16, SGD 0.9, lr 0.01, poly 0.9, 30,000 steps. The CNN predicts.
+    w = 0.1 exp(-5 (1 - t/t_max)^2), l the Dice loss, f_c a U-Net, f_t Swin-UNet with ImageNet weights. Further settings
+    of the paper: ACDC 224 x 224, batch 16, SGD 0.9, lr 0.01, poly 0.9, 30,000 steps. The CNN predicts.
 
-    Differs from the paper: f_t is a plain vision transformer (`TransformerNetwork`) without pretrained weights, at any crop, channel count
-    and number of dates; Dice in medical recipes, cross-entropy elsewhere. What is audited are the transformer's labels, which the CNN is
-    taught, in eval mode there.
+    Differs from the paper: f_t is a plain vision transformer (`TransformerNetwork`) without pretrained weights, at any
+    crop, channel count and number of dates; Dice in medical recipes, cross-entropy elsewhere. What is audited are the
+    transformer's labels, which the CNN is taught, in eval mode there.
     """
 
     Options = CrossTeachingOptions

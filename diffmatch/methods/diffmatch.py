@@ -33,19 +33,24 @@ from diffmatch.settings import Settings
 
 
 class DiffMatchOptions(TargetOptions):
-    """The paper names no threshold; UniMatch's is used. `ema` 0: the student is its own teacher, as in the paper (section 3.1).
+    """The paper names no threshold; UniMatch's is used. `ema` 0: the student is its own teacher, as in the paper
+    (section 3.1).
 
     With soft targets the encoded mask stays the label, and the unlabelled term has no adjustment.
     """
 
-    ema: float = Field(default=0.0, ge=0, lt=1, description="of a teacher that gives the pseudo-labels; 0: the student does")
+    ema: float = Field(
+        default=0.0, ge=0, lt=1, description="of a teacher that gives the pseudo-labels; 0: the student does"
+    )
 
 
 class DiffMatch(Method):
     """L = L_sup + L_unsup, both ||f(y_t, g(x), t) - y_0||^2 with adjustment (Eq. 10 and 11, Algorithms 1-3).
 
-    Labelled: y_0 is the truth. Unlabelled: y_0 is the reverse process on the weak view, and f denoises it given the strong view.
-    Scoring and pseudo-labels use the natural scores, which `logit` has to restore; `posthoc` balances predictions, never pseudo-labels.
+    Labelled: y_0 is the truth. Unlabelled: y_0 is the reverse process on the weak view, and f denoises it given the
+        strong view.
+    Scoring and pseudo-labels use the natural scores, which `logit` has to restore; `posthoc` balances predictions,
+    never pseudo-labels.
     """
 
     Options = DiffMatchOptions
@@ -61,7 +66,12 @@ class DiffMatch(Method):
         self.teacher = teacher_of(self.network) if settings.method.ema > 0 else None
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        assert (
+            batch.weak is not None
+            and batch.inside is not None
+            and batch.boxes is not None
+            and batch.pool_keys is not None
+        )
         diffusion, labelled = self.settings.diffusion, len(batch.images)
         pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
@@ -80,16 +90,26 @@ class DiffMatch(Method):
         kind = self.settings.train.loss
         kwargs: dict[str, Any] = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
         sup = denoising_loss(
-            scores, batch.masks, batch.masks != VOID, t[:labelled], self.prior.labelled,
-            domain=lambda shifted: supervised_loss(kind, shifted, batch.masks), **kwargs,
-        )  # fmt: skip
+            scores,
+            batch.masks,
+            batch.masks != VOID,
+            t[:labelled],
+            self.prior.labelled,
+            domain=lambda shifted: supervised_loss(kind, shifted, batch.masks),
+            **kwargs,
+        )
         if self.settings.method.targets == "soft":
             unsup = progress.ramp(SOFT_RAMP) * soft_loss(strong, pseudo, batch.inside, batch.boxes)
         else:
             unsup = denoising_loss(
-                strong, target, accepted, t[labelled:], self.prior.unlabelled,
-                domain=lambda shifted: pseudo_loss(kind, shifted, target, accepted), **kwargs,
-            )  # fmt: skip
+                strong,
+                target,
+                accepted,
+                t[labelled:],
+                self.prior.unlabelled,
+                domain=lambda shifted: pseudo_loss(kind, shifted, target, accepted),
+                **kwargs,
+            )
         used = pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, len(self.card.classes))
         return Losses({"sup": sup, "unsup": unsup}, given=given, accepted=used, times=t)
 
@@ -102,7 +122,11 @@ class DiffMatch(Method):
         teacher = self.network if self.teacher is None else self.teacher
         with evaluating(teacher):
             probabilities = teacher.sample(
-                teacher.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.pseudo_steps, adjust=self._natural()
+                teacher.condition(images),
+                keys,
+                images.shape[-2:],
+                steps=self.settings.diffusion.pseudo_steps,
+                adjust=self._natural(),
             )
         return accepted_by(probabilities, self.settings.method, inside)
 
@@ -115,21 +139,37 @@ class DiffMatch(Method):
         return torch.stack(maps)
 
     def _sample(
-        self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0), on_step: Callable[[int, Tensor], None] | None = None
+        self,
+        images: Tensor,
+        keys: Sequence[str],
+        offset: tuple[int, int] = (0, 0),
+        on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
         network, stride = self.network, self.network.extractor.stride
         return network.sample(
-            network.condition(images), keys, images.shape[-2:], steps=self.settings.diffusion.steps, draws=self.settings.eval.draws,
-            offset=(offset[0] // stride, offset[1] // stride), adjust=self._adjust(), on_step=on_step,
-        )  # fmt: skip
+            network.condition(images),
+            keys,
+            images.shape[-2:],
+            steps=self.settings.diffusion.steps,
+            draws=self.settings.eval.draws,
+            offset=(offset[0] // stride, offset[1] // stride),
+            adjust=self._adjust(),
+            on_step=on_step,
+        )
 
     def _natural(self) -> Adjust | None:
-        """What makes the network's scores the natural ones: its own are, unless it was trained with the `logit` reading."""
+        """What makes the network's scores the natural ones: its own are, unless it was trained with the `logit`
+        reading."""
         diffusion = self.settings.diffusion
-        return natural(self.prior.labelled, diffusion.tau) if diffusion.adjustment == "logit" and diffusion.tau > 0 else None
+        return (
+            natural(self.prior.labelled, diffusion.tau)
+            if diffusion.adjustment == "logit" and diffusion.tau > 0
+            else None
+        )
 
     def _adjust(self) -> Adjust | None:
-        """Of predictions. Pseudo-labels stay natural: balanced ones fed back would move the prior that balances them."""
+        """Of predictions. Pseudo-labels stay natural: balanced ones fed back would move the prior that balances
+        them."""
         diffusion = self.settings.diffusion
         if diffusion.adjustment == "posthoc" and diffusion.tau > 0:
             return posthoc(self.prior.labelled, diffusion.tau)

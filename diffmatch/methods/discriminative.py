@@ -10,10 +10,11 @@ from diffmatch.networks.segmenter import DenoiserNetwork
 
 
 class Discriminative(FixMatch):
-    """FixMatch's losses on g and f with y_t = 0 and t = 1: the same z, the same deformable layers, the same weak-to-strong training.
+    """FixMatch's losses on g and f with y_t = 0 and t = 1: the same z, the same deformable layers, the same
+    weak-to-strong training.
 
-    It differs from DiffMatch in what the diffusion adds, and at the defaults in the loss too: `train.loss=squared` gives it DiffMatch's,
-    without the adjustment. It differs from FixMatch in 3.9 M parameters (R50, D = 256).
+    It differs from DiffMatch in what the diffusion adds, and at the defaults in the loss too: `train.loss=squared`
+    gives it DiffMatch's, without the adjustment. It differs from FixMatch in 3.9 M parameters (R50, D = 256).
     """
 
     version = 2  # the denoiser's branches start at zero

@@ -30,12 +30,13 @@ class FixMatchOptions(TargetOptions):
 
 
 class FixMatch(Method):
-    """L = L_sup + 1/n sum 1[max p_w >= threshold] H(argmax p_w, p_s) (Sohn et al. 2020, Eq. 3-4). Below the threshold: zero loss.
+    """L = L_sup + 1/n sum 1[max p_w >= threshold] H(argmax p_w, p_s) (Sohn et al. 2020, Eq. 3-4). Below the threshold:
+    zero loss.
 
-    p_w is the weak view's prediction in eval mode without gradient, p_s the strong view's. Differs from the paper: the mean is over
-    pixels, the strong view loses half of its feature channels (`network.feature_dropout`, DiffMatch's fourth strong augmentation), and a
-    medical recipe's Dice takes the place of cross-entropy. There is no CutMix unless `data.cutmix` asks for it; the FixMatch whose figures
-    UniMatch's authors print has it, with probability 0.5.
+    p_w is the weak view's prediction in eval mode without gradient, p_s the strong view's. Differs from the paper: the
+    mean is over pixels, the strong view loses half of its feature channels (`network.feature_dropout`, DiffMatch's
+    fourth strong augmentation), and a medical recipe's Dice takes the place of cross-entropy. There is no CutMix unless
+    `data.cutmix` asks for it; the FixMatch whose figures UniMatch's authors print has it, with probability 0.5.
     """
 
     Options: ClassVar[type[Section]] = FixMatchOptions
@@ -55,7 +56,12 @@ class FixMatch(Method):
         return scores
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        assert (
+            batch.weak is not None
+            and batch.inside is not None
+            and batch.boxes is not None
+            and batch.pool_keys is not None
+        )
         pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         labelled = len(batch.images)
         images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])

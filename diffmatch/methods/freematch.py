@@ -33,11 +33,13 @@ class FreeMatch(FixMatch):
     tau(c) =  p~(c) / max p~ * tau                                          (Eq. 7)
     L_u    =  mean 1[max p_w > tau(argmax p_w)] H(argmax p_w, p_s)          (Eq. 8)
     L_f    =  sum_c norm(p~ / h~) log norm(p- / h-)                         (Eq. 9-11)
-    p- is the mean of p_s over accepted pixels, h- the histogram of its labels, h~ the running histogram of the weak view's labels.
+    p- is the mean of p_s over accepted pixels, h- the histogram of its labels, h~ the running histogram of the weak
+        view's labels.
     Settings of the paper: lambda 0.999, w_f 0.01 to 0.05, SGD 0.03, labelled to unlabelled 1 : 7.
 
-    Differs from the paper: the strong view is FixMatch's here, feature dropout included; means are over the pixels inside the images; a
-    class without a pixel is left out of L_f's normalisation. A medical recipe's Dice takes the place of cross-entropy.
+    Differs from the paper: the strong view is FixMatch's here, feature dropout included; means are over the pixels
+    inside the images; a class without a pixel is left out of L_f's normalisation. A medical recipe's Dice takes the
+    place of cross-entropy.
     """
 
     Options = FreeMatchOptions
@@ -66,7 +68,8 @@ class FreeMatch(FixMatch):
 
     @torch.no_grad()
     def update(self, probabilities: Tensor, inside: Tensor) -> None:
-        """Follow the weak views' predictions (N, C, H, W) of all ranks; where no pixel is inside (N, H, W), nothing changes."""
+        """Follow the weak views' predictions (N, C, H, W) of all ranks; where no pixel is inside (N, H, W), nothing
+        changes."""
         confidence, labels = probabilities.max(1)
         histogram = pixels_per_class(labels, inside, probabilities.shape[1])
         mean = (probabilities * inside[:, None]).sum((0, 2, 3))
@@ -87,7 +90,12 @@ class FreeMatch(FixMatch):
         return (relative(expected, seen) * relative(mean, histogram).clamp(min=1e-12).log()).sum() * accepted.any()
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        assert (
+            batch.weak is not None
+            and batch.inside is not None
+            and batch.boxes is not None
+            and batch.pool_keys is not None
+        )
         kind, labelled = self.settings.train.loss, len(batch.images)
         probabilities = self.pseudo_labels(batch.weak, batch.pool_keys).probabilities
         self.update(probabilities, batch.inside)

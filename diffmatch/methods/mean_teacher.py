@@ -20,7 +20,8 @@ from diffmatch.settings import Section, Settings
 
 
 class MeanTeacherOptions(Section):
-    """On CIFAR-10 with 4,000 labels the paper's weight is 8 on the mean over ten classes, 0.8 on the sum that is taken here."""
+    """On CIFAR-10 with 4,000 labels the paper's weight is 8 on the mean over ten classes, 0.8 on the sum that is taken
+    here."""
 
     weight: float = Field(default=1.0, ge=0, description="of the consistency, at its highest")
     ramp: float = Field(default=0.25, gt=0, le=1, description="share of the training over which the weight rises")
@@ -28,15 +29,16 @@ class MeanTeacherOptions(Section):
 
 
 class MeanTeacher(Method):
-    """L = L_sup + w(t) mean ||f(x_s; theta) - f(x_w; theta')||^2 (Tarvainen & Valpola 2017, section 2), f the class probabilities.
+    """L = L_sup + w(t) mean ||f(x_s; theta) - f(x_w; theta')||^2 (Tarvainen & Valpola 2017, section 2), f the class
+    probabilities.
 
-    theta' <- a theta' + (1 - a) theta after step t = 0, 1, ... (Eq. 1), a = min(1 - 1/(t + 1), alpha): the plain mean of all students
-    until alpha takes over. Buffers follow too, so that the teacher's statistics fit its weights. w rises by exp(-5 (1 - r)^2).
-    Settings of the paper: alpha 0.99 and later 0.999, weight up to 100 times the labelled share, rising over 40,000 of 150,000 steps
-    (CIFAR-10), Adam. The teacher predicts.
+    theta' <- a theta' + (1 - a) theta after step t = 0, 1, ... (Eq. 1), a = min(1 - 1/(t + 1), alpha): the plain mean
+    of all students until alpha takes over. Buffers follow too, so that the teacher's statistics fit its weights. w
+    rises by exp(-5 (1 - r)^2). Settings of the paper: alpha 0.99 and later 0.999, weight up to 100 times the labelled
+    share, rising over 40,000 of 150,000 steps (CIFAR-10), Adam. The teacher predicts.
 
-    Differs from the paper: the student's noise is the strong view, the teacher has none and is in eval mode; consistency is asked for on
-    unlabelled images only, which alone have two views; alpha is 0.99 throughout.
+    Differs from the paper: the student's noise is the strong view, the teacher has none and is in eval mode;
+    consistency is asked for on unlabelled images only, which alone have two views; alpha is 0.99 throughout.
     """
 
     Options: ClassVar[type[Section]] = MeanTeacherOptions
@@ -50,7 +52,12 @@ class MeanTeacher(Method):
         self.momentum = 0.0
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
+        assert (
+            batch.weak is not None
+            and batch.inside is not None
+            and batch.boxes is not None
+            and batch.pool_keys is not None
+        )
         options, labelled = self.settings.method, len(batch.images)
         self.momentum = min(1 - 1 / (progress.step + 1), options.ema)
         pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)

@@ -12,14 +12,16 @@ from diffmatch.methods.supervised import Supervised
 
 
 class Resampling(Supervised):
-    """L = L_sup on images drawn by p_i = 1/K sum_{c in i} 1/m_c: a class is drawn evenly, then one of the m_c images that show it.
+    """L = L_sup on images drawn by p_i = 1/K sum_{c in i} 1/m_c: a class is drawn evenly, then one of the m_c images
+    that show it.
 
-    K classes are labelled at all; each of them is in a drawn image with probability 1/K at least, be it in one image of a thousand.
-    Byrd & Lipton 2019 (section 2) draw examples by the inverse of their class's count and find that, unlike weights in the loss, this goes
-    on to matter in networks that separate their training set. Their settings: two classes of CIFAR-10 drawn 1:256 to 256:1, SGD.
+    K classes are labelled at all; each of them is in a drawn image with probability 1/K at least, be it in one image of
+    a thousand. Byrd & Lipton 2019 (section 2) draw examples by the inverse of their class's count and find that, unlike
+    weights in the loss, this goes on to matter in networks that separate their training set. Their settings: two
+    classes of CIFAR-10 drawn 1:256 to 256:1, SGD.
 
-    Differs from the paper: an image has many classes, hence the sum; what a random crop cuts off is not made up for. An image without a
-    labelled pixel is never drawn.
+    Differs from the paper: an image has many classes, hence the sum; what a random crop cuts off is not made up for. An
+    image without a labelled pixel is never drawn.
     """
 
     title = "Resampling"

@@ -25,7 +25,9 @@ class U2PLOptions(Section):
     """The authors' values, the bank excepted (50,000 keys of background, 30,000 of any other class)."""
 
     ema: float = Field(default=0.99, ge=0, lt=1)
-    unreliable: float = Field(default=0.2, ge=0, le=1, description="alpha_0, share of pixels that are unreliable at first")
+    unreliable: float = Field(
+        default=0.2, ge=0, le=1, description="alpha_0, share of pixels that are unreliable at first"
+    )
     contrast: float = Field(default=1.0, ge=0, description="lambda_c")
     temperature: float = Field(default=0.5, gt=0)
     sure: float = Field(default=0.3, ge=0, le=1, description="delta_p, above which a pixel is an anchor of its class")
@@ -52,16 +54,18 @@ class RepresentationNetwork(ClassifierNetwork):
 class U2PL(Method):
     """L = L_sup + lambda_u L_u + lambda_c L_c (Wang et al. 2022, Eq. 1-4), with an EMA teacher.
 
-    A pixel is reliable where the teacher's entropy (Eq. 5) is below gamma_t, the (1 - alpha_t) quantile of the batch (Eq. 6); alpha_t =
-    alpha_0 (1 - t / T) (Eq. 7). L_u is over reliable pixels; lambda_u (Eq. 8) makes it their mean. L_c is InfoNCE on cosine / temperature:
-    anchors of class c are pixels labelled c with p(c) > delta_p (Eq. 9-11), their positive is the mean of those drawn (Eq. 12), their
-    negatives come from a bank of keys that are not c (Eq. 13-16): labelled pixels of another class that rank c among the first r_l, and
-    unreliable pixels that rank c between r_l and r_h. Settings of the paper: the options' defaults, CutMix with probability 1/2, SGD 1e-3.
+    A pixel is reliable where the teacher's entropy (Eq. 5) is below gamma_t, the (1 - alpha_t) quantile of the batch
+    (Eq. 6); alpha_t = alpha_0 (1 - t / T) (Eq. 7). L_u is over reliable pixels; lambda_u (Eq. 8) makes it their mean.
+    L_c is InfoNCE on cosine / temperature: anchors of class c are pixels labelled c with p(c) > delta_p (Eq. 9-11),
+    their positive is the mean of those drawn (Eq. 12), their negatives come from a bank of keys that are not c (Eq.
+    13-16): labelled pixels of another class that rank c among the first r_l, and unreliable pixels that rank c between
+    r_l and r_h. Settings of the paper: the options' defaults, CutMix with probability 1/2, SGD 1e-3.
 
-    Differs from the paper: ranks are clipped to C (with C = 3: the least probable class); the bank has 1,000 keys per class, those of the
-    first process; p(c) of an anchor is the student's own; limits, ranks and keys come from the teacher in eval mode on the weak view,
-    where the authors' code has train mode and the mixed image; the strong view has the shared photometry; no epoch of supervision comes
-    first. A medical recipe's Dice takes the place of cross-entropy. The teacher predicts, as in the authors' code.
+    Differs from the paper: ranks are clipped to C (with C = 3: the least probable class); the bank has 1,000 keys per
+    class, those of the first process; p(c) of an anchor is the student's own; limits, ranks and keys come from the
+    teacher in eval mode on the weak view, where the authors' code has train mode and the mixed image; the strong view
+    has the shared photometry; no epoch of supervision comes first. A medical recipe's Dice takes the place of
+    cross-entropy. The teacher predicts, as in the authors' code.
     """
 
     Options = U2PLOptions
@@ -83,7 +87,12 @@ class U2PL(Method):
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         assert batch.weak is not None and batch.inside is not None and batch.boxes is not None
-        options, kind, labelled, size = self.settings.method, self.settings.train.loss, len(batch.images), batch.images.shape[-2:]
+        options, kind, labelled, size = (
+            self.settings.method,
+            self.settings.train.loss,
+            len(batch.images),
+            batch.images.shape[-2:],
+        )
         self.momentum = warmed(options.ema, progress.step)
         with torch.no_grad():
             taught, keys = self.teacher.both(torch.cat([batch.images, batch.weak]))
@@ -112,7 +121,9 @@ class U2PL(Method):
 
     def split(self, probabilities: Tensor) -> PseudoLabels:
         """Reliable pixels are accepted."""
-        return PseudoLabels(probabilities.argmax(1).to(torch.uint8), entropy(probabilities) <= self.limit, probabilities)
+        return PseudoLabels(
+            probabilities.argmax(1).to(torch.uint8), entropy(probabilities) <= self.limit, probabilities
+        )
 
     def remember(self, keys: Tensor, probabilities: Tensor, masks: Tensor, inside: Tensor) -> None:
         """Put the negative keys (N, R, h, w) of labelled and unlabelled images into the bank."""
@@ -120,7 +131,11 @@ class U2PL(Method):
         rank = probabilities.argsort(dim=1, descending=True).argsort(dim=1)
         own, unreliable = small(masks, grid), entropy(probabilities[labelled:]) > self.limit
         of_labelled = (rank[:labelled] < self.low) & ~one_hot(own, classes).bool() & (own != VOID)[:, None]
-        of_others = (rank[labelled:] >= self.low) & (rank[labelled:] < self.high) & (unreliable & small(inside, grid).bool())[:, None]
+        of_others = (
+            (rank[labelled:] >= self.low)
+            & (rank[labelled:] < self.high)
+            & (unreliable & small(inside, grid).bool())[:, None]
+        )
         self.memory.push(keys, torch.cat([of_labelled, of_others]))
 
     def contrast(self, representations: Tensor, members: Tensor) -> Tensor:

@@ -21,16 +21,18 @@ class UniMatchOptions(ThresholdOptions):
 
 
 class UniMatch(FixMatch):
-    """L = L_sup + lambda H(p_w, p_fp) + mu/2 [H(p_w, p_s1) + H(p_w, p_s2)] where max p_w >= threshold (Yang et al. 2023, section 3.4).
+    """L = L_sup + lambda H(p_w, p_fp) + mu/2 [H(p_w, p_s1) + H(p_w, p_s2)] where max p_w >= threshold (Yang et al.
+    2023, section 3.4).
 
-    p_fp comes from the weak view's encoder features with half of the channels dropped (`network.feature_dropout`, section 3.2), p_s1 and
-    p_s2 from two draws of the strong view (section 3.3). CutMix, with probability 0.5 and a box of its own for each strong view, moves
-    image, label, acceptance and void alike; `data.cutmix` overrules the probability, 0 turns it off.
-    Settings of the paper: threshold 0.95, lambda = mu = 0.5, SGD 1e-3 (head x10), 80 epochs on PASCAL, crop 321 or 513.
+    p_fp comes from the weak view's encoder features with half of the channels dropped (`network.feature_dropout`,
+    section 3.2), p_s1 and p_s2 from two draws of the strong view (section 3.3). CutMix, with probability 0.5 and a box
+    of its own for each strong view, moves image, label, acceptance and void alike; `data.cutmix` overrules the
+    probability, 0 turns it off. Settings of the paper: threshold 0.95, lambda = mu = 0.5, SGD 1e-3 (head x10), 80
+    epochs on PASCAL, crop 321 or 513.
 
-    Differs from the paper: p_w is of eval mode; all four streams go through the network together and share BatchNorm's statistics; CutMix
-    takes the next image of the batch; the factor 1/2 on the whole loss is left to the learning rate, so that L_sup weighs as in every
-    other method. A medical recipe's Dice takes the place of cross-entropy.
+    Differs from the paper: p_w is of eval mode; all four streams go through the network together and share BatchNorm's
+    statistics; CutMix takes the next image of the batch; the factor 1/2 on the whole loss is left to the learning rate,
+    so that L_sup weighs as in every other method. A medical recipe's Dice takes the place of cross-entropy.
     """
 
     Options = UniMatchOptions
@@ -39,8 +41,18 @@ class UniMatch(FixMatch):
     citation = "Yang et al., CVPR 2023"
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None and batch.pool_keys is not None
-        options, kind, labelled, pool = self.settings.method, self.settings.train.loss, len(batch.images), len(batch.weak)
+        assert (
+            batch.weak is not None
+            and batch.inside is not None
+            and batch.boxes is not None
+            and batch.pool_keys is not None
+        )
+        options, kind, labelled, pool = (
+            self.settings.method,
+            self.settings.train.loss,
+            len(batch.images),
+            len(batch.weak),
+        )
         pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
         boxes = (batch.boxes, batch.boxes.roll(1, 0))  # the second view is cut where its neighbour's first view is
         mixed = [cutmix(view, box) for view, box in zip(batch.strong, boxes, strict=True)]

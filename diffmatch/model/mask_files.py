@@ -63,7 +63,11 @@ def _place(like: Path) -> dict[str, Any] | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(like) as file:
-                return {"crs": file.crs, "transform": file.transform} if file.crs or not file.transform.is_identity else None
+                return (
+                    {"crs": file.crs, "transform": file.transform}
+                    if file.crs or not file.transform.is_identity
+                    else None
+                )
     except RasterioError:
         return None
 
@@ -73,7 +77,14 @@ def _geotiff(values: NDArray[Any], place: dict[str, Any], target: Path, colors: 
 
     target.parent.mkdir(parents=True, exist_ok=True)
     height, width = values.shape
-    form = {"driver": "GTiff", "count": 1, "height": height, "width": width, "dtype": values.dtype, "compress": "deflate"}
+    form = {
+        "driver": "GTiff",
+        "count": 1,
+        "height": height,
+        "width": width,
+        "dtype": values.dtype,
+        "compress": "deflate",
+    }
     with rasterio.open(target, "w", **form, **place) as file:
         file.write(values, 1)
         if values.dtype == np.uint8:

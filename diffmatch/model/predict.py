@@ -18,7 +18,8 @@ from diffmatch.scoring.inference import predict_item
 from diffmatch.scoring.scenes import predict_scene
 
 SCENE = 4096**2
-"""Pixels above which a picture that is predicted in one piece is predicted by windows instead, in memory that does not grow with it."""
+"""Pixels above which a picture that is predicted in one piece is predicted by windows instead, in memory that does not
+grow with it."""
 WINDOW = 512
 """Side of these windows, or the crop that the run was trained on if it is larger; they overlap by half."""
 
@@ -84,16 +85,23 @@ def predict_files(trained: Trained, files: Mapping[str, Path], out: Path) -> Pre
 
 
 def named(paths: Sequence[Path], endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """The files by the names that their masks get: a file's own without ending, of a folder's files the path below the folder."""
+    """The files by the names that their masks get: a file's own without ending, of a folder's files the path below the
+    folder."""
     seen: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file or folder")
         folder = path if path.is_dir() else path.parent
-        inside = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith(".")) if path.is_dir() else [path]
+        inside = (
+            sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+            if path.is_dir()
+            else [path]
+        )
         fitting = {p: stem for p in inside if (stem := without_ending(p.name, endings)) is not None}
         if not fitting:
-            raise InputError(f"{path}: {'holds no' if path.is_dir() else 'is no'} file of this dataset's kind ({', '.join(endings)})")
+            raise InputError(
+                f"{path}: {'holds no' if path.is_dir() else 'is no'} file of this dataset's kind ({', '.join(endings)})"
+            )
         for file, stem in fitting.items():
             name = file.relative_to(folder).with_name(stem).as_posix()
             if (other := seen.setdefault(name, file)) != file:
@@ -107,19 +115,30 @@ def without_ending(name: str, endings: tuple[str, ...]) -> str | None:
 
 
 def labels_of(trained: Trained, name: str, image: Image | Scene) -> Mask:
-    """Classes of one image or volume on its own grid, as the first protocol scores them; what is larger than SCENE by windows."""
+    """Classes of one image or volume on its own grid, as the first protocol scores them; what is larger than SCENE by
+    windows."""
     settings, protocol = trained.method.settings, trained.domain.card.protocol()
     height, width = image.shape[-2:]
-    read = image.read if isinstance(image, Scene) else lambda top, left, h, w: image[..., top : top + h, left : left + w]
+    read = (
+        image.read if isinstance(image, Scene) else lambda top, left, h, w: image[..., top : top + h, left : left + w]
+    )
     if protocol.mode != "image" or settings.data.resize or height * width <= SCENE:
         whole, item = read(0, 0, height, width), Item(name, name)
-        return predict_item(trained.method, item, whole, settings.data, protocol, settings.eval.batch, trained.device).labels
+        return predict_item(
+            trained.method, item, whole, settings.data, protocol, settings.eval.batch, trained.device
+        ).labels
     side = max(WINDOW, settings.data.crop)
     labels = np.zeros((height, width), np.uint8)
     for block in predict_scene(
-        trained.method.probabilities, read, (height, width), key=name, data=settings.data, window=side, stride=side // 2,
+        trained.method.probabilities,
+        read,
+        (height, width),
+        key=name,
+        data=settings.data,
+        window=side,
+        stride=side // 2,
         device=trained.device,
-    ):  # fmt: skip
+    ):
         h, w = block.probabilities.shape[1:]
         labels[block.top : block.top + h, block.left : block.left + w] = block.probabilities.argmax(0)
     return labels

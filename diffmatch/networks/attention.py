@@ -18,14 +18,17 @@ def deformable_sampling(value: Tensor, locations: Tensor, weights: Tensor) -> Te
 
     Args:
         value: (N, heads, d, H, W).
-        locations: (N, heads, points, Q, 2), x and y in [-1, 1] of the map (`grid_sample`'s convention, align_corners=False).
+        locations: (N, heads, points, Q, 2), x and y in [-1, 1] of the map (`grid_sample`'s convention,
+            align_corners=False).
         weights: (N, heads, points, Q), summing to 1 over points.
 
     Returns:
         (N, heads * d, Q). Outside the map the value is 0.
     """
     n, heads, d, _, _ = value.shape
-    sampled = F.grid_sample(value.flatten(0, 1), locations.flatten(0, 1), mode="bilinear", padding_mode="zeros", align_corners=False)
+    sampled = F.grid_sample(
+        value.flatten(0, 1), locations.flatten(0, 1), mode="bilinear", padding_mode="zeros", align_corners=False
+    )
     return (sampled * weights.flatten(0, 1).unsqueeze(1)).sum(2).view(n, heads * d, -1)
 
 
@@ -50,7 +53,8 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Zhu et al.: each head starts looking in its own direction, each point one pixel further, all with equal weight."""
+        """Zhu et al.: each head starts looking in its own direction, each point one pixel further, all with equal
+        weight."""
         nn.init.zeros_(self.offsets.weight)
         theta = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([theta.cos(), theta.sin()], -1)
@@ -71,8 +75,12 @@ class DeformableAttention(nn.Module):
         value = positions_last(self.value, channels).view(n, self.heads, dim // self.heads, height, width)
         offsets = positions_last(self.offsets, channels).float().view(n, self.heads, self.points, 2, q)
         weights = positions_last(self.weights, channels).float().view(n, self.heads, self.points, q).softmax(2)
-        # One pixel is 2 / size of grid_sample's [-1, 1]; coordinates stay float32, half precision cannot tell pixels apart.
-        xs, ys = (torch.arange(side, device=x.device, dtype=torch.float32) * (2 / side) + (1 / side - 1) for side in (width, height))
+        # One pixel is 2 / size of grid_sample's [-1, 1]; coordinates stay float32, half precision cannot tell pixels
+        # apart.
+        xs, ys = (
+            torch.arange(side, device=x.device, dtype=torch.float32) * (2 / side) + (1 / side - 1)
+            for side in (width, height)
+        )
         xs, ys = xs.repeat(height), ys.repeat_interleave(width)
         locations = torch.stack([xs + offsets[..., 0, :] * (2 / width), ys + offsets[..., 1, :] * (2 / height)], 3)
         sampled = deformable_sampling(value.float(), locations.movedim(3, 4), weights)
@@ -80,5 +88,6 @@ class DeformableAttention(nn.Module):
 
 
 def positions_last(linear: nn.Linear, x: Tensor) -> Tensor:
-    """The linear map of (N, D, Q), as it stands: (N, D', Q). Calling it on (N, Q, D) would leave positions to be copied to their place."""
+    """The linear map of (N, D, Q), as it stands: (N, D', Q). Calling it on (N, Q, D) would leave positions to be copied
+    to their place."""
     return torch.baddbmm(linear.bias[:, None], linear.weight.expand(len(x), -1, -1), x)

@@ -13,7 +13,8 @@ from diffmatch.networks.attention import DeformableAttention
 
 
 class TimeConditioning(nn.Module):
-    """log-SNR -> scale and shift of attention and FFN, (N, 4, D): 17 learned features, an MLP 17 -> 4D -> 4D, shared by all layers.
+    """log-SNR -> scale and shift of attention and FFN, (N, 4, D): 17 learned features, an MLP 17 -> 4D -> 4D, shared by
+    all layers.
 
     A projection per layer instead would miss the paper's parameter counts by up to 13 % (Table 7).
     """
@@ -39,8 +40,9 @@ class TimeConditioning(nn.Module):
 class DenoiserLayer(nn.Module):
     """Attention and FFN, each with residual, norm and the time's scale and shift.
 
-    Both branches start at zero, so that f starts as a classifier on z and y_t: the ring that deformable attention looks at first would
-    blur z over nine positions in every layer, which the squared error is slow to undo (docs/departures.md).
+    Both branches start at zero, so that f starts as a classifier on z and y_t: the ring that deformable attention looks
+    at first would blur z over nine positions in every layer, which the squared error is slow to undo
+    (docs/departures.md).
     """
 
     def __init__(self, dim: int, heads: int, points: int) -> None:
@@ -63,7 +65,8 @@ class DenoiserLayer(nn.Module):
 class Denoiser(nn.Module):
     """f(y_t, z, t) -> class scores at z's resolution.
 
-    What y_t adds to z starts at zero: f starts as its discriminative twin, to the bit, and takes from the mask what helps.
+    What y_t adds to z starts at zero: f starts as its discriminative twin, to the bit, and takes from the mask what
+    helps.
 
     Args:
         classes: C.
@@ -83,7 +86,8 @@ class Denoiser(nn.Module):
         self.classifier = nn.Conv2d(dim, classes, 1)
 
     def condition(self, z: Tensor) -> Tensor:
-        """The z half of the linear 1x1 fusion, with its bias: once per image, not once per step. (N, D, h, w) -> (N, D, h, w)."""
+        """The z half of the linear 1x1 fusion, with its bias: once per image, not once per step. (N, D, h, w) -> (N, D,
+        h, w)."""
         return F.conv2d(z, self.fuse.weight[:, self.mask_channels :], self.fuse.bias)
 
     def forward(self, y_t: Tensor | None, condition: Tensor, t: Tensor) -> Tensor:

@@ -1,4 +1,5 @@
-"""Encoders: smp/timm by name, or the plain U-Net encoder of the medical field; weights from nowhere, a file or a hub."""
+"""Encoders: smp/timm by name, or the plain U-Net encoder of the medical field; weights from nowhere, a file or a
+hub."""
 
 from __future__ import annotations
 
@@ -17,14 +18,15 @@ from torch import Tensor, nn
 from diffmatch.domain import InputError
 
 ALIASES = {"resnet50": "resnet50s", "resnet101": "resnet101s"}
-"""The field's ResNets have a three-convolution stem of width 64 (UniMatch, U2PL): 40.48 M with DeepLabv3+ at 21 classes."""
+"""The field's ResNets have a three-convolution stem of width 64 (UniMatch, U2PL): 40.48 M with DeepLabv3+ at 21
+classes."""
 
 
 class PlainEncoder(nn.Module):
     """Two 3x3 convolutions per level and max pooling between levels (Ronneberger et al. 2015, with batch norm).
 
-    `plain16` has widths 16, 32, 64, 128, 256: the 2D U-Net that SSL4MIS and UniMatch use on ACDC. A decoder that wants stride 8 gets no
-    level below it: what takes no part in the loss would cost time, and stop several processes.
+    `plain16` has widths 16, 32, 64, 128, 256: the 2D U-Net that SSL4MIS and UniMatch use on ACDC. A decoder that wants
+    stride 8 gets no level below it: what takes no part in the loss would cost time, and stop several processes.
     """
 
     LEVELS = 5
@@ -36,11 +38,15 @@ class PlainEncoder(nn.Module):
         widths = [channels, *self.out_channels]
         self.levels = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(a, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(inplace=True),
-                nn.Conv2d(b, b, 3, padding=1, bias=False), nn.BatchNorm2d(b), nn.LeakyReLU(inplace=True),
+                nn.Conv2d(a, b, 3, padding=1, bias=False),
+                nn.BatchNorm2d(b),
+                nn.LeakyReLU(inplace=True),
+                nn.Conv2d(b, b, 3, padding=1, bias=False),
+                nn.BatchNorm2d(b),
+                nn.LeakyReLU(inplace=True),
             )
             for a, b in pairwise(widths)
-        )  # fmt: skip
+        )
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features: list[Tensor] = []
@@ -56,7 +62,8 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
     Args:
         name: `plain<width>`, or any encoder of timm.
         channels: of the input image.
-        weights: `none`, `hub` (timm downloads), the path of a state dict, or `package:NAME` of an installed package that ships one.
+        weights: `none`, `hub` (timm downloads), the path of a state dict, or `package:NAME` of an installed package
+            that ships one.
         output_stride: 8, 16 or 32; the last stages are dilated for 8 and 16. Plain encoders end at 16, or at 8.
 
     Raises:
@@ -64,7 +71,10 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
     """
     if name.startswith("plain") and name[5:].isdigit() and int(name[5:]):
         if weights != "none":
-            raise InputError(f"network.weights={weights}: no pretrained weights exist for the encoder '{name}'; use network.weights=none")
+            raise InputError(
+                f"network.weights={weights}: no pretrained weights exist for the encoder '{name}'; "
+                "use network.weights=none"
+            )
         plain = PlainEncoder(channels, int(name[5:]), output_stride)
         return plain, plain.out_channels, plain.strides
     timm_name = ALIASES.get(name, name)
@@ -73,12 +83,17 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
         raise InputError(f"network.encoder={name}: unknown; near: {', '.join(near) or 'resnet50, xception65, plain16'}")
     try:
         encoder = get_encoder(
-            f"tu-{timm_name}", in_channels=channels, depth=5, weights="imagenet" if weights == "hub" else None,
+            f"tu-{timm_name}",
+            in_channels=channels,
+            depth=5,
+            weights="imagenet" if weights == "hub" else None,
             output_stride=output_stride,
-        )  # fmt: skip
+        )
     except Exception as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
-        advice = "; without a connection take network.weights=none or the path of a state dict" if weights == "hub" else ""
+        advice = (
+            "; without a connection take network.weights=none or the path of a state dict" if weights == "hub" else ""
+        )
         raise InputError(f"network.encoder={name}: cannot be built with weights={weights} ({why}){advice}") from error
     if weights not in ("none", "hub"):
         load_weights(encoder.model, timm_name, weights_file(weights), channels)
@@ -97,7 +112,11 @@ def weights_file(weights: str) -> Path:
     if kind or not package:
         return Path(weights)
     spec = find_spec(package) if package.isidentifier() else None
-    found = [path for place in (spec and spec.submodule_search_locations) or () for path in sorted(Path(place).rglob("*.pth"))]
+    found = [
+        path
+        for place in (spec and spec.submodule_search_locations) or ()
+        for path in sorted(Path(place).rglob("*.pth"))
+    ]
     if len(found) != 1:
         what = "no such package is installed" if spec is None else f"{len(found)} .pth files in it, one is needed"
         raise InputError(f"network.weights={weights}: {what}; name the path of a state dict instead")
@@ -105,7 +124,8 @@ def weights_file(weights: str) -> Path:
 
 
 def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int) -> None:
-    """A state dict file into a timm feature extractor: by name where names agree, else by order and shape of the whole model.
+    """A state dict file into a timm feature extractor: by name where names agree, else by order and shape of the whole
+    model.
 
     Raises:
         InputError: unreadable (or not plain tensors), or neither names nor order and shapes match.
@@ -123,7 +143,10 @@ def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int)
     tensors = {_flat(str(k).removeprefix("module.")): v for k, v in state.items()}
     if not {_flat(name) for name in wanted} <= set(tensors):
         if [tuple(v.shape) for v in tensors.values()] != [tuple(v.shape) for v in whole.values()]:
-            raise InputError(f"{path}: neither names nor shapes are those of '{timm_name}' ({len(tensors)} against {len(whole)} tensors)")
+            raise InputError(
+                f"{path}: neither names nor shapes are those of '{timm_name}' "
+                f"({len(tensors)} against {len(whole)} tensors)"
+            )
         tensors = {_flat(name): tensor for name, tensor in zip(whole, tensors.values(), strict=True)}
     chosen = {}
     for name, target in wanted.items():
@@ -132,7 +155,9 @@ def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int)
         if tensor.shape != target.shape and tensor.ndim == 4 and tensor.shape[1] != channels:
             tensor = adapt_input_conv(channels, tensor)
         if tensor.shape != target.shape:
-            raise InputError(f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, '{timm_name}' needs {tuple(target.shape)}")
+            raise InputError(
+                f"{path}: tensor '{name}' has shape {tuple(tensor.shape)}, '{timm_name}' needs {tuple(target.shape)}"
+            )
         chosen[name] = tensor
     features.load_state_dict(chosen)
 

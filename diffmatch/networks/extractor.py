@@ -19,7 +19,9 @@ class UNetDecoder(nn.Module):
     def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
         super().__init__()
         if stride not in strides:
-            raise InputError(f"network.stride={stride}: this encoder has maps at strides {', '.join(map(str, strides))}")
+            raise InputError(
+                f"network.stride={stride}: this encoder has maps at strides {', '.join(map(str, strides))}"
+            )
         self.first = strides.index(stride)
         used = channels[self.first :]
         widths = [*(width or dim for width in used[-2:0:-1]), dim]
@@ -38,7 +40,9 @@ class DeepLabDecoder(nn.Module):
     def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
         super().__init__()
         if stride != 4 or 4 not in strides:
-            raise InputError(f"network.stride={stride}: deeplabv3plus gives z at stride 4; use network.decoder=unet for finer masks")
+            raise InputError(
+                f"network.stride={stride}: deeplabv3plus gives z at stride 4; use network.decoder=unet for finer masks"
+            )
         self.low = strides.index(4)
         aspp = ASPP(channels[-1], [6, 12, 18], dim)
         aspp.project = aspp.project[:3]  # torchvision adds dropout here, the field's networks have none
@@ -54,12 +58,15 @@ class DeepLabDecoder(nn.Module):
 
 
 class PSPDecoder(nn.Module):
-    """Pyramid pooling (Zhao et al. 2017) on the encoder's last map at stride 8, bins 1/2/3/6, then a 3x3 convolution; z at `stride`."""
+    """Pyramid pooling (Zhao et al. 2017) on the encoder's last map at stride 8, bins 1/2/3/6, then a 3x3 convolution; z
+    at `stride`."""
 
     def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
         super().__init__()
         if 8 not in strides or stride > 8:
-            raise InputError(f"network.stride={stride}: pspnet pools a map at stride 8 and gives z at stride 8 or finer")
+            raise InputError(
+                f"network.stride={stride}: pspnet pools a map at stride 8 and gives z at stride 8 or finer"
+            )
         self.last = max(i for i, s in enumerate(strides) if s == 8)
         self.pyramid = PSPModule(channels[self.last], sizes=(1, 2, 3, 6))
         self.fuse = conv_bn_relu(2 * channels[self.last], dim, 3)
@@ -71,7 +78,8 @@ class PSPDecoder(nn.Module):
 
 
 class PooledBranch(nn.Module):
-    """ASPP's image pooling. One image has one value per channel, of which no batch statistics exist: it uses the running ones.
+    """ASPP's image pooling. One image has one value per channel, of which no batch statistics exist: it uses the
+    running ones.
 
     With an image on each of several devices there are statistics, which SyncBatchNorm takes over all of them.
     """
@@ -85,14 +93,18 @@ class PooledBranch(nn.Module):
         pooled = self.conv(x.mean((2, 3), keepdim=True))
         norm = self.norm
         if self.training and len(x) == 1 and not isinstance(norm, nn.SyncBatchNorm):
-            pooled = F.batch_norm(pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+            pooled = F.batch_norm(
+                pooled, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps
+            )
         else:
             pooled = norm(pooled)
         return F.relu(pooled).expand(-1, -1, *x.shape[2:])
 
 
 def conv_bn_relu(a: int, b: int, kernel: int) -> nn.Sequential:
-    return nn.Sequential(nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True))
+    return nn.Sequential(
+        nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)
+    )
 
 
 DECODERS = {"unet": UNetDecoder, "deeplabv3plus": DeepLabDecoder, "pspnet": PSPDecoder}
@@ -109,13 +121,22 @@ class Extractor(nn.Module):
 
     Attributes:
         stride: pixels of the image per position of z.
-        multiple: sides are padded to a multiple of this before the encoder and z is cut back: an encoder that cuts the image into patches
-            would drop what is left over (1: any size enters as it is).
-        feature_dropout: share of feature channels dropped in a strong view (UniMatch's feature perturbation; 0.5 there).
+        multiple: sides are padded to a multiple of this before the encoder and z is cut back: an encoder that cuts the
+            image into patches would drop what is left over (1: any size enters as it is).
+        feature_dropout: share of feature channels dropped in a strong view (UniMatch's feature perturbation; 0.5
+            there).
     """
 
     def __init__(
-        self, *, decoder: str, encoder: str, channels: int, dim: int, stride: int, weights: str = "none", feature_dropout: float = 0.5
+        self,
+        *,
+        decoder: str,
+        encoder: str,
+        channels: int,
+        dim: int,
+        stride: int,
+        weights: str = "none",
+        feature_dropout: float = 0.5,
     ) -> None:
         super().__init__()
         self.encoder, widths, strides = build_encoder(encoder, channels, weights, OUTPUT_STRIDES[decoder])

@@ -26,9 +26,14 @@ def upsample(scores: Tensor, size: Sequence[int]) -> Tensor:
 def build_extractor(card: Card, settings: Settings) -> Extractor:
     net = settings.network
     return Extractor(
-        decoder=net.decoder, encoder=net.encoder, weights=net.weights, channels=card.channels, dim=net.dim, stride=net.stride,
+        decoder=net.decoder,
+        encoder=net.encoder,
+        weights=net.weights,
+        channels=card.channels,
+        dim=net.dim,
+        stride=net.stride,
         feature_dropout=net.feature_dropout,
-    )  # fmt: skip
+    )
 
 
 class ClassifierNetwork(nn.Module):

@@ -17,8 +17,9 @@ from diffmatch.settings import Settings
 class TransformerNetwork(nn.Module):
     """A plain vision transformer (Dosovitskiy et al. 2021) for any image size, channel count and one or two dates.
 
-    A patch is 4 x 4 positions of the mask stride (16 x 16 pixels at stride 4); its token's linear map gives the scores of all of them, so
-    that masks are as fine as any other network's. Its width is `network.dim`, made to fit heads and position encoding. No part of it is
+    A patch is 4 x 4 positions of the mask stride (16 x 16 pixels at stride 4); its token's linear map gives the scores
+    of all of them, so that masks are as fine as any other network's. Its width is `network.dim`, made to fit heads and
+    position encoding. No part of it is
     pretrained: all of it learns at the head's rate.
     """
 
@@ -52,8 +53,11 @@ class TransformerNetwork(nn.Module):
         return upsample(F.pixel_shuffle(scores, self.POSITIONS), padded.shape[-2:])[..., :height, :width]
 
     def positions(self, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Sinusoids of row and column, (1, rows * columns, width). A larger image than the crop stretches the crop's."""
+        """Sinusoids of row and column, (1, rows * columns, width). A larger image than the crop stretches the
+        crop's."""
         shape = [min(rows, self.trained), min(columns, self.trained)]
         encoding = build_sincos2d_pos_embed(shape, self.width, device=like.device, dtype=like.dtype)
         field = encoding.T.unflatten(1, shape)[None]
-        return F.interpolate(field, size=(rows, columns), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+        return (
+            F.interpolate(field, size=(rows, columns), mode="bilinear", align_corners=False).flatten(2).transpose(1, 2)
+        )

@@ -34,10 +34,14 @@ def load(path: Path, split: str | None = None) -> dict[str, Any]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and EOF errors of many classes, all meaning the same to the user
         raise InputError(
-            f"{path}: not readable as a checkpoint (truncated, foreign, or holding code, which is not run); delete it to train afresh"
+            f"{path}: not readable as a checkpoint (truncated, foreign, or holding code, which is not run); "
+            "delete it to train afresh"
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not set(content) >= REQUIRED:
         raise InputError(f"{path}: not a checkpoint of this program ({FORMAT})")
     if split is not None and content["split"] != split:
-        raise InputError(f"{path}: belongs to split {content['split'][:8]}, this run has {split[:8]}; the data or the lists have changed")
+        raise InputError(
+            f"{path}: belongs to split {content['split'][:8]}, this run has {split[:8]}; "
+            "the data or the lists have changed"
+        )
     return content

@@ -34,7 +34,8 @@ class Counts:
         top: (3, BINS) count, correct, confidence sum (in 1 / CONFIDENCE_UNIT) of the predicted class.
         per_class: (3, C, BINS) the same for each class's probability against "the truth is this class".
         foreground: (3, BINS) as `top`, without pixels that are background in truth and prediction.
-        accepted: (C, C) as `confusion`, only pixels whose pseudo-label would have been trained on (the unlabelled pool; zero elsewhere).
+        accepted: (C, C) as `confusion`, only pixels whose pseudo-label would have been trained on (the unlabelled pool;
+            zero elsewhere).
     """
 
     classes: int
@@ -55,7 +56,8 @@ class Counts:
         self.per_class = np.zeros((3, c, BINS), np.int64)
 
     def merge(self, other: Counts) -> Counts:
-        """Add another rank's or batch's counts in place; the same case in both adds up (a case's slices may be spread)."""
+        """Add another rank's or batch's counts in place; the same case in both adds up (a case's slices may be
+        spread)."""
         for name in ("confusion", "accepted", "top", "per_class", "foreground"):
             getattr(self, name).__iadd__(getattr(other, name))
         for case, rows in other.cases.items():
@@ -73,7 +75,9 @@ class Counts:
             "reliability_class": self.per_class,
             "reliability_foreground": self.foreground,
             "case_ids": np.array(names, dtype=np.str_),
-            "case_counts": np.stack([self.cases[n] for n in names]) if names else np.zeros((0, 3, self.classes), np.int64),
+            "case_counts": np.stack([self.cases[n] for n in names])
+            if names
+            else np.zeros((0, 3, self.classes), np.int64),
         }
         if self.surface:
             arrays["surface_ids"] = np.array(sorted(self.surface), dtype=np.str_)

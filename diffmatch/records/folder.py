@@ -46,7 +46,9 @@ class RunFolder:
             with tempfile.TemporaryFile(dir=self.path):
                 pass
         except OSError as error:
-            raise InputError(f"{self.path}: cannot write ({error.strerror}); choose another folder with --out") from error
+            raise InputError(
+                f"{self.path}: cannot write ({error.strerror}); choose another folder with --out"
+            ) from error
         return self
 
     def record(self) -> RunRecord:
@@ -62,13 +64,16 @@ class RunFolder:
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise InputError(f"{self.record_path}: not a run record of schema {SCHEMA} ({where}: {first['msg']})") from error
+            raise InputError(
+                f"{self.record_path}: not a run record of schema {SCHEMA} ({where}: {first['msg']})"
+            ) from error
 
     def write(self, record: RunRecord) -> None:
         write_json(self.record_path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def write_evaluation(self, record: EvaluationRecord, counts: Counts) -> None:
-        """Write it and its counts. The one that run.json has its numbers from stays: another machine's digits would part the two."""
+        """Write it and its counts. The one that run.json has its numbers from stays: another machine's digits would
+        part the two."""
         path = self.path / "evaluations" / f"{record.name}.json"
         try:
             kept, _ = self._read(path)
@@ -83,7 +88,9 @@ class RunFolder:
         try:
             return EvaluationRecord.model_validate_json(path.read_bytes()), Counts.load(path.with_suffix(".npz"))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it") from error
+            raise InputError(
+                f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it"
+            ) from error
 
     def evaluations(self) -> list[tuple[EvaluationRecord, Counts]]:
         """All evaluations, sorted by name.

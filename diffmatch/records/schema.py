@@ -24,7 +24,8 @@ class Labels(Record):
 
 
 class SplitId(Record):
-    """Family name and sha256 of the sorted labelled, unlabelled, val and test ids. Tables never mix hashes in a column."""
+    """Family name and sha256 of the sorted labelled, unlabelled, val and test ids. Tables never mix hashes in a
+    column."""
 
     family: str
     sha256: str
@@ -62,7 +63,9 @@ class RunRecord(Record):
     timing: dict[str, float]
     environment: dict[str, Any]
     warnings: list[str] = Field(default_factory=list)
-    metrics: dict[str, dict[str, Any]] = Field(default_factory=dict, description="split -> numbers of the last checkpoint")
+    metrics: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="split -> numbers of the last checkpoint"
+    )
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 

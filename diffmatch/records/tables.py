@@ -1,4 +1,5 @@
-"""Experiments as data: a table's rows and columns in YAML, the runs that its cells need, the published numbers beside them."""
+"""Experiments as data: a table's rows and columns in YAML, the runs that its cells need, the published numbers beside
+them."""
 
 from __future__ import annotations
 
@@ -48,7 +49,8 @@ class Column(Part):
 
 
 class Row(Part):
-    """A row: a method with settings, scored with `steps` sampler steps; without a method its published numbers alone."""
+    """A row: a method with settings, scored with `steps` sampler steps; without a method its published numbers
+    alone."""
 
     name: str
     method: str | None = None
@@ -80,9 +82,11 @@ class Table(Part):
         data: data root, relative to the YAML file; None: as on the command line.
         split: a folder of split lists relative to the YAML file, or an installed family.
         set: settings of all its runs.
-        redraw: every seed draws its own labelled items, so that the deviation is over seeds and label draws; all rows have the same draws.
+        redraw: every seed draws its own labelled items, so that the deviation is over seeds and label draws; all rows
+            have the same draws.
         ours, baseline: a row, and one or more rows that it is compared with: an improvement row for each.
-        comparable: protocol and split families under which the published numbers were made, and how they chose the epoch.
+        comparable: protocol and split families under which the published numbers were made, and how they chose the
+            epoch.
     """
 
     table: int | None = None
@@ -94,7 +98,9 @@ class Table(Part):
     split: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     redraw: bool = False
-    baseline: Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)] = ()
+    baseline: Annotated[
+        tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)
+    ] = ()
     ours: str | None = None
     comparable: Comparable | None = None
     columns: tuple[Column, ...] = Field(min_length=1)
@@ -106,7 +112,8 @@ class Table(Part):
         return f"Table {self.table}" if self.table else self.title
 
     def asked(self, row: Row, column: Column, preset: str, seed: int) -> dict[str, Any]:
-        """The settings that a cell's run of one seed is given: the row's over the column's over the table's, and the label draw."""
+        """The settings that a cell's run of one seed is given: the row's over the column's over the table's, and the
+        label draw."""
         backbone = {"network.encoder": column.backbone} if column.backbone and preset == "paper" else {}
         draw = {"data.split_seed": seed} if self.redraw else {}
         return {**backbone, **self.set, **column.set, **row.set, **draw}
@@ -146,16 +153,23 @@ def load(asked: str) -> Table:
     if asked.isdigit():
         path = shipped("tables") / f"table{int(asked):02d}.yaml"
         if not path.is_file():
-            raise InputError(f"table {asked}: the paper's tables here are {', '.join(map(str, numbers()))}; or name a YAML file")
+            raise InputError(
+                f"table {asked}: the paper's tables here are {', '.join(map(str, numbers()))}; or name a YAML file"
+            )
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
         table = Table.model_validate(content)
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise InputError(f"{asked}: cannot be read as a table in YAML ({type(error).__name__}); see benchmarks/tables") from error
+        raise InputError(
+            f"{asked}: cannot be read as a table in YAML ({type(error).__name__}); see benchmarks/tables"
+        ) from error
     except ValidationError as error:
         first = error.errors()[0]
         raise InputError(f"{asked}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from error
-    named: dict[str, list[str]] = {"row": [r.name for r in table.rows], "column": [f"{c.group} {c.name}" for c in table.columns]}
+    named: dict[str, list[str]] = {
+        "row": [r.name for r in table.rows],
+        "column": [f"{c.group} {c.name}" for c in table.columns],
+    }
     for what, names in named.items():
         if len(set(names)) != len(names):
             raise InputError(f"{asked}: two {what}s have one name")
@@ -163,7 +177,11 @@ def load(asked: str) -> Table:
         if wanted and wanted not in [r.name for r in table.rows]:
             raise InputError(f"{asked}: no row '{wanted}'")
     near = {"data": table.data, "split": table.split}
-    moved = {key: os.path.normpath(path.parent / value) for key, value in near.items() if value and (path.parent / value).exists()}
+    moved = {
+        key: os.path.normpath(path.parent / value)
+        for key, value in near.items()
+        if value and (path.parent / value).exists()
+    }
     return table.model_copy(update=moved)
 
 

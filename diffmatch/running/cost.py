@@ -1,8 +1,10 @@
-"""What a configuration costs, without data and without computing anything: parameters, multiply-accumulates, memory of a step.
+"""What a configuration costs, without data and without computing anything: parameters, multiply-accumulates, memory of
+a step.
 
-Everything runs on PyTorch's meta device, where tensors have shapes and no content. Multiply-accumulates count convolutions and matrix
-products (the samples of deformable attention, norms and activations are left out, as is usual). Step memory is what must be held at the
-same time at the end of the forward pass: parameters, gradients, optimiser state, buffers and everything saved for backward.
+Everything runs on PyTorch's meta device, where tensors have shapes and no content. Multiply-accumulates count
+convolutions and matrix products (the samples of deformable attention, norms and activations are left out, as is usual).
+Step memory is what must be held at the same time at the end of the forward pass: parameters, gradients, optimiser
+state, buffers and everything saved for backward.
 """
 
 from __future__ import annotations
@@ -27,12 +29,15 @@ from diffmatch.running.plan import parameter_counts, settings_of
 from diffmatch.settings import Settings, resolve
 
 
-def cost_of(dataset: str | None, classes: int | None, method: str, preset: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-    """Costs of a method on a dataset's recipe, or on the engine's defaults (DeepLabv3+, ResNet-50, 513 x 513) at `classes` classes.
+def cost_of(
+    dataset: str | None, classes: int | None, method: str, preset: str, overrides: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Costs of a method on a dataset's recipe, or on the engine's defaults (DeepLabv3+, ResNet-50, 513 x 513) at
+    `classes` classes.
 
     Returns:
-        ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step, sampler_steps};
-        ``passes_per_step``; ``step_memory_gib``; the settings that matter.
+        ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step,
+        sampler_steps}; ``passes_per_step``; ``step_memory_gib``; the settings that matter.
 
     Raises:
         InputError: neither or both of dataset and classes, or settings that do not fit.
@@ -74,10 +79,20 @@ def method_costs(kind: type[Method]) -> tuple[int, dict[str, float]]:
 
 def plain_card(classes: int) -> Card:
     return Card(
-        version=1, name="plain", title=f"{classes} classes", modality="photographs", label_unit="images", budgets=(), metric="mean_iou",
-        classes=tuple(ClassInfo(name=str(c), color=(0, 0, 0)) for c in range(classes)), head_tail=TopBottom(k=1),
-        protocols=(Protocol(name="whole", title="whole image", mode="image"),), licence="", citation="", source="",
-    )  # fmt: skip
+        version=1,
+        name="plain",
+        title=f"{classes} classes",
+        modality="photographs",
+        label_unit="images",
+        budgets=(),
+        metric="mean_iou",
+        classes=tuple(ClassInfo(name=str(c), color=(0, 0, 0)) for c in range(classes)),
+        head_tail=TopBottom(k=1),
+        protocols=(Protocol(name="whole", title="whole image", mode="image"),),
+        licence="",
+        citation="",
+        source="",
+    )
 
 
 def macs(method: Method, card: Card, settings: Settings) -> dict[str, Any]:
@@ -116,7 +131,8 @@ def meta_batch(method: Method, card: Card, settings: Settings) -> Batch:
 
 
 def passes(method: Method, card: Card, settings: Settings) -> dict[str, float]:
-    """Images that a training step sends through an extractor or another whole network, per labelled image: with gradient and without."""
+    """Images that a training step sends through an extractor or another whole network, per labelled image: with
+    gradient and without."""
     seen = {"trained": 0.0, "taught": 0.0}
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -142,7 +158,9 @@ def step_bytes(method: Method, card: Card, settings: Settings) -> int:
 
     with saved_tensors_hooks(keep, lambda tensor: tensor):
         method.losses(meta_batch(method, card, settings), Progress(0, 1))
-    own = {p.untyped_storage()._cdata for p in method.parameters()} | {b.untyped_storage()._cdata for b in method.buffers()}
+    own = {p.untyped_storage()._cdata for p in method.parameters()} | {
+        b.untyped_storage()._cdata for b in method.buffers()
+    }
     activations = sum(t.untyped_storage().nbytes() for key, t in saved.items() if key not in own)
     trainable = sum(p.nbytes for p in method.parameters() if p.requires_grad)
     frozen = sum(p.nbytes for p in method.parameters() if not p.requires_grad) + sum(b.nbytes for b in method.buffers())

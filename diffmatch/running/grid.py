@@ -50,7 +50,19 @@ class Entry:
 
 def identity(job: Job) -> str:
     """The same for jobs that ask for the same run."""
-    return digest([job.dataset, job.method, job.labels, job.seed, job.preset, str(job.data), dict(job.overrides), job.split, job.invented])
+    return digest(
+        [
+            job.dataset,
+            job.method,
+            job.labels,
+            job.seed,
+            job.preset,
+            str(job.data),
+            dict(job.overrides),
+            job.split,
+            job.invented,
+        ]
+    )
 
 
 def entries(jobs: Iterable[Job], others: Sequence[Path] = (RESULTS,)) -> dict[str, Entry]:
@@ -98,7 +110,9 @@ def run_missing(found: Iterable[Entry], console: Console) -> None:
             elsewhere.append(entry)
             console.print("another process trains it: left for the end")
         except Exception as error:
-            if isinstance(error, StoppedError) or "StoppedError: " in str(error):  # that of a spawned process arrives as text
+            if isinstance(error, StoppedError) or "StoppedError: " in str(
+                error
+            ):  # that of a spawned process arrives as text
                 raise
             told = isinstance(error, InputError | DivergenceError)
             entry.problem = " ".join((str(error) if told else f"{type(error).__name__}: {error}").split())
@@ -140,7 +154,9 @@ def estimate(planned: Plan) -> float:
     """Seconds that a run will take here, from a few steps and one test item."""
     settings, split = planned.settings, planned.split
     method = planned.build()
-    draws = Draws(planned.domain, Stream(split.labelled, 0, 0), Stream(split.unlabelled, 0, 1), settings.data, method.views)
+    draws = Draws(
+        planned.domain, Stream(split.labelled, 0, 0), Stream(split.unlabelled, 0, 1), settings.data, method.views
+    )
     method.train()
     began = 0.0
     for step in range(WARM + TIMED):
@@ -155,7 +171,15 @@ def estimate(planned: Plan) -> float:
         began = time.perf_counter()
         sample = planned.domain.read(item)
         with torch.no_grad(), evaluating(method):
-            predict_item(method, item, sample.image, settings.data, planned.card.protocol(), settings.eval.batch, torch.device("cpu"))
+            predict_item(
+                method,
+                item,
+                sample.image,
+                settings.data,
+                planned.card.protocol(),
+                settings.eval.batch,
+                torch.device("cpu"),
+            )
     per_item = time.perf_counter() - began
     slices = sample.image.shape[2] if sample.image.ndim == 5 else 1
     scored = len(split.test) + len(split.val) * (settings.train.validations + 1)
@@ -181,9 +205,16 @@ class Cell:
 
 
 def cells(
-    table: Table, methods: Sequence[str], *, preset: Literal["quick", "paper"], seeds: int, data: Path | None, out: Path,
-    overrides: Mapping[str, Any], invented: int,
-) -> Iterator[Cell]:  # fmt: skip
+    table: Table,
+    methods: Sequence[str],
+    *,
+    preset: Literal["quick", "paper"],
+    seeds: int,
+    data: Path | None,
+    out: Path,
+    overrides: Mapping[str, Any],
+    invented: int,
+) -> Iterator[Cell]:
     """The cells of the rows whose method is installed, row by row.
 
     Args:
@@ -197,9 +228,18 @@ def cells(
         for column in table.columns:
             settings = [{**table.asked(row, column, preset, seed), **overrides} for seed in range(seeds)]
             jobs = tuple(
-                Job(table.dataset, row.method, column.labels, seed, preset, root, out, own, split=table.split, invented=invented)
+                Job(
+                    table.dataset,
+                    row.method,
+                    column.labels,
+                    seed,
+                    preset,
+                    root,
+                    out,
+                    own,
+                    split=table.split,
+                    invented=invented,
+                )
                 for seed, own in enumerate(settings)
             )
             yield Cell(row, column, jobs)
-
-

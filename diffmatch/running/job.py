@@ -37,7 +37,8 @@ SELECTION = {"last": "last checkpoint", "val": "best on val"}
 
 
 def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
-    """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last checkpoint.
+    """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last
+    checkpoint.
 
     Args:
         wait: for another process that trains it, instead of raising.
@@ -57,7 +58,9 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
         if not (folder.path / "last.ckpt").exists():
             look_at_scored_items(planned)
         if job.devices > 1 and "LOCAL_RANK" not in os.environ:
-            devices.launch(partial(_work, job=job))  # bound, because launch looks into its arguments and refuses frozen dataclasses
+            devices.launch(
+                partial(_work, job=job)
+            )  # bound, because launch looks into its arguments and refuses frozen dataclasses
         else:
             devices.launch()
             _work(devices, job, planned)
@@ -65,7 +68,8 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
 
 
 def look_at_network(planned: Plan) -> None:
-    """Build the method without memory: an encoder or stride that does not exist is told before anything is read or written.
+    """Build the method without memory: an encoder or stride that does not exist is told before anything is read or
+    written.
 
     Raises:
         InputError: as the network words it.
@@ -119,11 +123,20 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
     record = start_record(planned, method, fabric)
     weights = method.sample_weights(planned.split.labelled, planned.pixels)
     trainer = Trainer(
-        fabric=fabric, domain=planned.domain, split=planned.split, method=method, settings=settings, seed=job.seed, steps=steps,
-        folder=folder, labelled=Stream(planned.split.labelled, job.seed, 0, weights), pool=Stream(planned.split.unlabelled, job.seed, 1),
-        workers=default_workers() if job.workers is None else job.workers, pixels=planned.statistics.pixels,
+        fabric=fabric,
+        domain=planned.domain,
+        split=planned.split,
+        method=method,
+        settings=settings,
+        seed=job.seed,
+        steps=steps,
+        folder=folder,
+        labelled=Stream(planned.split.labelled, job.seed, 0, weights),
+        pool=Stream(planned.split.unlabelled, job.seed, 1),
+        workers=default_workers() if job.workers is None else job.workers,
+        pixels=planned.statistics.pixels,
         writer=tensorboard_writer(folder.path) if job.tensorboard and first else None,
-    )  # fmt: skip
+    )
     log = logger(folder.path) if first else logging.getLogger("diffmatch.silent")
     if first:
         folder.write(record)
@@ -150,22 +163,42 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
 def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
     job, split, card, root = planned.job, planned.split, planned.card, planned.domain.root
     return RunRecord(
-        status="running", dataset=card.name, method=job.method, seed=job.seed, preset=job.preset, overrides=dict(job.overrides),
+        status="running",
+        dataset=card.name,
+        method=job.method,
+        seed=job.seed,
+        preset=job.preset,
+        overrides=dict(job.overrides),
         labels=Labels(
-            budget=split.budget, unit=card.label_unit, items=sorted(i.id for i in split.labelled),
+            budget=split.budget,
+            unit=card.label_unit,
+            items=sorted(i.id for i in split.labelled),
             pixels=dict(zip(card.names, planned.statistics.pixels, strict=True)),
         ),
         split=SplitId(
-            family=split.family, sha256=split.sha256, asked=job.split,
-            counts={"labelled": len(split.labelled), "unlabelled": len(split.unlabelled), "val": len(split.val), "test": len(split.test)},
+            family=split.family,
+            sha256=split.sha256,
+            asked=job.split,
+            counts={
+                "labelled": len(split.labelled),
+                "unlabelled": len(split.unlabelled),
+                "val": len(split.val),
+                "test": len(split.test),
+            },
         ),
         data=DataId(
             root=str(root.relative_to(cache_root()) if planned.fabricated else root),
-            fabricated=planned.fabricated, invented=planned.job.invented, fingerprint=planned.fingerprint,
+            fabricated=planned.fabricated,
+            invented=planned.job.invented,
+            fingerprint=planned.fingerprint,
         ),
-        card=card.model_dump(mode="json"), settings=planned.settings.model_dump(mode="json"), hash=planned.hash,
-        parameters=parameter_counts(method), timing={}, environment=machine(fabric),
-    )  # fmt: skip
+        card=card.model_dump(mode="json"),
+        settings=planned.settings.model_dump(mode="json"),
+        hash=planned.hash,
+        parameters=parameter_counts(method),
+        timing={},
+        environment=machine(fabric),
+    )
 
 
 def machine(fabric: Fabric) -> dict[str, Any]:
@@ -187,7 +220,13 @@ def score_run(planned: Plan, method: Method, fabric: Fabric, record: RunRecord, 
 
 
 def score(
-    planned: Plan, method: Method, fabric: Fabric, which: Literal["last", "val"], step: int, part: Part, protocol: Protocol
+    planned: Plan,
+    method: Method,
+    fabric: Fabric,
+    which: Literal["last", "val"],
+    step: int,
+    part: Part,
+    protocol: Protocol,
 ) -> EvaluationRecord | None:
     """One evaluation, written to the run folder by rank 0; None where the part has no items (or no masks)."""
     items = members(planned.split, part, protocol)
@@ -195,7 +234,9 @@ def score(
         return None
     began = time.monotonic()
     place: dict[str, Any] = {"device": fabric.device, "rank": fabric.global_rank, "world": fabric.world_size}
-    own = shares(items, method.settings.eval.batch if part == "unlabeled" else 1)[fabric.global_rank :: fabric.world_size]
+    own = shares(items, method.settings.eval.batch if part == "unlabeled" else 1)[
+        fabric.global_rank :: fabric.world_size
+    ]
     with Bar(f"score {part}", sum(map(len, own)), shown=fabric.is_global_zero) as bar:
         if part == "unlabeled":
             counts = evaluate_pool(method, planned.domain, items, bar=bar, **place)
@@ -207,18 +248,28 @@ def score(
     if method.sampled and part == "unlabeled":
         steps, draws = settings.diffusion.pseudo_steps, 1
     found = EvaluationRecord(
-        checkpoint=which, step=step, selection=SELECTION[which], split=part, protocol=protocol.name,
-        steps=steps, draws=draws, seconds=round(seconds, 3),
-        images_per_second=round(len(items) / max(seconds, 1e-9), 2), environment=machine(fabric),
-        metrics=summary(counts, planned.card, planned.statistics.pixels, pool=part == "unlabeled", empty=protocol.empty),
-    )  # fmt: skip
+        checkpoint=which,
+        step=step,
+        selection=SELECTION[which],
+        split=part,
+        protocol=protocol.name,
+        steps=steps,
+        draws=draws,
+        seconds=round(seconds, 3),
+        images_per_second=round(len(items) / max(seconds, 1e-9), 2),
+        environment=machine(fabric),
+        metrics=summary(
+            counts, planned.card, planned.statistics.pixels, pool=part == "unlabeled", empty=protocol.empty
+        ),
+    )
     if fabric.is_global_zero:
         planned.folder.write_evaluation(found, counts)
     return found
 
 
 def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
-    """A few test items with the label map after every sampling step, as the report shows them; of a volume its fullest slice."""
+    """A few test items with the label map after every sampling step, as the report shows them; of a volume its fullest
+    slice."""
     items = members(planned.split, "test", planned.card.protocol())
     wanted = min(planned.settings.eval.samples, len(items))
     for i, item in enumerate(items[n * len(items) // wanted] for n in range(wanted)):
@@ -234,7 +285,9 @@ def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
         steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
         pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()
         shown = (
-            {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0]) if len(pixels) == 1 else pixels[..., :3]
+            {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0])
+            if len(pixels) == 1
+            else pixels[..., :3]
         )
         content: dict[str, Any] = {"image": shown, "truth": truth, "steps": steps, "title": np.array(title)}
         write_atomically(planned.folder.path / "samples" / f"{i:02d}.npz", partial(np.savez_compressed, **content))
@@ -246,11 +299,15 @@ def announce(planned: Plan, console: Console) -> None:
     title = escape(card.title)
     if planned.fabricated:
         where = escape(str(planned.domain.root))
-        console.print(f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {title} in {where}")
+        console.print(
+            f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {title} in {where}"
+        )
     s = planned.settings
     console.print(
-        f"[bold]{job.method}[/] on [bold]{title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, preset {job.preset}: "
-        f"{len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled, {len(split.val)} val, {len(split.test)} test; "
+        f"[bold]{job.method}[/] on [bold]{title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, "
+        f"preset {job.preset}: "
+        f"{len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled, "
+        f"{len(split.val)} val, {len(split.test)} test; "
         f"split {escape(split.family)} {split.sha256[:8]}",
         highlight=False,
     )
@@ -278,5 +335,7 @@ def tensorboard_writer(folder: Path) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise InputError("--tensorboard needs the package tensorboard: pip install 'diffmatch-bench[tensorboard]'") from error
+        raise InputError(
+            "--tensorboard needs the package tensorboard: pip install 'diffmatch-bench[tensorboard]'"
+        ) from error
     return SummaryWriter(str(folder))

@@ -33,7 +33,9 @@ def held(folder: Path, wait: bool = False) -> Iterator[None]:
     try:
         lock.acquire(blocking=wait)
     except Timeout:
-        raise HeldError(f"{folder}: another process trains this run; wait for it, or stop it and go on from its checkpoint") from None
+        raise HeldError(
+            f"{folder}: another process trains this run; wait for it, or stop it and go on from its checkpoint"
+        ) from None
     try:
         yield
     finally:

@@ -30,7 +30,8 @@ class Job:
     Attributes:
         overrides: dotted settings from a file and the command line.
         invented: size of the fabricated data, if they must be: 0 for what the labels need.
-        split: a folder of split lists or the name of an installed family; None: what the plugin or the store has for `labels`.
+        split: a folder of split lists or the name of an installed family; None: what the plugin or the store has for
+            `labels`.
     """
 
     dataset: str
@@ -68,7 +69,9 @@ class Plan:
 
     @property
     def statistics(self) -> Statistics:
-        return Statistics(tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled))
+        return Statistics(
+            tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled)
+        )
 
     def build(self, settings: Settings | None = None) -> Method:
         """The method with its initial weights: those of the extractor depend on the seed alone."""
@@ -76,8 +79,11 @@ class Plan:
         return registry.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
 
 
-def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]) -> Settings:
-    """Engine defaults < recipe < preset < overrides. A recipe's `method.*` holds for every method that has such an option."""
+def settings_of(
+    domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]
+) -> Settings:
+    """Engine defaults < recipe < preset < overrides. A recipe's `method.*` holds for every method that has such an
+    option."""
     recipe = domain.recipe.paper | (domain.recipe.quick if preset == "quick" else {})
     known = {f"method.{name}" for name in method.Options.model_fields}
     own = {key: value for key, value in recipe.items() if key in known or not key.startswith("method.")}
@@ -85,7 +91,8 @@ def settings_of(domain: type[Domain] | Domain, method: type[Method], preset: str
 
 
 Opened = dict[tuple[str, Path], tuple[Domain, str]]
-"""(dataset, root) -> the domain on it and its fingerprint: the plans of many jobs on one data set read its headers once."""
+"""(dataset, root) -> the domain on it and its fingerprint: the plans of many jobs on one data set read its headers
+once."""
 
 
 def plan(job: Job, opened: Opened | None = None) -> Plan:
@@ -110,15 +117,20 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
     for name in ("mean", "std"):
         if (given := len(getattr(settings.data, name))) != domain.card.channels:
             raise InputError(
-                f"data.{name}: {given} values for the {domain.card.channels} channels of {domain.card.name}; give one for each"
+                f"data.{name}: {given} values for the {domain.card.channels} channels of {domain.card.name}; "
+                "give one for each"
             )
     split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
     pixels = labelled_pixels(domain, split.labelled)
     identity = {
-        "settings": trained(settings), "split": split.sha256, "data": fingerprint,
-        "dataset": job.dataset, "method": [job.method, method.version],
-        "card": domain.card.version, "recipe": domain.recipe.version,
-    }  # fmt: skip
+        "settings": trained(settings),
+        "split": split.sha256,
+        "data": fingerprint,
+        "dataset": job.dataset,
+        "method": [job.method, method.version],
+        "card": domain.card.version,
+        "recipe": domain.recipe.version,
+    }
     name = digest(identity)[:8]
     path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
     job = replace(job, invented=size if fabricated else 0)
@@ -126,7 +138,8 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
 
 
 def trained(settings: Settings) -> dict[str, Any]:
-    """The settings as the run hash takes them: without a method's options that are unset, so that a new one leaves finished runs theirs."""
+    """The settings as the run hash takes them: without a method's options that are unset, so that a new one leaves
+    finished runs theirs."""
     tree = settings.model_dump(mode="json")
     tree["method"] = {key: value for key, value in tree["method"].items() if value is not None}
     return tree
@@ -145,13 +158,23 @@ def job_of(folder: RunFolder, data: Path | None = None) -> Job:
     path = folder.path.resolve()
     out = path.parents[3] if len(path.parts) > 4 else path.parent
     return Job(
-        dataset=record.dataset, method=record.method, labels=record.labels.budget, seed=record.seed, preset=record.preset,
-        data=data or (None if record.data.fabricated else root), out=out, overrides=record.overrides,
-        split=record.split.asked, invented=record.data.invented,
-    )  # fmt: skip
+        dataset=record.dataset,
+        method=record.method,
+        labels=record.labels.budget,
+        seed=record.seed,
+        preset=record.preset,
+        data=data or (None if record.data.fabricated else root),
+        out=out,
+        overrides=record.overrides,
+        split=record.split.asked,
+        invented=record.data.invented,
+    )
 
 
 def parameter_counts(method: Method) -> dict[str, int]:
     """Trainable parameters: all, and those of the extractor."""
     trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
-    return {"total": sum(trainable.values()), "extractor": sum(n for name, n in trainable.items() if ".extractor." in name)}
+    return {
+        "total": sum(trainable.values()),
+        "extractor": sum(n for name, n in trainable.items() if ".extractor." in name),
+    }

@@ -43,7 +43,9 @@ def restored(folder: RunFolder, which: Which, changes: dict[str, Any], data: Pat
     record = folder.record()
     planned = plan(job_of(folder, data))
     if planned.fingerprint != record.data.fingerprint:
-        raise InputError(f"{planned.domain.root}: not the files that {folder.path} was trained on (names or sizes differ)")
+        raise InputError(
+            f"{planned.domain.root}: not the files that {folder.path} was trained on (names or sizes differ)"
+        )
     changed = {**record.overrides, **{key: value for key, value in changes.items() if value is not None}}
     settings = settings_of(planned.domain, registry.method(record.method), record.preset, changed)
     content = checkpoint.load(folder.path / {"last": "last.ckpt", "val": "val_best.ckpt"}[which], planned.split.sha256)
@@ -57,7 +59,14 @@ def restored(folder: RunFolder, which: Which, changes: dict[str, Any], data: Pat
 
 
 def evaluate_run(
-    folder: RunFolder, which: Which, part: Part, *, steps: int | None, draws: int | None, protocol: str | None, data: Path | None
+    folder: RunFolder,
+    which: Which,
+    part: Part,
+    *,
+    steps: int | None,
+    draws: int | None,
+    protocol: str | None,
+    data: Path | None,
 ) -> EvaluationRecord:
     """Score a finished run's checkpoint again, differently: other sampler steps, draws, protocol or part.
 
@@ -73,7 +82,14 @@ def evaluate_run(
 
 
 def predict_with(
-    folder: RunFolder, paths: Sequence[Path], out: Path, which: Which = "last", *, steps: int | None, draws: int | None, data: Path | None
+    folder: RunFolder,
+    paths: Sequence[Path],
+    out: Path,
+    which: Which = "last",
+    *,
+    steps: int | None,
+    draws: int | None,
+    data: Path | None,
 ) -> Predicted:
     """Write a mask for each of a user's own files with one of the run's checkpoints; see `model.predict.predict_files`.
 
@@ -82,7 +98,9 @@ def predict_with(
     """
     domain = plugins.domain(folder.record().dataset)
     if not domain.endings:
-        raise InputError(f"{folder.path}: the plugin '{domain.card.name}' reads its own set only; `diffmatch evaluate` scores that")
+        raise InputError(
+            f"{folder.path}: the plugin '{domain.card.name}' reads its own set only; `diffmatch evaluate` scores that"
+        )
     files = sources(paths, out, domain.endings)
     run = restored(folder, which, {"diffusion.steps": steps, "eval.draws": draws}, data)
     return predict_files(Trained(run.planned.domain, run.method, run.fabric.device), files, out)

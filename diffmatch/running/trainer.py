@@ -10,7 +10,6 @@ from typing import Any
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
-from torch import Tensor
 
 from diffmatch.data.loading import Draws, RankSteps, Stream, loader, move
 from diffmatch.data.splits import Split
@@ -21,12 +20,12 @@ from diffmatch.progress import Bar, silent
 from diffmatch.records import checkpoint
 from diffmatch.records.curves import Curves
 from diffmatch.records.folder import RunFolder
+from diffmatch.running.meters import Best, Meters
 from diffmatch.running.stopping import Stop, StoppedError
 from diffmatch.scoring.evaluation import evaluate, evaluate_pool, members
 from diffmatch.scoring.metrics import summary
 from diffmatch.settings import Settings, Train
 from diffmatch.shared.files import write_atomically
-from diffmatch.shared.ranks import over_ranks
 from diffmatch.shared.seeds import seed_of
 
 LOG_ROWS = 50
@@ -35,46 +34,6 @@ LOG_ROWS = 50
 
 class DivergenceError(Exception):
     """The loss is not finite: the message says at which step, on which items and at which diffusion times."""
-
-
-@dataclass
-class Meters:
-    """Sums since the last row of curves.csv. They travel in the checkpoint, so that a resumed run writes the same rows.
-
-    Pixels are those of all ranks, losses rank 0's.
-    """
-
-    steps: int = 0
-    losses: dict[str, float] = field(default_factory=dict)
-    given: Tensor | None = None
-    accepted: Tensor | None = None
-
-    def add(self, losses: Losses, total: float) -> None:
-        self.steps += 1
-        for name, value in losses.terms.items():
-            self.losses[name] = self.losses.get(name, 0.0) + float(value.detach())
-        self.losses["total"] = self.losses.get("total", 0.0) + total
-        if losses.given is not None and losses.accepted is not None:
-            given, accepted = over_ranks(torch.stack([losses.given, losses.accepted]))
-            self.given = given + (0 if self.given is None else self.given)
-            self.accepted = accepted + (0 if self.accepted is None else self.accepted)
-
-    def rows(self, step: int, names: list[str], lr: float, rate: float) -> Iterable[tuple[int, str, str, float | int]]:
-        for name, value in self.losses.items():
-            yield step, f"loss/{name}", "", value / self.steps
-        yield step, "lr", "", lr
-        yield step, "images_per_second", "", round(rate, 2)
-        for series, counts in (("pseudo/count", self.given), ("pseudo/accepted", self.accepted)):
-            if counts is not None:
-                yield from ((step, series, name, int(n)) for name, n in zip(names, counts, strict=True))
-
-
-@dataclass
-class Best:
-    """The best validation so far. Ties keep the earlier step."""
-
-    value: float = float("-inf")
-    step: int = 0
 
 
 @dataclass
@@ -100,7 +59,9 @@ class Trainer:
         groups = self.method.parameter_groups()
         train = self.settings.train
         if train.optimizer == "sgd":
-            optimizer: torch.optim.Optimizer = torch.optim.SGD(groups, train.lr, train.momentum, weight_decay=train.weight_decay)
+            optimizer: torch.optim.Optimizer = torch.optim.SGD(
+                groups, train.lr, train.momentum, weight_decay=train.weight_decay
+            )
         else:
             optimizer = torch.optim.AdamW(groups, train.lr, weight_decay=train.weight_decay)
         self.module, self.optimizer = self.fabric.setup(self.method, optimizer)
@@ -110,10 +71,11 @@ class Trainer:
         views = self.method.views
         if views.unlabelled and views.mixing(self.settings.data) > 0 and train.batch == self.fabric.world_size:
             self.warnings.append(
-                "CutMix has no partner with one image a device and changes nothing; give each two (train.batch, --devices)"
+                "CutMix has no partner with one image a device and changes nothing; "
+                "give each two (train.batch, --devices)"
             )
 
-    # -- state ---------------------------------------------------------------------------------------------------------------------
+    # -- state ---------------------------------------------------------------------------------------------------------
 
     def save(self, step: int, elapsed: float, name: str = "last.ckpt") -> None:
         if not self.fabric.is_global_zero:
@@ -153,7 +115,7 @@ class Trainer:
         self.start, self.elapsed = content["step"], content["elapsed"]
         return True
 
-    # -- the loop ------------------------------------------------------------------------------------------------------------------
+    # -- the loop ------------------------------------------------------------------------------------------------------
 
     def run(self) -> float:
         """Train from the checkpoint, or from step 0, to the end. Returns the seconds it took, interruptions left out.
@@ -166,7 +128,10 @@ class Trainer:
         curves = Curves(self.folder.path / "curves.csv", self.start) if fabric.is_global_zero else None
         draws = Draws(self.domain, self.labelled, self.pool, self.settings.data, self.method.views)
         batches = loader(
-            draws, RankSteps(self.start, self.steps, train.batch, rank, fabric.world_size), self.workers, fabric.device.type == "cuda"
+            draws,
+            RankSteps(self.start, self.steps, train.batch, rank, fabric.world_size),
+            self.workers,
+            fabric.device.type == "cuda",
         )
         audits, validations = milestones(self.steps, train.audits), milestones(self.steps, train.validations)
         log_every = max(1, self.steps // LOG_ROWS)
@@ -175,7 +140,10 @@ class Trainer:
         if self.start == 0:
             self.save(0, 0.0)
         self.method.train()
-        with Stop() as stop, Bar(f"train {self.method.card.name}", self.steps, start=self.start, shown=fabric.is_global_zero) as bar:
+        with (
+            Stop() as stop,
+            Bar(f"train {self.method.card.name}", self.steps, start=self.start, shown=fabric.is_global_zero) as bar,
+        ):
             for step, batch in enumerate(batches, self.start):
                 lr = self.set_rate(step)
                 losses, total = self.take(step, move(batch, fabric.device))
@@ -190,7 +158,9 @@ class Trainer:
                         curves.append(rows)
                         self.tensorboard(rows)
                     self.meters = Meters()
-                bar.advance(f"loss {total:.4f}  {(done - self.start) * train.batch / (time.monotonic() - began):.1f} img/s")
+                bar.advance(
+                    f"loss {total:.4f}  {(done - self.start) * train.batch / (time.monotonic() - began):.1f} img/s"
+                )
                 if done in audits or done in validations or done == self.steps:
                     self.share_buffers()
                 if done in audits:
@@ -232,16 +202,21 @@ class Trainer:
     def report_divergence(self, step: int, batch: Batch, losses: Losses, finite: bool) -> None:
         """Keep the batch and raise, on every rank: one that went on alone would wait for the others for ever."""
         if finite:
-            raise DivergenceError(f"loss not finite at step {step} on another process; its batch is in nonfinite_batch_<rank>.pt")
+            raise DivergenceError(
+                f"loss not finite at step {step} on another process; its batch is in nonfinite_batch_<rank>.pt"
+            )
         path = self.folder.path / f"nonfinite_batch_{self.fabric.global_rank}.pt"
         write_atomically(path, lambda handle: torch.save(vars(batch), handle))
         terms = ", ".join(f"{name}={float(value.detach()):g}" for name, value in losses.terms.items())
         times = "" if losses.times is None else f"; t = {', '.join(f'{float(t):.4f}' for t in losses.times)}"
         items = ", ".join(batch.keys + (batch.pool_keys or []))
-        raise DivergenceError(f"loss not finite at step {step} ({terms}) on {items}{times}; the batch is in {path.name}")
+        raise DivergenceError(
+            f"loss not finite at step {step} ({terms}) on {items}{times}; the batch is in {path.name}"
+        )
 
     def share_buffers(self) -> None:
-        """Rank 0's buffers on all ranks, as DDP does before a step: what is scored is the checkpoint, not each rank's own statistics."""
+        """Rank 0's buffers on all ranks, as DDP does before a step: what is scored is the checkpoint, not each rank's
+        own statistics."""
         if self.fabric.world_size > 1:
             for buffer in self.method.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -253,10 +228,11 @@ class Trainer:
         flag = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")
         return float(flag) > 0  # type: ignore[arg-type]
 
-    # -- looking at it -------------------------------------------------------------------------------------------------------------
+    # -- looking at it -------------------------------------------------------------------------------------------------
 
     def audit(self, step: int, curves: Curves | None) -> None:
-        """Pseudo-labels of a fixed sample of the pool against the hidden truth. Only this, never a loss, sees that truth."""
+        """Pseudo-labels of a fixed sample of the pool against the hidden truth. Only this, never a loss, sees that
+        truth."""
         if not self.method.views.unlabelled:
             return
         pool = members(self.split, "unlabeled", self.domain.card.protocol())
@@ -268,14 +244,24 @@ class Trainer:
             return
         fabric = self.fabric
         counts = evaluate_pool(
-            self.method, self.domain, chosen, bar=silent(), device=fabric.device, rank=fabric.global_rank, world=fabric.world_size
+            self.method,
+            self.domain,
+            chosen,
+            bar=silent(),
+            device=fabric.device,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
         )
         series = {
-            "audit/truth": counts.confusion.sum(1), "audit/predicted": counts.confusion.sum(0),
-            "audit/correct": counts.confusion.diagonal(), "audit/accepted": counts.accepted.sum(0),
-        }  # fmt: skip
+            "audit/truth": counts.confusion.sum(1),
+            "audit/predicted": counts.confusion.sum(0),
+            "audit/correct": counts.confusion.diagonal(),
+            "audit/accepted": counts.accepted.sum(0),
+        }
         names = self.method.card.names
-        rows = [(step, key, name, int(n)) for key, values in series.items() for name, n in zip(names, values, strict=True)]
+        rows = [
+            (step, key, name, int(n)) for key, values in series.items() for name, n in zip(names, values, strict=True)
+        ]
         if curves:
             curves.append(rows)
             self.tensorboard(rows)
@@ -283,7 +269,9 @@ class Trainer:
             starved = self.pixels[c] > 0 and counts.confusion[c].sum() > 0 and counts.accepted[:, c].sum() == 0
             self.unaccepted[name] = self.unaccepted.get(name, 0) + 1 if starved else 0
         if starving := [f"'{name}'" for name in names if self.unaccepted[name] == 3]:
-            self.warnings.append(f"step {step}: no pseudo-label of {', '.join(starving)} accepted in three audits running")
+            self.warnings.append(
+                f"step {step}: no pseudo-label of {', '.join(starving)} accepted in three audits running"
+            )
 
     def validate(self, step: int, elapsed: float) -> None:
         """Score val with the code that scores test; val_best.ckpt is the best so far."""
@@ -293,9 +281,16 @@ class Trainer:
             return
         fabric = self.fabric
         counts = evaluate(
-            self.method, self.domain, items, protocol, bar=silent(), distances=False, device=fabric.device,
-            rank=fabric.global_rank, world=fabric.world_size,
-        )  # fmt: skip
+            self.method,
+            self.domain,
+            items,
+            protocol,
+            bar=silent(),
+            distances=False,
+            device=fabric.device,
+            rank=fabric.global_rank,
+            world=fabric.world_size,
+        )
         value = summary(counts, self.domain.card, self.pixels)["primary"].get("value", float("-inf"))
         if value > self.best.value:
             self.best = Best(value, step)

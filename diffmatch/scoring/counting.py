@@ -15,7 +15,14 @@ from diffmatch.domain import VOID, Mask
 from diffmatch.records.counts import BINS, CONFIDENCE, CONFIDENCE_UNIT, CORRECT, COUNT, Counts
 
 
-def count(counts: Counts, case: str, probabilities: Tensor, truth: Tensor, accepted: Tensor | None = None, background: bool = True) -> None:
+def count(
+    counts: Counts,
+    case: str,
+    probabilities: Tensor,
+    truth: Tensor,
+    accepted: Tensor | None = None,
+    background: bool = True,
+) -> None:
     """Add one item to the counts.
 
     Args:
@@ -24,7 +31,8 @@ def count(counts: Counts, case: str, probabilities: Tensor, truth: Tensor, accep
         probabilities: (C, ...) float, on any device.
         truth: (...) uint8 with 255 = void, on the same grid.
         accepted: (...) bool, pixels whose pseudo-label would be trained on.
-        background: class 0 is background, and the foreground calibration leaves out pixels where it is both true and predicted.
+        background: class 0 is background, and the foreground calibration leaves out pixels where it is both true and
+            predicted.
     """
     classes = counts.classes
     valid = truth.flatten() != VOID
@@ -71,8 +79,9 @@ def surface_distances(
 ) -> NDArray[np.float64]:
     """HD95 and average symmetric surface distance per class of one volume, rows named by `metrics.SURFACE`, (4, total).
 
-    NaN where truth or prediction has no voxel of the class, in millimetres also where the spacing is unknown; the classes that are not
-    asked for stay NaN. MONAI measures: HD95 is the larger of the two directed 95th percentiles (medpy: that of both together, smaller).
+    NaN where truth or prediction has no voxel of the class, in millimetres also where the spacing is unknown; the
+    classes that are not asked for stay NaN. MONAI measures: HD95 is the larger of the two directed 95th percentiles
+    (medpy: that of both together, smaller).
 
     Args:
         predicted, truth: (Z, H, W) class indices; void in the truth counts as background.

@@ -20,30 +20,45 @@ from diffmatch.settings import Data
 
 Part = Literal["test", "val", "unlabeled"]
 POOL_LIMIT = 1000
-"""Items of the unlabelled pool that are scored at most, drawn with a fixed seed: the counts say how many pixels there were."""
+"""Items of the unlabelled pool that are scored at most, drawn with a fixed seed: the counts say how many pixels there
+were."""
 
 
 def members(split: Split, part: Part, protocol: Protocol) -> list[Item]:
     """The items behind a part: a protocol may pool several splits for its test figure."""
     if part == "unlabeled":
         items = [i for i in split.unlabelled if i.masked]
-        return items if len(items) <= POOL_LIMIT else sorted(random.Random(0).sample(items, POOL_LIMIT), key=lambda i: i.id)
+        return (
+            items
+            if len(items) <= POOL_LIMIT
+            else sorted(random.Random(0).sample(items, POOL_LIMIT), key=lambda i: i.id)
+        )
     if part == "val":
         return list(split.val)
     return [item for name in protocol.splits for item in {"train": (), "val": split.val, "test": split.test}[name]]
 
 
 def shares(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items in runs of `size`, to be dealt to ranks: whom an item is batched with, and so its rounding, is the same for any world."""
+    """The items in runs of `size`, to be dealt to ranks: whom an item is batched with, and so its rounding, is the same
+    for any world."""
     return [items[first : first + size] for first in range(0, len(items), size)]
 
 
 @torch.no_grad()
 def evaluate(
-    method: Method, domain: Domain, items: Sequence[Item], protocol: Protocol, *, bar: Bar, distances: bool,
-    device: torch.device, rank: int = 0, world: int = 1,
-) -> Counts:  # fmt: skip
-    """Counts of test or val items, each predicted whole, by this rank's share of them; the sum over ranks is returned on all.
+    method: Method,
+    domain: Domain,
+    items: Sequence[Item],
+    protocol: Protocol,
+    *,
+    bar: Bar,
+    distances: bool,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
+) -> Counts:
+    """Counts of test or val items, each predicted whole, by this rank's share of them; the sum over ranks is returned
+    on all.
 
     Args:
         distances: surface distances of volumes too.
@@ -56,19 +71,37 @@ def evaluate(
             truth = known_mask(item, sample.mask)
             prediction = predict_item(method, item, sample.image, settings.data, protocol, settings.eval.batch, device)
             if prediction.probabilities.shape[1:] != truth.shape:
-                raise InputError(f"{item.id}: image and mask differ in size, {prediction.probabilities.shape[1:]} and {truth.shape}")
-            count(counts, item.id, torch.from_numpy(prediction.probabilities), torch.from_numpy(truth), background=card.background)
+                raise InputError(
+                    f"{item.id}: image and mask differ in size, {prediction.probabilities.shape[1:]} and {truth.shape}"
+                )
+            count(
+                counts,
+                item.id,
+                torch.from_numpy(prediction.probabilities),
+                torch.from_numpy(truth),
+                background=card.background,
+            )
             if distances and truth.ndim == 3:
                 labels = prediction.labels
-                counts.surface[item.id] = surface_distances(labels, truth, card.foreground, counts.classes, sample.spacing)
+                counts.surface[item.id] = surface_distances(
+                    labels, truth, card.foreground, counts.classes, sample.spacing
+                )
     return gathered(counts)
 
 
 @torch.no_grad()
 def evaluate_pool(
-    method: Method, domain: Domain, items: Sequence[Item], *, bar: Bar, device: torch.device, rank: int = 0, world: int = 1
+    method: Method,
+    domain: Domain,
+    items: Sequence[Item],
+    *,
+    bar: Bar,
+    device: torch.device,
+    rank: int = 0,
+    world: int = 1,
 ) -> Counts:
-    """Counts of the pseudo-labels that the teacher gives to unaugmented pool items, against the hidden truth (Figures 1, 4, 5, 8)."""
+    """Counts of the pseudo-labels that the teacher gives to unaugmented pool items, against the hidden truth (Figures
+    1, 4, 5, 8)."""
     card, settings = domain.card, method.settings
     counts = Counts(len(card.classes))
     masks: dict[str, Mask] = {}
@@ -90,7 +123,8 @@ def evaluate_pool(
 
 
 def pool_labels(method: Method, images: Tensor, keys: Sequence[str], data: Data) -> tuple[Tensor, Tensor]:
-    """Pseudo-label probabilities (N, C, H, W) and acceptance (N, H, W) of raw images (N, dates, channels, H, W) on their own grid."""
+    """Pseudo-label probabilities (N, C, H, W) and acceptance (N, H, W) of raw images (N, dates, channels, H, W) on
+    their own grid."""
     ready, back = framed(images, data)
     inside = frame(torch.ones_like(images[:, :1, :1]), data)[0][:, 0, 0] > 0.5
     pseudo = method.pseudo_labels(ready, keys, inside)

@@ -27,7 +27,6 @@ class Back(TypingProtocol):
     def __call__(self, maps: Tensor, mode: str = "bilinear") -> Tensor: ...
 
 
-
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """What the engine predicts for one item, on the sample's own grid.
@@ -44,6 +43,7 @@ class Prediction:
     def labels(self) -> Mask:
         return self.probabilities.argmax(0).astype(np.uint8)  # type: ignore[no-any-return]
 
+
 def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
     """Images as the network was trained to see them, normalised, and the way back."""
     ready, back = frame(images, data)
@@ -53,8 +53,8 @@ def framed(images: Tensor, data: Data) -> tuple[Tensor, Back]:
 def frame(images: Tensor, data: Data) -> tuple[Tensor, Back]:
     """Images at the size that the network was trained to see, and the way back.
 
-    The same deterministic resize as in training; what is smaller than the crop is padded about its centre with zeros before
-    normalisation, as training crops are.
+    The same deterministic resize as in training; what is smaller than the crop is padded about its centre with zeros
+    before normalisation, as training crops are.
 
     Args:
         images: (N, dates, channels, H, W), nominally in [0, 1].
@@ -65,7 +65,9 @@ def frame(images: Tensor, data: Data) -> tuple[Tensor, Back]:
     size = images.shape[-2:]
     n = len(images)
     if data.resize:
-        images = resized(images.flatten(0, 1), (data.resize, data.resize)).view(n, -1, *images.shape[2:-2], data.resize, data.resize)
+        images = resized(images.flatten(0, 1), (data.resize, data.resize)).view(
+            n, -1, *images.shape[2:-2], data.resize, data.resize
+        )
     inner = images.shape[-2:]
     spare = [max(0, data.crop - side) for side in inner]
     top, left = spare[0] // 2, spare[1] // 2
@@ -89,11 +91,14 @@ def predict_images(predict: Predict, images: Tensor, keys: Sequence[str], data: 
     return back(predict(ready, keys, (0, 0)))
 
 
-def sliding(predict: Predict, images: Tensor, keys: Sequence[str], window: int, stride: int, cut: bool = False) -> Tensor:
+def sliding(
+    predict: Predict, images: Tensor, keys: Sequence[str], window: int, stride: int, cut: bool = False
+) -> Tensor:
     """Mean of the probabilities of all windows over a pixel.
 
     Args:
-        cut: windows that reach over the border end there and are smaller; otherwise the last one is shifted back to be whole.
+        cut: windows that reach over the border end there and are smaller; otherwise the last one is shifted back to be
+            whole.
     """
     height, width = images.shape[-2:]
     total: Tensor | None = None
@@ -110,7 +115,8 @@ def sliding(predict: Predict, images: Tensor, keys: Sequence[str], window: int, 
 
 
 def starts(length: int, window: int, stride: int, cut: bool = False) -> list[int]:
-    """First pixels of the windows along one axis. Cut windows begin at every multiple of the stride, as UniMatch's do."""
+    """First pixels of the windows along one axis. Cut windows begin at every multiple of the stride, as UniMatch's
+    do."""
     if cut:
         return list(range(0, length, stride))
     if length <= window:
@@ -118,7 +124,9 @@ def starts(length: int, window: int, stride: int, cut: bool = False) -> list[int
     return [*range(0, length - window, stride), length - window]
 
 
-def predict_item(method: Method, item: Item, image: Image, data: Data, protocol: Protocol, batch: int, device: torch.device) -> Prediction:
+def predict_item(
+    method: Method, item: Item, image: Image, data: Data, protocol: Protocol, batch: int, device: torch.device
+) -> Prediction:
     """Probabilities of one test item on its own grid.
 
     Args:
@@ -132,7 +140,9 @@ def predict_item(method: Method, item: Item, image: Image, data: Data, protocol:
     parts = []
     for first in range(0, len(slices), batch):
         chosen = slice(first, first + batch)
-        parts.append(predict_images(method.probabilities, slices[chosen].to(device), keys[chosen], data, protocol).cpu())
+        parts.append(
+            predict_images(method.probabilities, slices[chosen].to(device), keys[chosen], data, protocol).cpu()
+        )
     probabilities = torch.cat(parts)
     return Prediction(item, (probabilities.movedim(0, 1) if volume else probabilities[0]).numpy())
 

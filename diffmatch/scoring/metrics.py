@@ -1,7 +1,10 @@
-"""Counts of a scored split and the metrics made from them. Integers and sums, never pixels; numpy only, so that reports need no torch.
+"""Counts of a scored split and the metrics made from them. Integers and sums, never pixels; numpy only, so that reports
+need no torch.
 
-Policy: a class that is absent in truth and prediction is NaN and left out of means, `n_valid` says how many remained; present in only
-one of the two scores 0, and its surface distances are NaN. A protocol may name another policy of the literature (`Protocol.empty`).
+Policy: a class that is absent in truth and prediction is NaN and left out of means, `n_valid` says how many remained;
+    present in only
+one of the two scores 0, and its surface distances are NaN. A protocol may name another policy of the literature
+(`Protocol.empty`).
 """
 
 from __future__ import annotations
@@ -58,7 +61,8 @@ def calibration_error(reliability: Ints) -> Floats:
 
 
 def majority(counts: Counts, klass: int) -> Counts:
-    """The counts of the baseline that answers `klass` everywhere, from another prediction's truth margins; no calibration, no distances."""
+    """The counts of the baseline that answers `klass` everywhere, from another prediction's truth margins; no
+    calibration, no distances."""
     truth = counts.confusion.sum(1)
     baseline = Counts(counts.classes)
     baseline.confusion[:, klass] = truth
@@ -74,7 +78,8 @@ def majority(counts: Counts, klass: int) -> Counts:
 def as_literature(counts: Counts, empty: Empty) -> tuple[Floats, Floats, dict[str, Floats]]:
     """IoU (C,), Dice per case (cases, C) and surface distances with absent classes treated as a protocol says.
 
-    `zero`: absent in truth and prediction scores 0, not NaN (UniMatch). `transunet`: Dice per case is 1 for a class that is predicted
+    `zero`: absent in truth and prediction scores 0, not NaN (UniMatch). `transunet`: Dice per case is 1 for a class
+        that is predicted
     though absent, 0 where it is absent or missed altogether, and distances in voxels are 0 in all three.
     """
     class_iou, dices, surface = iou(counts.confusion), case_dice(counts), dict(counts.surface)
@@ -89,7 +94,9 @@ def as_literature(counts: Counts, empty: Empty) -> tuple[Floats, Floats, dict[st
     return class_iou, dices, surface
 
 
-def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: bool = False, empty: Empty = "excluded") -> dict[str, Any]:
+def summary(
+    counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: bool = False, empty: Empty = "excluded"
+) -> dict[str, Any]:
     """The record's numbers of one evaluation. A number that cannot be computed is absent, never 0.
 
     Args:
@@ -100,7 +107,8 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: 
         empty: the protocol's rule for absent classes.
 
     Returns:
-        ``primary`` {name, value, n_valid}, ``per_class`` {class: {metric: value}}, ``head``, ``tail`` {classes, value}, ``ece`` ...
+        ``primary`` {name, value, n_valid}, ``per_class`` {class: {metric: value}}, ``head``, ``tail`` {classes, value},
+        ``ece`` ...
     """
     per_volume = card.metric == "mean_dice"
     class_iou, dices, surfaces = as_literature(counts, empty)
@@ -137,7 +145,13 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: 
     foreground_ece = calibration_error(counts.foreground)
     top_ece = calibration_error(counts.top)
     result: dict[str, Any] = {
-        "primary": known({"name": card.metric, "value": mean(main[card.scored]), "n_valid": int((~np.isnan(main[card.scored])).sum())}),
+        "primary": known(
+            {
+                "name": card.metric,
+                "value": mean(main[card.scored]),
+                "n_valid": int((~np.isnan(main[card.scored])).sum()),
+            }
+        ),
         "per_class": per_class,
         "head": group(head),
         "tail": group(tail),
@@ -154,11 +168,15 @@ def summary(counts: Counts, card: Card, labelled_pixels: Sequence[float], pool: 
         result["f1"] = float(ratio(2 * counts.confusion[1, 1], truth[1] + predicted[1]))
     if pool:
         accepted = counts.accepted.sum(0)
-        result["acceptance"] = {n: known({"share": float(ratio(accepted[c], predicted[c]))}) for c, n in enumerate(card.names)}
+        result["acceptance"] = {
+            n: known({"share": float(ratio(accepted[c], predicted[c]))}) for c, n in enumerate(card.names)
+        }
     return known(result)
 
 
 def known(values: dict[str, Any]) -> dict[str, Any]:
     """Without the entries that are NaN, numpy scalars as Python numbers."""
-    plain = {k: v.item() if isinstance(v, np.generic | np.ndarray) and np.ndim(v) == 0 else v for k, v in values.items()}
+    plain = {
+        k: v.item() if isinstance(v, np.generic | np.ndarray) and np.ndim(v) == 0 else v for k, v in values.items()
+    }
     return {k: v for k, v in plain.items() if not (isinstance(v, float) and np.isnan(v))}

@@ -1,4 +1,5 @@
-"""Scenes larger than memory: overlapping windows are read, predicted and blended in vertical strips; finished blocks are handed out."""
+"""Scenes larger than memory: overlapping windows are read, predicted and blended in vertical strips; finished blocks
+are handed out."""
 
 from __future__ import annotations
 
@@ -26,10 +27,19 @@ class Block:
 
 @torch.no_grad()
 def predict_scene(
-    predict: Predict, read: ReadWindow, size: tuple[int, int], *, key: str, data: Data, window: int, stride: int, strip: int = 4096,
+    predict: Predict,
+    read: ReadWindow,
+    size: tuple[int, int],
+    *,
+    key: str,
+    data: Data,
+    window: int,
+    stride: int,
+    strip: int = 4096,
     device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
-) -> Iterator[Block]:  # fmt: skip
-    """The same probabilities as `inference.sliding` over the whole scene, in memory that depends on `window` and `strip` alone.
+) -> Iterator[Block]:
+    """The same probabilities as `inference.sliding` over the whole scene, in memory that depends on `window` and
+    `strip` alone.
 
     Args:
         size: (H, W) of the scene.
@@ -60,4 +70,6 @@ def predict_scene(
             finished = (rows[i + 1] if i + 1 < len(rows) else height) - top
             assert total is not None
             yield Block(top, left, (total[:, :finished] / hits[:finished]).numpy())
-            total, hits = (torch.cat([t[..., finished:, :], torch.zeros_like(t[..., :finished, :])], -2) for t in (total, hits))
+            total, hits = (
+                torch.cat([t[..., finished:, :], torch.zeros_like(t[..., :finished, :])], -2) for t in (total, hits)
+            )

@@ -36,5 +36,3 @@ def write_json(path: Path, content: Any) -> None:
 def digest(content: Any) -> str:
     """sha256 of the canonical JSON of `content`: the order of keys does not matter."""
     return hashlib.sha256(json.dumps(content, sort_keys=True, allow_nan=False).encode()).hexdigest()
-
-

@@ -53,5 +53,3 @@ def git_state() -> dict[str, Any] | None:
         return {"commit": commit.stdout.strip(), "dirty": bool(dirty.stdout.strip())}
     except (OSError, subprocess.TimeoutExpired):
         return None
-
-

@@ -13,5 +13,3 @@ def over_ranks(values: Tensor) -> Tensor:
         values = values.clone()
         torch.distributed.all_reduce(values)
     return values
-
-

@@ -28,7 +28,8 @@ def number(cell: str) -> float | None:
 
 
 def printed(text: str) -> dict[int, dict[str, list[float]]]:
-    """Table -> row label -> the numbers of the row from left to right; the row's own label may be a number (Tables 7, 8, 9)."""
+    """Table -> row label -> the numbers of the row from left to right; the row's own label may be a number (Tables 7,
+    8, 9)."""
     found: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
     lines = text.splitlines()
     for at, line in enumerate(lines):

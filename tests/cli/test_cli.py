@@ -99,9 +99,14 @@ def test_what_cannot_be_done_is_told_in_one_line(capfd, arguments, told):
     assert told in refused(capfd, arguments)
 
 
-@pytest.mark.parametrize(("arguments", "variable"), [
-    ("doctor acdc", "DIFFMATCH_CACHE"), ("splits camvid --from lists", "DIFFMATCH_SPLITS"), ("new-domain ponds --out file/ponds", None),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "variable"),
+    [
+        ("doctor acdc", "DIFFMATCH_CACHE"),
+        ("splits camvid --from lists", "DIFFMATCH_SPLITS"),
+        ("new-domain ponds --out file/ponds", None),
+    ],
+)
 def test_a_place_that_cannot_be_written_is_told_in_one_line(capfd, places, monkeypatch, arguments, variable):
     (places / "lists" / "1_16").mkdir(parents=True)
     (places / "lists" / "1_16" / "labeled.txt").write_text("0001TP_006690\n")
@@ -176,17 +181,31 @@ def test_a_dataset_is_described_whole(capfd, name):
     text = " ".join(out.split())
     domain = plugins.domain(name)
     card, recipe = domain.card, domain.recipe
-    said = [card.title, card.licence, card.citation, card.note, ", ".join(card.budgets), *card.names, *(p.title for p in card.protocols)]
+    said = [
+        card.title,
+        card.licence,
+        card.citation,
+        card.note,
+        ", ".join(card.budgets),
+        *card.names,
+        *(p.title for p in card.protocols),
+    ]
     missing = [what for what in said if " ".join(what.split()) not in text]
     assert not missing
-    rows = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.startswith(" ") and "." in line.split()[0]}
+    rows = {
+        line.split()[0]: line.split()[1:]
+        for line in out.splitlines()
+        if line.startswith(" ") and "." in line.split()[0]
+    }
     assert {*recipe.paper, *recipe.quick} <= set(rows)
     steps = rows["train.steps"]
     assert steps == [str(recipe.paper.get("train.steps", 0)), str(recipe.quick["train.steps"])]
 
 
 def test_costs_as_json(capfd):
-    sets = " ".join(f"--set {s}" for s in ("network.decoder=unet", "network.encoder=plain4", "network.dim=16", "data.crop=64"))
+    sets = " ".join(
+        f"--set {s}" for s in ("network.decoder=unet", "network.encoder=plain4", "network.dim=16", "data.crop=64")
+    )
     assert invoke(f"cost --classes 3 --method supervised --json {sets}".split()) == 0
     found = json.loads(capfd.readouterr().out)
     assert found["crop"] == 64

@@ -21,10 +21,20 @@ class Sound(Domain):
     """Photographs of 32 x 32 with index masks, split by the first letter of the name."""
 
     card = Card(
-        version=1, name="sound", title="Sound", modality="photographs", label_unit="images", budgets=("8",), metric="mean_iou",
-        classes=(ClassInfo(name="ground", color=(0, 0, 0)), ClassInfo(name="thing", color=(255, 0, 0))), head_tail=TopBottom(k=1),
-        protocols=(Protocol(name="whole", title="whole image", mode="image"),), licence="none", citation="nobody", source="nowhere",
-    )  # fmt: skip
+        version=1,
+        name="sound",
+        title="Sound",
+        modality="photographs",
+        label_unit="images",
+        budgets=("8",),
+        metric="mean_iou",
+        classes=(ClassInfo(name="ground", color=(0, 0, 0)), ClassInfo(name="thing", color=(255, 0, 0))),
+        head_tail=TopBottom(k=1),
+        protocols=(Protocol(name="whole", title="whole image", mode="image"),),
+        licence="none",
+        citation="nobody",
+        source="nowhere",
+    )
     recipe = Recipe(paper={}, quick={})
     endings = (".png",)
 

@@ -26,8 +26,11 @@ def test_a_new_plugin_installs_and_passes_its_own_tests(tmp_path, install_plugin
     assert domain.__name__ == "MyPondsDomain" and domain.card.title == "my ponds"
     tests = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
-        env=os.environ | {"PYTHONPATH": str(site)}, cwd=folder, capture_output=True, text=True,
-    )  # fmt: skip
+        env=os.environ | {"PYTHONPATH": str(site)},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
     assert tests.returncode == 0, tests.stdout
     from diffmatch.conformance.domain import CHECKS
 
@@ -44,7 +47,9 @@ def test_what_is_written_is_clean_to_the_linter(tmp_path):
         assert ruff.returncode == 0, ruff.stdout
 
 
-@pytest.mark.parametrize("name", ["", "Ponds", "my-ponds", "my ponds", "1st", "_ponds", "ponds_", "a__b", "../up", "pönds"])
+@pytest.mark.parametrize(
+    "name", ["", "Ponds", "my-ponds", "my ponds", "1st", "_ponds", "ponds_", "a__b", "../up", "pönds"]
+)
 def test_what_is_no_name_is_refused(name, tmp_path):
     with pytest.raises(InputError, match="cannot name a plugin"):
         write_domain(name, tmp_path)

@@ -25,7 +25,7 @@ def picture(height, width, seed=0, classes=200):
     return mask.float()[None, None], mask
 
 
-# -- geometry ----------------------------------------------------------------------------------------------------------------------
+# -- geometry ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("height", "width"), [(16, 16), (18, 17), (40, 23)])
@@ -34,7 +34,12 @@ def test_without_scale_rotation_and_flip_a_weak_view_is_a_plain_crop(height, wid
     corners = set()
     for seed in range(60):
         view = weak(image, mask, data(), np.random.default_rng(seed))
-        where = [(i, j) for i in range(height - 15) for j in range(width - 15) if torch.equal(mask[i : i + 16, j : j + 16], view.mask)]
+        where = [
+            (i, j)
+            for i in range(height - 15)
+            for j in range(width - 15)
+            if torch.equal(mask[i : i + 16, j : j + 16], view.mask)
+        ]
         assert len(where) == 1
         i, j = where[0]
         torch.testing.assert_close(view.image, image[..., i : i + 16, j : j + 16], atol=1e-2, rtol=0)
@@ -60,7 +65,13 @@ def test_a_small_image_stands_whole_and_anywhere_in_the_crop(height, width):
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(5, 40), st.integers(5, 40), st.integers(8, 24), st.sampled_from(["horizontal", "rot90"]), st.integers(0, 10**6))
+@given(
+    st.integers(5, 40),
+    st.integers(5, 40),
+    st.integers(8, 24),
+    st.sampled_from(["horizontal", "rot90"]),
+    st.integers(0, 10**6),
+)
 def test_image_and_mask_stay_aligned_under_flips_and_quarter_turns(height, width, crop, flip, seed):
     image, mask = picture(height, width, seed)
     view = weak(image, mask, data(crop=crop, flip=flip), np.random.default_rng(seed))
@@ -78,7 +89,9 @@ def test_quarter_turns_and_mirrors_are_the_eight_symmetries_of_the_square():
     assert mirrored == {mask.numpy().tobytes(), mask.flip(1).numpy().tobytes()}
 
 
-@pytest.mark.parametrize("changes", [{"scale": (0.5, 2.0)}, {"rotate": 30.0}, {"scale": (0.5, 2.0), "rotate": 180.0, "flip": "rot90"}])
+@pytest.mark.parametrize(
+    "changes", [{"scale": (0.5, 2.0)}, {"rotate": 30.0}, {"scale": (0.5, 2.0), "rotate": 180.0, "flip": "rot90"}]
+)
 def test_a_mask_follows_its_image_under_scaling_and_rotation(changes):
     """The picture is two halves; away from their border image and mask agree."""
     mask = torch.zeros(40, 30, dtype=torch.uint8)
@@ -143,7 +156,7 @@ def test_resizing_comes_before_the_crop():
     assert resized(image, (10, 30)) is image
 
 
-# -- randomness --------------------------------------------------------------------------------------------------------------------
+# -- randomness --------------------------------------------------------------------------------------------------------
 
 
 def test_a_view_depends_on_its_generator_alone():
@@ -153,7 +166,13 @@ def test_a_view_depends_on_its_generator_alone():
     def all_of_it(seed):
         rng = np.random.default_rng(seed)
         view = weak(image / 255, mask, how, rng)
-        return [view.image, view.mask, view.inside, strong(view.image.expand(1, 3, 16, 16), how, rng), cutmix_box(16, 0.5, rng)]
+        return [
+            view.image,
+            view.mask,
+            view.inside,
+            strong(view.image.expand(1, 3, 16, 16), how, rng),
+            cutmix_box(16, 0.5, rng),
+        ]
 
     first = all_of_it(7)
     torch.manual_seed(99)
@@ -164,7 +183,7 @@ def test_a_view_depends_on_its_generator_alone():
     assert not torch.equal(first[0], all_of_it(8)[0])
 
 
-# -- strong views ------------------------------------------------------------------------------------------------------------------
+# -- strong views ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -195,7 +214,9 @@ def test_grayscale_makes_three_equal_channels():
     view = torch.rand(1, 3, 8, 8)
     gray = strong(view, data(jitter_p=0, grayscale_p=1.0, blur_p=0), np.random.default_rng(0))
     torch.testing.assert_close(gray[:, 0], gray[:, 1])
-    torch.testing.assert_close(gray[:, 0], (0.2989 * view[:, 0] + 0.587 * view[:, 1] + 0.114 * view[:, 2]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(
+        gray[:, 0], (0.2989 * view[:, 0] + 0.587 * view[:, 1] + 0.114 * view[:, 2]), atol=1e-3, rtol=0
+    )
 
 
 @pytest.mark.parametrize("side", [1, 2, 3, 8])
@@ -203,7 +224,7 @@ def test_blur_fits_into_small_crops(side):
     assert strong(torch.rand(1, 3, side, side), data(blur_p=1.0), np.random.default_rng(1)).shape == (1, 3, side, side)
 
 
-# -- CutMix ------------------------------------------------------------------------------------------------------------------------
+# -- CutMix ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_cutmix_box_is_one_rectangle_of_the_named_area():
@@ -223,7 +244,7 @@ def test_cutmix_happens_as_often_as_asked():
     assert sum(bool(cutmix_box(16, 0.5, rng).any()) for _ in range(400)) == pytest.approx(200, abs=40)
 
 
-# -- normalisation -----------------------------------------------------------------------------------------------------------------
+# -- normalisation -----------------------------------------------------------------------------------------------------
 
 
 def test_normalisation_is_per_channel():
@@ -234,4 +255,7 @@ def test_normalisation_is_per_channel():
 
 def test_normalisation_happens_where_the_image_is():
     """A tensor on another device than its image would be refused; `meta` is a device that every machine has."""
-    assert normalised(torch.empty(1, 1, 3, 4, 4, device="meta"), data(mean=(0.5,) * 3, std=(1.0,) * 3)).device.type == "meta"
+    assert (
+        normalised(torch.empty(1, 1, 3, 4, 4, device="meta"), data(mean=(0.5,) * 3, std=(1.0,) * 3)).device.type
+        == "meta"
+    )

@@ -38,7 +38,9 @@ def test_pixels_are_those_of_the_masks(found, acdc_root):
 
 def test_counts_ranges_and_budgets(found, acdc_root):
     domain = plugins.domain("acdc")(acdc_root)
-    assert {split: count.items for split, count in found.splits.items()} == {s: len(domain.index(s)) for s in ("train", "val", "test")}
+    assert {split: count.items for split, count in found.splits.items()} == {
+        s: len(domain.index(s)) for s in ("train", "val", "test")
+    }
     (channel,) = found.values
     assert (channel.min, channel.max) == (0, 1)
     assert 0 < channel.mean < 1

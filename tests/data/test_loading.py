@@ -26,10 +26,21 @@ class Tiny(Domain):
     """Slices of invented volumes, made when they are read."""
 
     card = Card(
-        version=1, name="tiny", title="tiny", modality="none", label_unit="cases", budgets=("1",), channels=1, metric="mean_dice",
-        classes=tuple(ClassInfo(name=n, color=(0, 0, 0)) for n in ("background", "a", "b")), head_tail=ForegroundThirds(),
-        protocols=(Protocol(name="volume", title="volume", mode="volume"),), licence="", citation="", source="take it from tiny.example",
-    )  # fmt: skip
+        version=1,
+        name="tiny",
+        title="tiny",
+        modality="none",
+        label_unit="cases",
+        budgets=("1",),
+        channels=1,
+        metric="mean_dice",
+        classes=tuple(ClassInfo(name=n, color=(0, 0, 0)) for n in ("background", "a", "b")),
+        head_tail=ForegroundThirds(),
+        protocols=(Protocol(name="volume", title="volume", mode="volume"),),
+        licence="",
+        citation="",
+        source="take it from tiny.example",
+    )
     recipe = Recipe(paper={}, quick={})
 
     def index(self, split):
@@ -74,7 +85,7 @@ def run(start=0, steps=3, batch=4, rank=0, world=1, workers=0, **how):
     return list(loader(draws(**how), RankSteps(start, steps, batch, rank, world), workers, False))
 
 
-# -- draws -------------------------------------------------------------------------------------------------------------------------
+# -- draws -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_draw_depends_on_seed_and_number_alone():
@@ -143,7 +154,7 @@ def test_the_mask_of_an_unlabelled_item_is_never_opened():
     run(steps=6)  # 24 draws of the pool: three passes
 
 
-# -- workers, ranks, resuming ------------------------------------------------------------------------------------------------------
+# -- workers, ranks, resuming ------------------------------------------------------------------------------------------
 
 
 def test_workers_do_not_change_the_draws():
@@ -179,7 +190,7 @@ def test_the_global_generators_do_not_matter():
     assert all_equal(first, run())
 
 
-# -- streams -----------------------------------------------------------------------------------------------------------------------
+# -- streams -----------------------------------------------------------------------------------------------------------
 
 
 def test_every_pass_visits_every_item_once_in_another_order():
@@ -199,7 +210,9 @@ def test_weighted_draws_follow_their_weights():
     found = Counter(stream.item(n).id for n in range(2000))
     assert found["b"] == 0
     assert found["a"] / 2000 == pytest.approx(0.75, abs=0.03)
-    assert [stream.item(n).id for n in range(50)] == [Stream(items, 0, 0, np.array([3.0, 0, 1])).item(n).id for n in range(50)]
+    assert [stream.item(n).id for n in range(50)] == [
+        Stream(items, 0, 0, np.array([3.0, 0, 1])).item(n).id for n in range(50)
+    ]
 
 
 def test_two_items_are_enough():
@@ -210,7 +223,7 @@ def test_two_items_are_enough():
     assert len(set(batch.keys)) == 3
 
 
-# -- data on disk ------------------------------------------------------------------------------------------------------------------
+# -- data on disk ------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -253,7 +266,12 @@ def test_invention_that_fails_leaves_nothing_behind(places, monkeypatch):
 
 def test_the_fingerprint_follows_names_and_sizes_and_not_the_place(places):
     prints = {}
-    for name, content in (("one", {"a.txt": "1"}), ("two", {"a.txt": "2"}), ("three", {"a.txt": "12"}), ("four", {"b.txt": "1"})):
+    for name, content in (
+        ("one", {"a.txt": "1"}),
+        ("two", {"a.txt": "2"}),
+        ("three", {"a.txt": "12"}),
+        ("four", {"b.txt": "1"}),
+    ):
         (places / name).mkdir()
         for file, text in content.items():
             (places / name / file).write_text(text)
@@ -275,7 +293,9 @@ def test_a_file_replaced_by_one_of_its_size_is_decoded_anew_and_the_same_file_is
         os.utime(path, ns=(0, 1_700_000_000_000_000_000 + later))
         opened, fingerprint = open_domain(Tiny, path.parent)
         seen.append((content(opened), fingerprint))
-    assert [decoded for decoded, _ in seen] == [b"old", b"new", b"new"] and len({fingerprint for _, fingerprint in seen}) == 1
+    assert [decoded for decoded, _ in seen] == [b"old", b"new", b"new"] and len(
+        {fingerprint for _, fingerprint in seen}
+    ) == 1
 
 
 def test_decoded_arrays_go_when_no_open_has_asked_for_them_for_weeks(places):

@@ -21,10 +21,20 @@ class Toy(Domain):
     def __init__(self, unit="cases", train=None, published=None):
         super().__init__(Path("/toy"))
         self.card = Card(
-            version=1, name="toy", title="toy", modality="none", label_unit=unit, budgets=("2", "1/5"), metric="mean_iou",
-            classes=(ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))), head_tail=TopBottom(k=1),
-            protocols=(Protocol(name="whole", title="whole", mode="image"),), licence="", citation="", source="",
-        )  # fmt: skip
+            version=1,
+            name="toy",
+            title="toy",
+            modality="none",
+            label_unit=unit,
+            budgets=("2", "1/5"),
+            metric="mean_iou",
+            classes=(ClassInfo(name="a", color=(0, 0, 0)), ClassInfo(name="b", color=(1, 1, 1))),
+            head_tail=TopBottom(k=1),
+            protocols=(Protocol(name="whole", title="whole", mode="image"),),
+            licence="",
+            citation="",
+            source="",
+        )
         self.train = train or [Item(f"p{c}/{z}", f"p{c}") for c in range(10) for z in range(3)]
         self.lists = published or {}
 
@@ -45,12 +55,20 @@ class Toy(Domain):
         raise NotImplementedError
 
 
-# -- budgets -----------------------------------------------------------------------------------------------------------------------
+# -- budgets -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "total", "count"),
-    [("3", 70, 3), ("1/16", 2975, 186), ("1/16", 10582, 662), ("1/8", 16, 2), ("5%", 5947, 297), ("40%", 5947, 2378), ("2.5%", 200, 5)],
+    [
+        ("3", 70, 3),
+        ("1/16", 2975, 186),
+        ("1/16", 10582, 662),
+        ("1/8", 16, 2),
+        ("5%", 5947, 297),
+        ("40%", 5947, 2378),
+        ("2.5%", 200, 5),
+    ],
 )
 def test_counts_fractions_up_and_percentages_down(text, total, count):
     assert Budget(text).count(total) == count
@@ -81,7 +99,7 @@ def test_impossible_budgets_name_the_published_ones(text):
     assert "\n" not in str(told.value)
 
 
-# -- drawn splits ------------------------------------------------------------------------------------------------------------------
+# -- drawn splits ------------------------------------------------------------------------------------------------------
 
 
 def ids(items):
@@ -125,7 +143,7 @@ def test_items_without_a_mask_are_never_labelled():
         make_split(Toy("images", train), "4", 0)
 
 
-# -- published splits --------------------------------------------------------------------------------------------------------------
+# -- published splits --------------------------------------------------------------------------------------------------
 
 
 def test_published_members_do_not_depend_on_the_seed():
@@ -148,7 +166,7 @@ def test_something_must_be_left_unlabelled():
         make_split(Toy(published={"10": everything}), "10", 0)
 
 
-# -- identity ----------------------------------------------------------------------------------------------------------------------
+# -- identity ----------------------------------------------------------------------------------------------------------
 
 
 def test_the_hash_depends_on_members_only():
@@ -156,13 +174,16 @@ def test_the_hash_depends_on_members_only():
     split = Split("f", "2", (a, b), (c,), (v,), (t,))
     assert replace(split, family="g", budget="1/16", labelled=(b, a)).sha256 == split.sha256
     others = [
-        replace(split, labelled=(a, c), unlabelled=(b,)), replace(split, labelled=(a,), unlabelled=(b, c)), replace(split, val=()),
-        replace(split, val=(t,), test=(v,)), replace(split, test=(t, v), val=()),
-    ]  # fmt: skip
+        replace(split, labelled=(a, c), unlabelled=(b,)),
+        replace(split, labelled=(a,), unlabelled=(b, c)),
+        replace(split, val=()),
+        replace(split, val=(t,), test=(v,)),
+        replace(split, test=(t, v), val=()),
+    ]
     assert len({s.sha256 for s in others} | {split.sha256}) == 6
 
 
-# -- overlaps ----------------------------------------------------------------------------------------------------------------------
+# -- overlaps ----------------------------------------------------------------------------------------------------------
 
 
 def split_of(**parts):

@@ -43,7 +43,7 @@ def valid(sample):
     return int((sample[1] != VOID).sum())
 
 
-# -- the prior ---------------------------------------------------------------------------------------------------------------------
+# -- the prior ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_class_never_seen_has_a_small_finite_prior():
@@ -95,7 +95,7 @@ def test_the_prior_travels_in_the_checkpoint():
     assert not list(prior.parameters())
 
 
-# -- the readings ------------------------------------------------------------------------------------------------------------------
+# -- the readings ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", LOSSES)
@@ -144,7 +144,9 @@ def test_the_literal_weights_on_hippocampus_are_those_of_the_design():
         scores = torch.full((1, 3, 1, 1), -100.0)
         scores[:, c] = 100
         args = scores, torch.tensor([[[c]]], dtype=torch.uint8), torch.ones(1, 1, 1, dtype=torch.bool), torch.ones(1)
-        found = denoising_loss(*args, torch.tensor([0.948, 0.027, 0.025]), loss="squared", adjustment="literal", tau=1.0)
+        found = denoising_loss(
+            *args, torch.tensor([0.948, 0.027, 0.025]), loss="squared", adjustment="literal", tau=1.0
+        )
         assert found.item() == pytest.approx(weights[c], rel=1e-3)
 
 
@@ -180,7 +182,9 @@ def test_the_logit_reading_shifts_scores_by_tau_t_log_cp(kind, sample):
 def test_a_uniform_prior_adjusts_nothing(sample):
     even = torch.full((3,), 1 / 3)
     for adjustment in ("literal", "pixel", "normalised", "logit"):
-        torch.testing.assert_close(loss(sample, even, adjustment=adjustment, tau=1.0), loss(sample), atol=1e-6, rtol=1e-5)
+        torch.testing.assert_close(
+            loss(sample, even, adjustment=adjustment, tau=1.0), loss(sample), atol=1e-6, rtol=1e-5
+        )
 
 
 def test_posthoc_divides_odds_by_cp_to_the_tau():
@@ -190,14 +194,16 @@ def test_posthoc_divides_odds_by_cp_to_the_tau():
     assert torch.equal(posthoc(PRIOR, 0.0)(scores, 1.0), scores)
 
 
-# -- void and confidence -----------------------------------------------------------------------------------------------------------
+# -- void and confidence -----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", LOSSES)
 @pytest.mark.parametrize("adjustment", ADJUSTMENTS)
 def test_a_crop_of_void_costs_nothing(adjustment, kind, sample):
     scores, target, accepted, t = sample
-    found = loss((scores, torch.full_like(target, VOID), torch.ones_like(accepted), t), loss=kind, adjustment=adjustment)
+    found = loss(
+        (scores, torch.full_like(target, VOID), torch.ones_like(accepted), t), loss=kind, adjustment=adjustment
+    )
     found.backward()
     assert found.item() == 0
     assert scores.grad.isfinite().all()

@@ -35,14 +35,33 @@ def denoiser(condition, channels):
 def network():
     torch.manual_seed(1)
     card = Card(
-        version=1, name="toy", title="toy", modality="none", label_unit="images", budgets=(), channels=1, metric="mean_iou",
-        classes=tuple(ClassInfo(name=str(c), color=(0, 0, 0)) for c in range(CLASSES)), head_tail=ForegroundThirds(),
-        protocols=(Protocol(name="whole", title="whole", mode="image"),), licence="", citation="", source="",
-    )  # fmt: skip
+        version=1,
+        name="toy",
+        title="toy",
+        modality="none",
+        label_unit="images",
+        budgets=(),
+        channels=1,
+        metric="mean_iou",
+        classes=tuple(ClassInfo(name=str(c), color=(0, 0, 0)) for c in range(CLASSES)),
+        head_tail=ForegroundThirds(),
+        protocols=(Protocol(name="whole", title="whole", mode="image"),),
+        licence="",
+        citation="",
+        source="",
+    )
     small = {
-        "network.decoder": "unet", "network.encoder": "plain4", "network.stride": 2, "network.dim": 16, "network.layers": 2,
-        "network.heads": 2, "network.points": 2, "diffusion.scale": 0.5, "data.mean": [0.0], "data.std": [1.0],
-    }  # fmt: skip
+        "network.decoder": "unet",
+        "network.encoder": "plain4",
+        "network.stride": 2,
+        "network.dim": 16,
+        "network.layers": 2,
+        "network.heads": 2,
+        "network.points": 2,
+        "diffusion.scale": 0.5,
+        "data.mean": [0.0],
+        "data.std": [1.0],
+    }
     found = DenoiserNetwork(card, resolve(Section, small)).eval()
     with torch.no_grad():
         found.denoiser.fuse.weight.normal_(0, 0.2)  # a new denoiser ignores the mask, and so the noise
@@ -51,7 +70,7 @@ def network():
     return found
 
 
-# -- noise -------------------------------------------------------------------------------------------------------------------------
+# -- noise -------------------------------------------------------------------------------------------------------------
 
 
 def test_noise_belongs_to_key_and_draw_and_to_nothing_else():
@@ -72,7 +91,9 @@ def test_drawing_noise_leaves_the_global_generator_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize(("offset", "size"), [((0, 0), (40, 70)), ((31, 33), (3, 2)), ((32, 64), (32, 32)), ((5, 60), (60, 20))])
+@pytest.mark.parametrize(
+    ("offset", "size"), [((0, 0), (40, 70)), ((31, 33), (3, 2)), ((32, 64), (32, 32)), ((5, 60), (60, 20))]
+)
 def test_windows_of_a_scene_agree_where_they_overlap(offset, size):
     whole = item_noise("scene", 0, (2, 100, 100), CPU)
     top, left = offset
@@ -92,7 +113,7 @@ def test_seeds_tell_keys_apart_that_print_alike():
     assert seed_of("a", 12, 3) != seed_of("a", 1, 23)
 
 
-# -- DDIM --------------------------------------------------------------------------------------------------------------------------
+# -- DDIM --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("steps", [1, 3, 4])
@@ -152,7 +173,13 @@ def test_a_batch_equals_its_images_one_by_one():
 def test_every_step_is_told_with_its_scores():
     codec = BitsCodec(CLASSES, 0.1)
     told = []
-    last = ddim(denoiser(torch.randn(4, CLASSES, 5, 5), 2), codec, torch.randn(2, 2, 2, 5, 5), 3, on_step=lambda k, s: told.append((k, s)))
+    last = ddim(
+        denoiser(torch.randn(4, CLASSES, 5, 5), 2),
+        codec,
+        torch.randn(2, 2, 2, 5, 5),
+        3,
+        on_step=lambda k, s: told.append((k, s)),
+    )
     assert [k for k, _ in told] == [0, 1, 2]
     assert all(s.shape == (2, 2, CLASSES, 5, 5) for _, s in told)
     assert torch.equal(told[-1][1], last)
@@ -167,10 +194,12 @@ def test_the_adjustment_changes_what_is_encoded_and_what_is_returned():
         seen.append(ddim(lambda y, t, seen=seen: seen.append(y) or f(y, t), codec, noise, 3, how))
     assert torch.equal(states["plain"][0], states["adjusted"][0]), "the first state is the noise"
     assert not torch.equal(states["plain"][1], states["adjusted"][1])
-    torch.testing.assert_close(states["adjusted"][-1], adjust(f(states["adjusted"][-2], torch.tensor([1 / 3])), 1 / 3)[None])
+    torch.testing.assert_close(
+        states["adjusted"][-1], adjust(f(states["adjusted"][-2], torch.tensor([1 / 3])), 1 / 3)[None]
+    )
 
 
-# -- the network's sampler ----------------------------------------------------------------------------------------------------------
+# -- the network's sampler ---------------------------------------------------------------------------------------------
 
 
 def test_probabilities_of_a_batch_equal_those_of_its_images(network):
@@ -194,10 +223,12 @@ def test_draws_are_averaged_as_probabilities_and_images_are_not(network):
         single = [
             torch.nn.functional.interpolate(
                 ddim(lambda y, t: network.denoiser(y, condition, t), network.codec, noise[d : d + 1], 2)[0],
-                size=(16, 16), mode="bilinear", align_corners=False,
+                size=(16, 16),
+                mode="bilinear",
+                align_corners=False,
             ).softmax(1)
             for d in range(3)
-        ]  # fmt: skip
+        ]
     torch.testing.assert_close(averaged, torch.stack(single).mean(0), atol=1e-6, rtol=0)
     assert all((a - b).abs().max() > 1e-4 for a, b in itertools.combinations(single, 2)), "the draws differ"
     assert (averaged[0] - averaged[1]).abs().max() > 1e-3, "the images differ"
@@ -207,7 +238,9 @@ def test_the_callback_sees_probabilities_of_every_step(network):
     told = []
     with torch.no_grad():
         condition = network.condition(torch.randn(2, 1, 1, 16, 16))
-        last = network.sample(condition, ["a", "b"], (16, 16), steps=4, draws=2, on_step=lambda k, p: told.append((k, p)))
+        last = network.sample(
+            condition, ["a", "b"], (16, 16), steps=4, draws=2, on_step=lambda k, p: told.append((k, p))
+        )
     assert [k for k, _ in told] == [0, 1, 2, 3]
     for _, p in told:
         torch.testing.assert_close(p.sum(1), torch.ones(2, 16, 16))

@@ -47,7 +47,7 @@ def naive_dice(scores, target, accepted=None):
     return total / scores.shape[1]
 
 
-# -- against the loops -------------------------------------------------------------------------------------------------------------
+# -- against the loops -------------------------------------------------------------------------------------------------
 
 
 def test_cross_entropy(sample):
@@ -57,16 +57,22 @@ def test_cross_entropy(sample):
 
 def test_dice_and_its_sum_with_cross_entropy(sample):
     scores, target, accepted = sample
-    assert losses.dice_loss(scores, target, torch.ones(target.shape)).item() == pytest.approx(naive_dice(scores, target), rel=1e-5)
+    assert losses.dice_loss(scores, target, torch.ones(target.shape)).item() == pytest.approx(
+        naive_dice(scores, target), rel=1e-5
+    )
     both = (naive_ce(scores, target) + naive_dice(scores, target)) / 2
     assert losses.supervised_loss("ce_dice", scores, target).item() == pytest.approx(both, rel=1e-5)
-    assert losses.pseudo_loss("ce_dice", scores, target, accepted).item() == pytest.approx(naive_dice(scores, target, accepted), rel=1e-5)
+    assert losses.pseudo_loss("ce_dice", scores, target, accepted).item() == pytest.approx(
+        naive_dice(scores, target, accepted), rel=1e-5
+    )
 
 
 def test_squared_error_of_both_streams(sample):
     scores, target, accepted = sample
     errors = {where: sum((q - (c == y)) ** 2 for c, q in enumerate(p)) for where, p, y in pixels(scores, target)}
-    assert losses.supervised_loss("squared", scores, target).item() == pytest.approx(sum(errors.values()) / len(errors), rel=1e-5)
+    assert losses.supervised_loss("squared", scores, target).item() == pytest.approx(
+        sum(errors.values()) / len(errors), rel=1e-5
+    )
     taught = sum(e for where, e in errors.items() if accepted[where]) / len(errors)
     assert losses.pseudo_loss("squared", scores, target, accepted).item() == pytest.approx(taught, rel=1e-5)
 
@@ -97,7 +103,7 @@ def test_unconfident_pixels_count_in_the_denominator_and_void_does_not(sample):
     assert losses.pseudo_loss("ce", scores, target, accepted).item() == pytest.approx(total / valid, rel=1e-5)
 
 
-# -- hard examples -----------------------------------------------------------------------------------------------------------------
+# -- hard examples -----------------------------------------------------------------------------------------------------
 
 
 def naive_ohem(scores, target, kept):
@@ -126,7 +132,7 @@ def test_easy_pixels_have_no_gradient(sample, monkeypatch):
     assert scores.grad.any()
 
 
-# -- nothing to learn --------------------------------------------------------------------------------------------------------------
+# -- nothing to learn --------------------------------------------------------------------------------------------------
 
 
 def test_the_mean_over_nothing_is_zero():
@@ -139,7 +145,9 @@ def test_the_mean_over_nothing_is_zero():
 def test_a_crop_of_void_costs_nothing_and_has_finite_gradients(kind):
     scores = torch.randn(2, 3, 4, 4, requires_grad=True)
     void = torch.full((2, 4, 4), VOID, dtype=torch.uint8)
-    total = losses.supervised_loss(kind, scores, void) + losses.pseudo_loss(kind, scores, void, torch.ones(2, 4, 4, dtype=torch.bool))
+    total = losses.supervised_loss(kind, scores, void) + losses.pseudo_loss(
+        kind, scores, void, torch.ones(2, 4, 4, dtype=torch.bool)
+    )
     total.backward()
     assert total.item() == 0
     assert scores.grad.isfinite().all()

@@ -28,7 +28,10 @@ from diffmatch.running.plan import trained
 from diffmatch.settings import resolve
 
 UNSET = {"limits": "class", "targets": "soft"}
-WITH = {key: [name for name in plugins.names(plugins.METHODS) if key in registry.method(name).Options.model_fields] for key in UNSET}
+WITH = {
+    key: [name for name in plugins.names(plugins.METHODS) if key in registry.method(name).Options.model_fields]
+    for key in UNSET
+}
 
 
 def row(*pixels: tuple[float, ...]) -> torch.Tensor:
@@ -37,13 +40,15 @@ def row(*pixels: tuple[float, ...]) -> torch.Tensor:
 
 
 def test_limits_by_hand() -> None:
-    """Four pixels of class 0, two of them above 0.9; of class 1 three, none above: half of three, rounded up, its best; of class 2 one."""
+    """Four pixels of class 0, two of them above 0.9; of class 1 three, none above: half of three, rounded up, its best;
+    of class 2 one."""
     first = (0.95, 0.05, 0), (0.92, 0.08, 0), (0.6, 0.4, 0), (0.7, 0.3, 0)
     p = row(*first, (0.2, 0.7, 0.1), (0.1, 0.8, 0.1), (0.3, 0.6, 0.1), (0.2, 0.3, 0.5))
     plain, limited = confident(p, 0.9), accepted_by(p, ThresholdOptions(threshold=0.9, limits="class"))
     assert torch.equal(plain.labels, limited.labels)
     assert plain.accepted[0, 0].tolist() == [True, True, False, False, False, False, False, False]
-    # 2 of 8 are accepted: ceil(4 / 4) = 1 of class 0, which has two, ceil(3 / 4) = 1 of class 1, ceil(1 / 4) = 1 of class 2
+    # 2 of 8 are accepted: ceil(4 / 4) = 1 of class 0, which has two, ceil(3 / 4) = 1 of class 1, ceil(1 / 4) = 1 of
+    # class 2
     assert limited.accepted[0, 0].tolist() == [True, True, False, False, False, True, False, True]
 
 
@@ -71,7 +76,10 @@ def test_every_class_has_its_share_and_its_best(seed: int, classes: int, thresho
     generator = torch.Generator().manual_seed(seed)
     p = (torch.randn(2, classes, 6, 5, generator=generator) * 2).softmax(1)
     confidence, labels = p.max(1)
-    plain, limited = confident(p, threshold).accepted, accepted_by(p, ThresholdOptions(threshold=threshold, limits="class")).accepted
+    plain, limited = (
+        confident(p, threshold).accepted,
+        accepted_by(p, ThresholdOptions(threshold=threshold, limits="class")).accepted,
+    )
     assert (limited | ~plain).all()  # nothing is left out
     for k in range(classes):
         mine = labels == k
@@ -90,7 +98,9 @@ def test_most_confident_is_what_a_loop_finds(seed: int, classes: int) -> None:
     wanted = (torch.rand(classes, generator=generator) * (counts + 1)).long()
     expected = torch.zeros(labels.numel(), dtype=torch.bool)
     for k in range(classes):
-        mine = sorted((i for i, label in enumerate(labels.flatten()) if label == k), key=lambda i: -float(confidence.flatten()[i]))
+        mine = sorted(
+            (i for i, label in enumerate(labels.flatten()) if label == k), key=lambda i: -float(confidence.flatten()[i])
+        )
         expected[mine[: int(wanted[k])]] = True
     assert torch.equal(most_confident(confidence, labels, wanted), expected.view_as(labels))
 
@@ -98,7 +108,9 @@ def test_most_confident_is_what_a_loop_finds(seed: int, classes: int) -> None:
 @pytest.mark.parametrize("name", WITH["limits"])
 def test_a_method_teaches_by_its_limits(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the limits accept is taught, where the threshold accepts nothing."""
-    monkeypatch.setattr(pseudo, "most_confident", lambda confidence, labels, wanted: torch.ones_like(labels, dtype=torch.bool))
+    monkeypatch.setattr(
+        pseudo, "most_confident", lambda confidence, labels, wanted: torch.ones_like(labels, dtype=torch.bool)
+    )
     taught = []
     for limits in (None, "class"):
         p = planned(name, method__threshold=1.0, method__limits=limits, train__loss="ce")
@@ -108,23 +120,30 @@ def test_a_method_teaches_by_its_limits(name: str, planned: Any, draw: Any, monk
 
 
 def test_soft_targets_by_hand() -> None:
-    """Two images of one row; the first takes the second's right pixel, where the teacher is unsure, and its own left one is padding."""
+    """Two images of one row; the first takes the second's right pixel, where the teacher is unsure, and its own left
+    one is padding."""
     told = torch.cat([row((0.5, 0.5), (0.9, 0.1), (1.0, 0.0)), row((0.2, 0.8), (0.6, 0.4), (0.3, 0.7))])
     accepted = told.amax(1) >= 0.7
     inside = torch.tensor([[[False, True, True]], [[True, True, True]]])
     boxes = torch.tensor([[[False, False, True]], [[False, False, False]]])
     said = torch.cat([row((0.5, 0.5), (0.8, 0.2), (0.5, 0.5)), row((0.3, 0.7), (0.1, 0.9), (0.3, 0.7))])
     loss = soft_loss(said.log(), PseudoLabels(told.argmax(1).to(torch.uint8), accepted, told), inside, boxes)
-    # the first image: 0.1^2 twice, then 0.2^2 twice; the second: 0.1^2 twice, the unsure pixel without loss, 0; five pixels in all
+    # the first image: 0.1^2 twice, then 0.2^2 twice; the second: 0.1^2 twice, the unsure pixel without loss, 0; five
+    # pixels in all
     assert loss == pytest.approx((0.02 + 0.08 + 0.02) / 5)
 
 
 @pytest.mark.parametrize("name", WITH["targets"])
-def test_soft_targets_of_a_sure_teacher_are_its_labels(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One-hot probabilities teach what the labels teach under the squared error; at the start their weight is next to nothing."""
+def test_soft_targets_of_a_sure_teacher_are_its_labels(
+    name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One-hot probabilities teach what the labels teach under the squared error; at the start their weight is next to
+    nothing."""
     found = {}
     for targets in (None, "soft"):
-        p = planned(name, method__targets=targets, method__threshold=0.5, train__loss="squared", diffusion__adjustment="none")
+        p = planned(
+            name, method__targets=targets, method__threshold=0.5, train__loss="squared", diffusion__adjustment="none"
+        )
         method, batch = p.build(), draw(p)
         labels = torch.randint(0, 4, batch.inside.shape, generator=torch.Generator().manual_seed(0))
         sure = confident(one_hot(labels, 4), 0.5)

@@ -20,7 +20,7 @@ def losses(method: Any, batch: Any, seed: int = 0) -> Any:
     return method.train().losses(batch, Progress(0, 1))
 
 
-# -- random intensity --------------------------------------------------------------------------------------------------------------
+# -- random intensity --------------------------------------------------------------------------------------------------
 
 
 def picture(dates: int, channels: int) -> torch.Tensor:
@@ -33,7 +33,10 @@ def test_every_kind_of_image_has_intense_views(dates: int, channels: int) -> Non
     x, data = picture(dates, channels), Data()
     views = [augment.strong(x, data, np.random.default_rng(seed), "random_intensity") for seed in range(30)]
     assert all(v.shape == x.shape and v.isfinite().all() for v in views)
-    assert all(torch.equal(v, augment.strong(x, data, np.random.default_rng(seed), "random_intensity")) for seed, v in enumerate(views))
+    assert all(
+        torch.equal(v, augment.strong(x, data, np.random.default_rng(seed), "random_intensity"))
+        for seed, v in enumerate(views)
+    )
     assert len({v.sum().item() for v in views}) > 25
     assert not torch.equal(views[0], augment.strong(x, data, np.random.default_rng(0)))
     assert torch.equal(x, picture(dates, channels))
@@ -81,9 +84,9 @@ def test_operations_by_hand() -> None:
     assert augment.INTENSITY["solarize"](x, 0.5).flatten().tolist() == pytest.approx([0.2, 0.4, 0.4])
     assert augment.INTENSITY["brightness"](x, 0.5).flatten().tolist() == pytest.approx([0.1, 0.2, 0.3])
     assert augment.INTENSITY["contrast"](x, 0.5).flatten().tolist() == pytest.approx([0.3, 0.4, 0.5])
-    assert augment.INTENSITY["posterize"](torch.tensor([[[0.0, 0.03, 0.07, 1.0]]]), 1.0).flatten().tolist() == pytest.approx(
-        [0, 0, 1 / 16, 15 / 16]
-    )
+    assert augment.INTENSITY["posterize"](
+        torch.tensor([[[0.0, 0.03, 0.07, 1.0]]]), 1.0
+    ).flatten().tolist() == pytest.approx([0, 0, 1 / 16, 15 / 16])
     flat = torch.full((2, 3, 3), 0.4)
     assert torch.equal(augment.INTENSITY["autocontrast"](flat, 0.0), flat)
 
@@ -95,7 +98,7 @@ def test_only_the_strong_view_is_another(planned: Any, draw: Any) -> None:
     assert ours.boxes.flatten(1).any(1).all() and not draw(planned("augseg", data__cutmix=0.0), 3).boxes.any()
 
 
-# -- adaptive CutMix ---------------------------------------------------------------------------------------------------------------
+# -- adaptive CutMix ---------------------------------------------------------------------------------------------------
 
 
 def test_confidence_by_hand(planned: Any) -> None:
@@ -111,8 +114,11 @@ def test_confidence_by_hand(planned: Any) -> None:
     assert method.confidence(p, inside)[2] == 0
 
 
-def test_unsure_images_receive_labelled_content_and_sure_ones_do_not(planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Image 0 has rho 0 and image 1 has rho 1: pixels, truth and acceptance come from the labelled image in the box of image 0 only."""
+def test_unsure_images_receive_labelled_content_and_sure_ones_do_not(
+    planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Image 0 has rho 0 and image 1 has rho 1: pixels, truth and acceptance come from the labelled image in the box of
+    image 0 only."""
     p = planned("augseg", method__threshold=0.95)
     method, batch = p.build(), draw(p)
     boxes = torch.zeros_like(batch.boxes)
@@ -126,17 +132,25 @@ def test_unsure_images_receive_labelled_content_and_sure_ones_do_not(planned: An
     forward = method.network.forward
     monkeypatch.setattr(method.network, "forward", lambda x, perturbed=None: (seen.append(x), forward(x, perturbed))[1])
     monkeypatch.setattr(
-        "diffmatch.methods.augseg.pseudo_loss", lambda kind, scores, target, accepted: seen.append((target, accepted)) or scores.sum() * 0
+        "diffmatch.methods.augseg.pseudo_loss",
+        lambda kind, scores, target, accepted: seen.append((target, accepted)) or scores.sum() * 0,
     )
     found = losses(method, batch)
     images, (target, accepted) = seen
     paste = boxes.roll(1, 0) & torch.tensor([True, False])[:, None, None]
     pasted = torch.where(paste[:, None, None], batch.images, batch.strong[0])
     assert torch.equal(images[2:], cutmix(pasted, boxes)) and not torch.equal(pasted[0], batch.strong[0][0])
-    assert torch.equal(target, cutmix(torch.where(paste, 3, torch.where(batch.inside, pseudo.labels, 255)), boxes).to(target.dtype))
+    assert torch.equal(
+        target, cutmix(torch.where(paste, 3, torch.where(batch.inside, pseudo.labels, 255)), boxes).to(target.dtype)
+    )
     assert torch.equal(accepted, cutmix(paste | (pseudo.accepted & batch.inside), boxes))
     assert accepted[0][paste[0] & ~boxes[0]].all() and not accepted[0][~paste[0] & ~boxes[0]].any()
-    assert found.accepted.tolist() == [0, int(batch.inside[1].sum()), 0, 0]  # counts are of pseudo-labels, not of pasted truth
+    assert found.accepted.tolist() == [
+        0,
+        int(batch.inside[1].sum()),
+        0,
+        0,
+    ]  # counts are of pseudo-labels, not of pasted truth
 
 
 def test_pasting_is_drawn_by_confidence(planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -153,7 +167,7 @@ def test_pasting_is_drawn_by_confidence(planned: Any, draw: Any, monkeypatch: py
     assert 0.17 < share < 0.33
 
 
-# -- the teacher -------------------------------------------------------------------------------------------------------------------
+# -- the teacher -------------------------------------------------------------------------------------------------------
 
 
 def test_the_teacher_teaches_and_the_student_predicts(planned: Any, draw: Any, fit: Any) -> None:
@@ -161,7 +175,10 @@ def test_the_teacher_teaches_and_the_student_predicts(planned: Any, draw: Any, f
     p = planned("augseg", method__ema=0.9)
     method = p.build()
     fit(method, [draw(p)])
-    assert all(torch.equal(a, b) for a, b in zip(method.teacher.state_dict().values(), method.network.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(method.teacher.state_dict().values(), method.network.state_dict().values(), strict=True)
+    )
     fit(method, [draw(p, 2, 2 * k) for k in range(3)])
     images = draw(p).weak
     method.eval()

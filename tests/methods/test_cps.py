@@ -21,7 +21,9 @@ def hard(labels: torch.Tensor) -> PseudoLabels:
 
 
 @pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem", "squared"])
-def test_each_network_learns_what_the_other_says(name: str, loss: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_network_learns_what_the_other_says(
+    name: str, loss: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The unsupervised gradient of a network changes with the other's labels and not with its own."""
     p = planned(name, train__loss=loss)
     method, batch = p.build().train(), draw(p)
@@ -31,7 +33,10 @@ def test_each_network_learns_what_the_other_says(name: str, loss: str, planned: 
         labels = iter((first, second))
         monkeypatch.setattr("diffmatch.methods.cps.confident", lambda probabilities, threshold: hard(next(labels)))
         unsup = method.losses(batch, Progress(1, 1)).terms["unsup"]
-        return [torch.cat([g.flatten() for g in torch.autograd.grad(unsup, [*n.parameters()], retain_graph=True)]) for n in networks]
+        return [
+            torch.cat([g.flatten() for g in torch.autograd.grad(unsup, [*n.parameters()], retain_graph=True)])
+            for n in networks
+        ]
 
     networks = (method.network, method.second)
     (a1, a2), (b1, b2), (c1, c2) = gradients(ones, ones), gradients(ones, twos), gradients(twos, ones)
@@ -40,8 +45,11 @@ def test_each_network_learns_what_the_other_says(name: str, loss: str, planned: 
     assert torch.equal(a1, c1) and not torch.equal(a2, c2)
 
 
-def test_labels_are_hard_and_of_the_pass_that_learns(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One pass a network a step, in training mode: its scores of the pool, without gradient, are what the other is taught."""
+def test_labels_are_hard_and_of_the_pass_that_learns(
+    name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One pass a network a step, in training mode: its scores of the pool, without gradient, are what the other is
+    taught."""
     p = planned(name)
     method, batch = p.build().train(), draw(p)
     passes: list[tuple[bool, torch.Tensor]] = []
@@ -74,7 +82,8 @@ def test_both_learn_from_labels_and_the_weight_scales_the_rest(name: str, planne
 
 
 def test_cutmix_and_padding_reach_the_loss(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both networks learn the weak view with the box's pixels from the next image, the whole ones' labels likewise, void in padding."""
+    """Both networks learn the weak view with the box's pixels from the next image, the whole ones' labels likewise,
+    void in padding."""
     p = planned(name, data__cutmix=1.0)
     method, batch = p.build().train(), draw(p)
     boxes, inside = torch.zeros_like(batch.boxes), torch.ones_like(batch.inside)
@@ -96,8 +105,12 @@ def test_cutmix_and_padding_reach_the_loss(name: str, planned: Any, draw: Any, m
     method.losses(replace(batch, boxes=boxes, inside=inside), Progress(0, 1))
     whole, seen = seen[:2], seen[2:]
     assert all(torch.equal(images, batch.weak) for images in whole) and len(seen) == 2 and torch.equal(seen[0], seen[1])
-    assert torch.equal(seen[0][2][..., :10], batch.weak[1][..., :10]) and torch.equal(seen[0][2][..., 10:], batch.weak[0][..., 10:])
-    assert torch.equal(targets[0][0, 5:, :10], by_second[1, 5:, :10]) and torch.equal(targets[0][0, :, 10:], by_second[0, :, 10:])
+    assert torch.equal(seen[0][2][..., :10], batch.weak[1][..., :10]) and torch.equal(
+        seen[0][2][..., 10:], batch.weak[0][..., 10:]
+    )
+    assert torch.equal(targets[0][0, 5:, :10], by_second[1, 5:, :10]) and torch.equal(
+        targets[0][0, :, 10:], by_second[0, :, 10:]
+    )
     assert (targets[0][0, :5, :10] == VOID).all() and (targets[0][1, :5] == VOID).all()
 
 

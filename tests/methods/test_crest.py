@@ -18,7 +18,8 @@ def step(method: Any, batch: Any, at: int, steps: int) -> Any:
 
 
 def test_keep_rates_by_hand() -> None:
-    """mu_l = (N_{C+1-l} / N_1)^alpha: counts 8000, 1000, 64 of classes 1, 2, 0; all of the rarest class, 1/5 of the most frequent."""
+    """mu_l = (N_{C+1-l} / N_1)^alpha: counts 8000, 1000, 64 of classes 1, 2, 0; all of the rarest class, 1/5 of the
+    most frequent."""
     rates = keep_rates(torch.tensor([64, 8000, 1000]), 1 / 3)
     torch.testing.assert_close(rates, torch.tensor([1.0, 0.2, 0.5]), atol=2e-3, rtol=0)
     assert torch.equal(keep_rates(torch.tensor([64, 8000, 1000]), 0.0), torch.ones(3))
@@ -27,7 +28,8 @@ def test_keep_rates_by_hand() -> None:
 
 
 def test_tail_pixels_are_kept_more(planned: Any) -> None:
-    """Of a thousand pixels of each class a share of mu is kept; the draw belongs to the key, and padding or order do not matter."""
+    """Of a thousand pixels of each class a share of mu is kept; the draw belongs to the key, and padding or order do
+    not matter."""
     p = planned("crest")
     method = p.build().eval()
     method.generation.fill_(1)
@@ -71,7 +73,8 @@ def test_the_teacher_changes_at_generations_and_only_there(planned: Any, draw: A
 
 
 def test_kept_pixels_join_the_labelled_ones(planned: Any, draw: Any) -> None:
-    """The term is the labelled loss of the weak view on what the frozen teacher labelled and the draw kept, nothing else."""
+    """The term is the labelled loss of the weak view on what the frozen teacher labelled and the draw kept, nothing
+    else."""
     p = planned("crest", network__feature_dropout=0.0)
     method, batch = p.build(), draw(p)
     method.generation.fill_(1)

@@ -15,7 +15,10 @@ from diffmatch.networks.transformer import TransformerNetwork
 
 def test_one_network_convolves_and_the_other_does_not(planned: Any) -> None:
     method = planned("cross_teaching").build()
-    convolutions = [[m for m in network.modules() if isinstance(m, nn.modules.conv._ConvNd)] for network in (method.network, method.second)]
+    convolutions = [
+        [m for m in network.modules() if isinstance(m, nn.modules.conv._ConvNd)]
+        for network in (method.network, method.second)
+    ]
     assert convolutions[0] and not convolutions[1]
     assert sum(q.numel() for q in method.second.parameters()) < 40_000  # it shrinks with network.dim
 
@@ -24,7 +27,8 @@ def test_weight_ramps_up(planned: Any, draw: Any) -> None:
     p = planned("cross_teaching")
     method, batch = p.build().train(), draw(p)
     start, end = (method.losses(batch, Progress(step, 10)).terms["unsup"] for step in (0, 10))
-    # labels come from eval mode, whose statistics the first call has moved for the CNN: the second is asked twice at the end
+    # labels come from eval mode, whose statistics the first call has moved for the CNN: the second is asked twice at
+    # the end
     again = planned("cross_teaching").build().train().losses(batch, Progress(10, 10)).terms["unsup"]
     torch.testing.assert_close(start, again * math.exp(-5))
     assert end > start
@@ -46,7 +50,8 @@ def test_any_size_channels_and_dates(dates: int, channels: int, size: tuple[int,
 
 
 def test_tokens_know_where_they_are(planned: Any) -> None:
-    """Positions differ from token to token; an image larger than the crop stretches the crop's positions, a smaller one has its first."""
+    """Positions differ from token to token; an image larger than the crop stretches the crop's positions, a smaller one
+    has its first."""
     p = planned("cross_teaching")
     network = TransformerNetwork(p.card, p.settings, 1)
     crop = network.positions(4, 4, torch.empty(0))[0]
@@ -56,11 +61,14 @@ def test_tokens_know_where_they_are(planned: Any) -> None:
     torch.testing.assert_close(large[[0, -1]], crop.view(4, 4, -1)[[0, -1]])
     with torch.no_grad():
         blank = network(torch.zeros(1, 1, 1, 32, 32))[0]
-    assert not torch.allclose(blank[:, 2:6, 2:6], blank[:, 10:14, 18:22], atol=1e-3)  # two patches, away from their edges
+    assert not torch.allclose(
+        blank[:, 2:6, 2:6], blank[:, 10:14, 18:22], atol=1e-3
+    )  # two patches, away from their edges
 
 
 def test_scores_lie_where_the_pixels_are(planned: Any) -> None:
-    """It learns to copy a fine random pattern of an oblong image, which it could not if patches came back in another order."""
+    """It learns to copy a fine random pattern of an oblong image, which it could not if patches came back in another
+    order."""
     p = planned("cross_teaching")
     torch.manual_seed(0)
     network = TransformerNetwork(p.card, p.settings, 2)

@@ -37,7 +37,7 @@ def first_losses(method: Any, batch: Any) -> Any:
     return method.train().losses(batch, Progress(0, 1))
 
 
-# -- adjustments -------------------------------------------------------------------------------------------------------------------
+# -- adjustments -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("adjustment", [a for a in ADJUSTMENTS if a != "none"])
@@ -51,10 +51,18 @@ def test_tau_0_is_no_adjustment_bit_for_bit(adjustment: str, planned: Any, draw:
     assert same(*states)
 
 
-@pytest.mark.parametrize("codec, adjustment, loss", list(product(["embedding", "bits"], ADJUSTMENTS, ["squared", "ce", "domain"])))
+@pytest.mark.parametrize(
+    "codec, adjustment, loss", list(product(["embedding", "bits"], ADJUSTMENTS, ["squared", "ce", "domain"]))
+)
 def test_every_reading_trains(codec: str, adjustment: str, loss: str, planned: Any, draw: Any, fit: Any) -> None:
-    """Two finite steps, also where a class has no labelled pixel; and what is asked for changes what it should, nothing else."""
-    changed = {"diffusion__codec": codec, "diffusion__adjustment": adjustment, "diffusion__loss": loss, "method__threshold": 0.0}
+    """Two finite steps, also where a class has no labelled pixel; and what is asked for changes what it should, nothing
+    else."""
+    changed = {
+        "diffusion__codec": codec,
+        "diffusion__adjustment": adjustment,
+        "diffusion__loss": loss,
+        "method__threshold": 0.0,
+    }
     p = planned(**changed, diffusion__tau=0.5)
     p.pixels[:, 3] = 0
     plain = planned(**changed | {"diffusion__adjustment": "none"})
@@ -63,7 +71,9 @@ def test_every_reading_trains(codec: str, adjustment: str, loss: str, planned: A
     ours, theirs = first_losses(adjusted, batch).terms, first_losses(natural, batch).terms
     assert (ours["sup"] != theirs["sup"]) == (adjustment not in ("none", "posthoc"))
     adjusted.eval(), natural.eval()
-    adjusted.load_state_dict({**natural.state_dict(), **{k: v for k, v in adjusted.state_dict().items() if k.startswith("prior.")}})
+    adjusted.load_state_dict(
+        {**natural.state_dict(), **{k: v for k, v in adjusted.state_dict().items() if k.startswith("prior.")}}
+    )
     with torch.no_grad():
         equal = torch.equal(adjusted.probabilities(images(), KEYS), natural.probabilities(images(), KEYS))
     assert equal == (adjustment not in ("posthoc", "logit"))  # the others' scores are the natural ones as they come
@@ -117,7 +127,7 @@ def test_prior_follows_pseudo_labels_within_its_bounds(planned: Any, draw: Any) 
     assert torch.equal(prior.labelled, start)
 
 
-# -- pseudo-labels -----------------------------------------------------------------------------------------------------------------
+# -- pseudo-labels -----------------------------------------------------------------------------------------------------
 
 
 def test_ema_teacher(planned: Any, draw: Any, fit: Any) -> None:
@@ -180,7 +190,9 @@ def test_confidence_decides_what_is_trained_on(planned: Any, draw: Any) -> None:
 
 @pytest.mark.parametrize("name", ["fixmatch", "discriminative"])
 @pytest.mark.parametrize("loss", ["ce", "ce_dice", "ohem", "squared"])
-def test_below_the_threshold_the_unsupervised_loss_is_exactly_zero(name: str, loss: str, planned: Any, draw: Any) -> None:
+def test_below_the_threshold_the_unsupervised_loss_is_exactly_zero(
+    name: str, loss: str, planned: Any, draw: Any
+) -> None:
     p = planned(name, method__threshold=1.0, train__loss=loss)
     method, batch = p.build(), draw(p)
     losses = first_losses(method, batch)
@@ -200,14 +212,20 @@ def test_pseudo_labels_carry_no_gradient(planned: Any, draw: Any, monkeypatch: p
     grads = []
     for outside in (False, True):
         if outside:
-            monkeypatch.setattr(method, "pseudo_labels", lambda *_: PseudoLabels(*(part.detach().clone() for part in fixed)))
+            monkeypatch.setattr(
+                method, "pseudo_labels", lambda *_: PseudoLabels(*(part.detach().clone() for part in fixed))
+            )
         method.prior.ema.copy_(method.prior.labelled)
-        grads.append(torch.autograd.grad(first_losses(method, batch).terms["unsup"], list(method.parameters()), allow_unused=True))
+        grads.append(
+            torch.autograd.grad(
+                first_losses(method, batch).terms["unsup"], list(method.parameters()), allow_unused=True
+            )
+        )
     assert all(torch.equal(a, b) for a, b in zip(*grads, strict=True) if a is not None and b is not None)
     assert any(a is not None and a.any() for a in grads[0])
 
 
-# -- CutMix ------------------------------------------------------------------------------------------------------------------------
+# -- CutMix ------------------------------------------------------------------------------------------------------------
 
 
 def test_cutmix_mixes_image_label_acceptance_and_padding_alike() -> None:
@@ -236,7 +254,8 @@ def watched(call: Any, seen: list[torch.Tensor]) -> Any:
 
 @pytest.mark.parametrize("name", ["diffmatch", "fixmatch", "discriminative"])
 def test_cutmix_reaches_the_loss(name: str, planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A box over the whole crop of every image is a change of order: the network sees the strong views in that order."""
+    """A box over the whole crop of every image is a change of order: the network sees the strong views in that
+    order."""
     p = planned(name, method__threshold=0.0, network__feature_dropout=0.0)
     batch = draw(p)
     seen: list[torch.Tensor] = []
@@ -251,12 +270,13 @@ def test_cutmix_reaches_the_loss(name: str, planned: Any, draw: Any, monkeypatch
     assert torch.equal(mixed[2], plain[3]) and torch.equal(mixed[3], plain[2])
 
 
-# -- the diffusion itself ----------------------------------------------------------------------------------------------------------
+# -- the diffusion itself ----------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("codec", ["embedding", "bits"])
 def test_the_noisy_mask_is_used(codec: str, planned: Any) -> None:
-    """Where the image is noise and y_t carries the truth, the truth comes out at small t: a denoiser that drops y_t stays at chance."""
+    """Where the image is noise and y_t carries the truth, the truth comes out at small t: a denoiser that drops y_t
+    stays at chance."""
     p = planned(diffusion__codec=codec, diffusion__scale=1.0)
     network = p.build().network.train()
     descent = torch.optim.AdamW(network.parameters(), 1e-2)
@@ -294,7 +314,9 @@ def test_it_starts_as_its_twin_and_then_noise_enters_the_one_and_not_the_other(p
         assert torch.equal(twin.probabilities(images(), KEYS), twin.probabilities(images(), ["c", "d"]))
         condition, t = twin.network.condition(images()), torch.ones(2)
         y = torch.zeros(2, twin.network.denoiser.mask_channels, *condition.shape[-2:])
-        assert torch.equal(twin.network.denoiser(y, condition, t), twin.network.denoiser(None, condition, t))  # None stands for y_t = 0
+        assert torch.equal(
+            twin.network.denoiser(y, condition, t), twin.network.denoiser(None, condition, t)
+        )  # None stands for y_t = 0
         given = diffusion.network.denoiser(torch.ones_like(y), condition, t)
         assert not torch.equal(given, diffusion.network.denoiser(y, condition, t))
 
@@ -306,9 +328,13 @@ def test_sampler_settings_reach_scoring_and_pseudo_labels_separately(planned: An
     assert usual.trajectory(images(), KEYS).shape[0] == 3 and other.trajectory(images(), KEYS).shape[0] == 1
     with torch.no_grad():
         assert not torch.equal(usual.probabilities(images(), KEYS), other.probabilities(images(), KEYS))
-    assert torch.equal(usual.pseudo_labels(images(), KEYS).probabilities, other.pseudo_labels(images(), KEYS).probabilities)
+    assert torch.equal(
+        usual.pseudo_labels(images(), KEYS).probabilities, other.pseudo_labels(images(), KEYS).probabilities
+    )
     quick = heeding(planned(diffusion__pseudo_steps=1).build().eval())
-    assert not torch.equal(usual.pseudo_labels(images(), KEYS).probabilities, quick.pseudo_labels(images(), KEYS).probabilities)
+    assert not torch.equal(
+        usual.pseudo_labels(images(), KEYS).probabilities, quick.pseudo_labels(images(), KEYS).probabilities
+    )
 
 
 def test_times_and_noise_differ_from_step_to_step_and_image_to_image(planned: Any, draw: Any) -> None:

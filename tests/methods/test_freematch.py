@@ -75,7 +75,9 @@ def test_fairness_by_hand(planned: Any) -> None:
     """Eq. 9-11, two classes seen: norm(p~/h~) = (1/3, 2/3), norm(p-/h-) = (0.9, 0.8) / 1.7."""
     method = planned("freematch").build()
     method.running.copy_(torch.tensor([0.5, 0.3, 0.3, 0.2, 0.2, 0.6, 0.3, 0.0, 0.0]))
-    strong = torch.tensor([[0.9, 0.1, 1e-8, 1e-8], [0.9, 0.1, 1e-8, 1e-8], [0.2, 0.8, 1e-8, 1e-8], [0.1, 0.1, 0.1, 0.7]]).log()
+    strong = torch.tensor(
+        [[0.9, 0.1, 1e-8, 1e-8], [0.9, 0.1, 1e-8, 1e-8], [0.2, 0.8, 1e-8, 1e-8], [0.1, 0.1, 0.1, 0.7]]
+    ).log()
     strong = strong.T.reshape(1, 4, 1, 4).requires_grad_()
     accepted = torch.tensor([[[True, True, True, False]]])
     mean, histogram = torch.tensor([2.0, 1.0]), torch.tensor([2.0, 1.0])
@@ -102,6 +104,8 @@ def test_all_ranks_share_the_thresholds(planned: Any, tmp_path: Path) -> None:
     inside[1, 0] = False
     alone = p.build()
     alone.update(probabilities, inside)
-    multiprocessing.start_processes(_updated, (str(tmp_path), p.build(), probabilities, inside), nprocs=2, start_method="fork")
+    multiprocessing.start_processes(
+        _updated, (str(tmp_path), p.build(), probabilities, inside), nprocs=2, start_method="fork"
+    )
     for rank in (0, 1):
         torch.testing.assert_close(torch.load(tmp_path / f"{rank}.pt"), alone.running)

@@ -18,7 +18,8 @@ def losses_at(method: Method, batch: Batch, step: int = 0, steps: int = 10) -> L
 
 
 def test_teacher_is_the_mean_of_the_students_and_then_their_moving_average(planned: Any, draw: Any, fit: Any) -> None:
-    """a = 0, 1/2 and then alpha = 0.6 of min(2/3, 0.6), for weights and BatchNorm's statistics alike; counters are copied."""
+    """a = 0, 1/2 and then alpha = 0.6 of min(2/3, 0.6), for weights and BatchNorm's statistics alike; counters are
+    copied."""
     p = planned("mean_teacher", method__ema=0.6)
     method = p.build()
     follow, students = method.after_step, []
@@ -40,7 +41,8 @@ def test_teacher_is_the_mean_of_the_students_and_then_their_moving_average(plann
 
 
 def test_consistency_by_hand(planned: Any, draw: Any) -> None:
-    """Squared error between softmax of the student's strong view and of the teacher's weak view; padding does not count."""
+    """Squared error between softmax of the student's strong view and of the teacher's weak view; padding does not
+    count."""
     p = planned("mean_teacher", network__feature_dropout=0.0, method__weight=2.0)
     method, batch = p.build(), draw(p)
     inside = torch.ones_like(batch.inside)

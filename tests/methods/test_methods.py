@@ -19,7 +19,12 @@ from diffmatch.running.cost import cost_of
 from diffmatch.running.plan import parameter_counts
 
 METHODS = plugins.names(plugins.METHODS)
-DEEPLAB = {"network__decoder": "deeplabv3plus", "network__encoder": "resnet10t", "network__stride": 4, "train__batch": 1}
+DEEPLAB = {
+    "network__decoder": "deeplabv3plus",
+    "network__encoder": "resnet10t",
+    "network__stride": 4,
+    "train__batch": 1,
+}
 
 pytestmark = pytest.mark.parametrize("name", METHODS)
 
@@ -33,7 +38,9 @@ def step(method: Method, batch: Batch) -> Any:
     return method.losses(batch, Progress(0, 1))
 
 
-def test_losses_and_gradients_are_finite_and_reach_every_parameter(name: str, planned: Any, draw: Any, fit: Any) -> None:
+def test_losses_and_gradients_are_finite_and_reach_every_parameter(
+    name: str, planned: Any, draw: Any, fit: Any
+) -> None:
     p = planned(name)
     method = p.build()
     before = {key: value.detach().clone() for key, value in method.named_parameters() if value.requires_grad}
@@ -49,7 +56,9 @@ def test_losses_and_gradients_are_finite_and_reach_every_parameter(name: str, pl
 def test_layout_changes_rounding_only(name: str, planned: Any, draw: Any) -> None:
     p = planned(name)
     last, first, batch = p.build().train(), p.build().to(memory_format=torch.contiguous_format).train(), draw(p)
-    assert all(m.weight.is_contiguous(memory_format=torch.channels_last) for m in last.modules() if isinstance(m, nn.Conv2d))
+    assert all(
+        m.weight.is_contiguous(memory_format=torch.channels_last) for m in last.modules() if isinstance(m, nn.Conv2d)
+    )
     assert all(m.weight.is_contiguous() for m in first.modules() if isinstance(m, nn.Conv2d))
     terms = step(first, batch).terms
     for key, value in step(last, batch).terms.items():
@@ -66,7 +75,9 @@ def test_supervised_term_falls(name: str, planned: Any, draw: Any, fit: Any) -> 
 def test_same_seed_same_bits(
     name: str, job: Any, quietly: Any, weights: Any, same: Any, curves: Any, tmp_path: Any, unscored: None
 ) -> None:
-    runs = [quietly(job(tmp_path / where, name, train__steps=4, train__audits=1, train__validations=0)) for where in "ab"]
+    runs = [
+        quietly(job(tmp_path / where, name, train__steps=4, train__audits=1, train__validations=0)) for where in "ab"
+    ]
     assert same(*map(weights, runs))
     assert curves(runs[0]) == curves(runs[1])
     other = quietly(job(tmp_path, name, seed=1, train__steps=4, train__audits=1, train__validations=0))
@@ -74,7 +85,8 @@ def test_same_seed_same_bits(
 
 
 def test_gradients_repeat_to_the_bit_on_two_threads(name: str, planned: Any, draw: Any) -> None:
-    """A batch large enough that torch shares its work out: sums made by racing threads would differ from time to time."""
+    """A batch large enough that torch shares its work out: sums made by racing threads would differ from time to
+    time."""
     p = planned(name, network__dim=32, network__heads=8)
     method, batch = p.build().train(), draw(p, 16)
     state = {key: value.clone() for key, value in method.state_dict().items()}
@@ -108,7 +120,9 @@ def test_nothing_to_learn_is_finite(name: str, loss: str, planned: Any, draw: An
 
 
 @pytest.mark.parametrize("network", [{"train__batch": 1}, DEEPLAB], ids=["unet", "deeplab"])
-def test_two_labelled_images_and_batch_1(name: str, network: dict[str, Any], planned: Any, labelled_two: Any, draw: Any, fit: Any) -> None:
+def test_two_labelled_images_and_batch_1(
+    name: str, network: dict[str, Any], planned: Any, labelled_two: Any, draw: Any, fit: Any
+) -> None:
     p = labelled_two(planned(name, **network))
     batches = [draw(p, 1, k) for k in range(4)]
     assert {key.split("#")[0] for batch in batches for key in batch.keys} == {i.id for i in p.split.labelled}
@@ -147,9 +161,13 @@ def test_pseudo_labels(name: str, planned: Any, draw: Any) -> None:
     assert pseudo.probabilities.shape == (2, 4, 32, 32) and not pseudo.probabilities.requires_grad
     assert torch.equal(pseudo.labels, pseudo.probabilities.argmax(1).to(torch.uint8))
     assert modes == [m.training for m in method.modules()]
-    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items()), "BatchNorm statistics or weights changed"
+    assert all(torch.equal(value, state[key]) for key, value in method.state_dict().items()), (
+        "BatchNorm statistics or weights changed"
+    )
     alone = method.pseudo_labels(images[:1], ["a"])
-    torch.testing.assert_close(alone.probabilities, pseudo.probabilities[:1], atol=1e-5, rtol=1e-4)  # batch statistics would show
+    torch.testing.assert_close(
+        alone.probabilities, pseudo.probabilities[:1], atol=1e-5, rtol=1e-4
+    )  # batch statistics would show
 
 
 def test_every_method_starts_alike(name: str, planned: Any, draw: Any) -> None:
@@ -157,8 +175,12 @@ def test_every_method_starts_alike(name: str, planned: Any, draw: Any) -> None:
     p, reference = planned(name), planned("supervised")
     theirs = reference.build().network.extractor.state_dict()
     mine = p.build().state_dict()
-    found = {key.removesuffix("extractor." + last) for last in theirs for key in mine if key.endswith("extractor." + last)}
-    assert any(all(torch.equal(mine[f"{prefix}extractor.{key}"], value) for key, value in theirs.items()) for prefix in found)
+    found = {
+        key.removesuffix("extractor." + last) for last in theirs for key in mine if key.endswith("extractor." + last)
+    }
+    assert any(
+        all(torch.equal(mine[f"{prefix}extractor.{key}"], value) for key, value in theirs.items()) for prefix in found
+    )
     a, b, full = draw(p, 3, 5), draw(reference, 3, 5), draw(planned("fixmatch"), 3, 5)
     assert a.keys == b.keys and torch.equal(a.images, b.images) and torch.equal(a.masks, b.masks)
     if a.weak is not None:
@@ -189,7 +211,9 @@ def test_state_is_the_state_dict(name: str, planned: Any, draw: Any, fit: Any) -
     trained.eval(), fresh.eval()
     with torch.no_grad():
         assert torch.equal(trained.probabilities(images, ["a", "b"]), fresh.probabilities(images, ["a", "b"]))
-    assert torch.equal(trained.pseudo_labels(images, ["a", "b"]).accepted, fresh.pseudo_labels(images, ["a", "b"]).accepted)
+    assert torch.equal(
+        trained.pseudo_labels(images, ["a", "b"]).accepted, fresh.pseudo_labels(images, ["a", "b"]).accepted
+    )
 
 
 def test_cost_is_that_of_the_built_method(name: str, planned: Any, stub: Callable[..., dict[str, Any]]) -> None:

@@ -24,12 +24,14 @@ def test_weights_by_hand(planned: Any) -> None:
 
 
 def test_draws_get_closer_to_even(planned: Any) -> None:
-    """Of 100 images 95 hold nothing rare. Every class is in a drawn image with probability 1/C or more, and pixels are more even."""
+    """Of 100 images 95 hold nothing rare. Every class is in a drawn image with probability 1/C or more, and pixels are
+    more even."""
     pixels = np.array([[1000, 0, 0]] * 95 + [[900, 100, 0]] * 4 + [[950, 0, 50]])
     items = [Item(str(i), "case") for i in range(len(pixels))]
     weights = planned("resampling").build().sample_weights(items, pixels)
     drawn, even = (
-        pixels[[int(stream.item(n).id) for n in range(3000)]] for stream in (Stream(items, 0, 0, weights), Stream(items, 0, 0, None))
+        pixels[[int(stream.item(n).id) for n in range(3000)]]
+        for stream in (Stream(items, 0, 0, weights), Stream(items, 0, 0, None))
     )
     assert ((drawn > 0).mean(0) > 1 / 3 - 0.03).all() and (even > 0).mean(0)[2] < 0.02
 
@@ -52,4 +54,8 @@ def test_only_the_draws_differ_from_supervised(planned: Any, draw: Any) -> None:
     assert not method.views.unlabelled
     assert method.losses(batch, Progress(0, 1)).total == reference.losses(batch, Progress(0, 1)).total
     weights = method.sample_weights(p.split.labelled, p.pixels)
-    assert weights.shape == (len(p.split.labelled),) and np.ptp(weights) > 0 and torch.isfinite(torch.tensor(weights)).all()
+    assert (
+        weights.shape == (len(p.split.labelled),)
+        and np.ptp(weights) > 0
+        and torch.isfinite(torch.tensor(weights)).all()
+    )

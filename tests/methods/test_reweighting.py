@@ -30,7 +30,9 @@ def test_weights_are_the_formula(beta: float) -> None:
 
 def test_classes_with_few_pixels_or_none() -> None:
     """Less than a sample is one sample; a class without pixels has no weight and takes none from the others."""
-    assert effective_number_weights([100.0, 0.01], 0.99).tolist() == pytest.approx(by_hand([100.0, 1.0], 0.99), rel=1e-5)
+    assert effective_number_weights([100.0, 0.01], 0.99).tolist() == pytest.approx(
+        by_hand([100.0, 1.0], 0.99), rel=1e-5
+    )
     assert effective_number_weights([100.0, 0.0, 7.0], 0.99).tolist() == pytest.approx(
         [by_hand([100.0, 7.0], 0.99)[0], 0, by_hand([100.0, 7.0], 0.99)[1]], rel=1e-5
     )

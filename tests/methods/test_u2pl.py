@@ -1,4 +1,5 @@
-"""Entropy splits pixels into reliable and unreliable ones, and the unreliable ones are what other classes push away from."""
+"""Entropy splits pixels into reliable and unreliable ones, and the unreliable ones are what other classes push away
+from."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ def losses(method: Any, batch: Any, at: int = 0, steps: int = 1) -> Any:
     return method.train().losses(batch, Progress(at, steps))
 
 
-# -- reliable and unreliable -------------------------------------------------------------------------------------------------------
+# -- reliable and unreliable -------------------------------------------------------------------------------------------
 
 
 def test_the_limit_is_a_quantile_of_the_pixels_inside(planned: Any) -> None:
@@ -66,17 +67,27 @@ def test_reliable_pixels_alone_carry_cross_entropy(planned: Any, draw: Any, monk
     assert 0.45 < reliable.sum() / batch.inside.sum() < 0.55
 
 
-# -- negative keys -----------------------------------------------------------------------------------------------------------------
+# -- negative keys -----------------------------------------------------------------------------------------------------
 
 
 def test_which_keys_are_negative_by_hand(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """C = 4, r_l = 2, r_h = 4. A labelled pixel of class 1 with p = .1 .4 .3 .2 is a key of 2, ranked second, and not of 1. An unreliable
-    pixel with p = .3 .26 .24 .2 is a key of the classes ranked third and fourth; a reliable one, void and padding are keys of none."""
+    """C = 4, r_l = 2, r_h = 4. A labelled pixel of class 1 with p = .1 .4 .3 .2 is a key of 2, ranked second, and not
+    of 1. An unreliable pixel with p = .3 .26 .24 .2 is a key of the classes ranked third and fourth; a reliable one,
+    void and padding are keys of none."""
     method = planned("u2pl", method__ranks=[2, 4]).build()
-    p = torch.tensor([[0.1, 0.4, 0.3, 0.2], [0.1, 0.4, 0.3, 0.2], [0.3, 0.26, 0.24, 0.2], [0.97, 0.01, 0.01, 0.01], [0.3, 0.26, 0.24, 0.2]])
+    p = torch.tensor(
+        [
+            [0.1, 0.4, 0.3, 0.2],
+            [0.1, 0.4, 0.3, 0.2],
+            [0.3, 0.26, 0.24, 0.2],
+            [0.97, 0.01, 0.01, 0.01],
+            [0.3, 0.26, 0.24, 0.2],
+        ]
+    )
     method.limit.fill_(1.0)
     masks = torch.tensor([1, VOID], dtype=torch.uint8).view(1, 1, 2)
-    # image 0 is labelled and has two pixels; images 1 and 2 are not and have an unreliable and a reliable one, and one in padding
+    # image 0 is labelled and has two pixels; images 1 and 2 are not and have an unreliable and a reliable one, and one
+    # in padding
     probabilities = torch.stack([p[[0, 1]], p[[2, 3]], p[[4, 4]]]).movedim(2, 1)[:, :, None]
     inside = torch.tensor([[True, True], [False, False]]).view(2, 1, 2)
     keys = torch.arange(6.0).view(3, 1, 1, 2)
@@ -134,11 +145,12 @@ def test_a_draw_takes_members_without_repeating_them() -> None:
     assert len({tuple(draw(vectors, members, 5)[0][0].flatten().tolist()) for _ in range(5)}) > 1
 
 
-# -- the contrastive loss ----------------------------------------------------------------------------------------------------------
+# -- the contrastive loss ----------------------------------------------------------------------------------------------
 
 
 def test_contrast_by_hand(planned: Any) -> None:
-    """Eq. 4: two anchors at right angles have the positive at 45 degrees; one key in the bank, opposite to the first of them."""
+    """Eq. 4: two anchors at right angles have the positive at 45 degrees; one key in the bank, opposite to the first of
+    them."""
     method = planned("u2pl", method__negatives=3).build()
     representations = torch.zeros(1, 16, 1, 3)
     representations[0, 0, 0, 0] = representations[0, 1, 0, 1] = representations[0, 2, 0, 2] = 1
@@ -159,14 +171,17 @@ def test_contrast_by_hand(planned: Any) -> None:
 
 
 def test_negatives_push(planned: Any, draw: Any) -> None:
-    """The closer a class's keys are to its anchors, the higher the loss; the head learns from it and the bank is filled by the teacher."""
+    """The closer a class's keys are to its anchors, the higher the loss; the head learns from it and the bank is filled
+    by the teacher."""
     p = planned("u2pl")
     method, batch = p.build(), draw(p)
     found = losses(method, batch)
     assert found.terms["contrast"] > 0 and method.memory.filled.sum() > 0
     norms = method.memory.keys.norm(dim=2)[torch.arange(1000) < method.memory.filled[:, None]]
     torch.testing.assert_close(norms, torch.ones_like(norms))
-    gradients = torch.autograd.grad(found.terms["contrast"], list(method.network.representation.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(
+        found.terms["contrast"], list(method.network.representation.parameters()), allow_unused=True
+    )
     assert all(g is not None for g in gradients) and any(g.any() for g in gradients)
     assert not any(q.grad is not None for q in method.teacher.parameters())
 

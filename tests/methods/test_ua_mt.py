@@ -19,7 +19,9 @@ def images() -> torch.Tensor:
     return torch.randn(2, 1, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 
 
-def test_uncertain_pixels_have_no_consistency_gradient(planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_uncertain_pixels_have_no_consistency_gradient(
+    planned: Any, draw: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Left half certain, right half not: gradient, loss and counts know the left half only."""
     p = planned("ua_mt", network__feature_dropout=0.0)
     method, batch = p.build().train(), draw(p)
@@ -48,7 +50,9 @@ def test_uncertainty_is_the_entropy_of_the_mean_over_passes(planned: Any) -> Non
     single, many = (planned("ua_mt", method__passes=passes).build().eval() for passes in (1, 16))
     for method in (single, many):
         method.load_state_dict(quiet.state_dict())
-    assert many.uncertainty(images(), KEYS).mean() > single.uncertainty(images(), KEYS).mean()  # passes that disagree raise it
+    assert (
+        many.uncertainty(images(), KEYS).mean() > single.uncertainty(images(), KEYS).mean()
+    )  # passes that disagree raise it
     assert many.uncertainty(images(), KEYS).max() <= math.log(4) + 1e-5
 
 

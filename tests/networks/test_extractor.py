@@ -23,7 +23,7 @@ def millions(module) -> float:
     return sum(p.numel() for p in module.parameters()) / 1e6
 
 
-# -- parameter counts (Tables 5 and 7 of the paper) ----------------------------------------------------------------------------------
+# -- parameter counts (Tables 5 and 7 of the paper) --------------------------------------------------------------------
 
 
 def test_the_discriminative_network_has_the_parameters_of_the_paper():
@@ -34,7 +34,8 @@ def test_the_discriminative_network_has_the_parameters_of_the_paper():
 
 
 @pytest.mark.parametrize(
-    ("layers", "ours", "paper"), [(1, 42.36, 42.4), (2, 43.05, 43.3), (4, 44.41, 44.9), (6, 45.78, 45.8), (12, 49.88, 49.9)]
+    ("layers", "ours", "paper"),
+    [(1, 42.36, 42.4), (2, 43.05, 43.3), (4, 44.41, 44.9), (6, 45.78, 45.8), (12, 49.88, 49.9)],
 )
 def test_the_diffusion_network_has_the_parameters_of_the_paper(layers, ours, paper):
     with torch.device("meta"):
@@ -43,7 +44,7 @@ def test_the_diffusion_network_has_the_parameters_of_the_paper(layers, ours, pap
     assert found == pytest.approx(paper, rel=0.015)
 
 
-# -- sizes -------------------------------------------------------------------------------------------------------------------------
+# -- sizes -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("stride", [1, 2, 4])
@@ -80,12 +81,14 @@ def test_a_single_image_can_be_trained_on():
     z.square().mean().backward()
     assert z.isfinite().all()
     assert all(p.grad.isfinite().all() for p in g.parameters() if p.grad is not None)
-    assert all(torch.equal(v, before[k]) for k, v in g.decoder.aspp.convs[-1].norm.named_buffers()), "one value leaves no statistics"
+    assert all(torch.equal(v, before[k]) for k, v in g.decoder.aspp.convs[-1].norm.named_buffers()), (
+        "one value leaves no statistics"
+    )
     g(torch.randn(2, 1, 3, 64, 64))
     assert not torch.equal(g.decoder.aspp.convs[-1].norm.running_mean, before["running_mean"])
 
 
-# -- two dates ---------------------------------------------------------------------------------------------------------------------
+# -- two dates ---------------------------------------------------------------------------------------------------------
 
 
 def test_swapped_dates_give_the_same_z():
@@ -110,7 +113,7 @@ def test_pairs_are_not_mixed_with_their_neighbours():
             torch.testing.assert_close(g(x[k : k + 1])[0], together[k], atol=1e-6, rtol=1e-5)
 
 
-# -- feature dropout ---------------------------------------------------------------------------------------------------------------
+# -- feature dropout ---------------------------------------------------------------------------------------------------
 
 
 def test_only_flagged_images_lose_features():
@@ -138,10 +141,17 @@ def test_no_dropout_is_no_dropout():
         assert torch.equal(g(x, torch.tensor([True, True])), g(x))
 
 
-@pytest.mark.parametrize(("decoder", "encoder", "stride"), [
-    ("unet", "plain2", 2), ("deeplabv3plus", "plain2", 4), ("pspnet", "plain2", 4),
-    ("unet", "resnet10t", 2), ("deeplabv3plus", "resnet10t", 4), ("pspnet", "resnet10t", 8),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "stride"),
+    [
+        ("unet", "plain2", 2),
+        ("deeplabv3plus", "plain2", 4),
+        ("pspnet", "plain2", 4),
+        ("unet", "resnet10t", 2),
+        ("deeplabv3plus", "resnet10t", 4),
+        ("pspnet", "resnet10t", 8),
+    ],
+)
 def test_every_parameter_takes_part(decoder, encoder, stride):
     """What does not would be waste on one device and an error of DDP's on several."""
     extractor = Extractor(decoder=decoder, encoder=encoder, channels=1, dim=8, stride=stride)

@@ -15,9 +15,16 @@ from diffmatch.domain import InputError
 from diffmatch.records import checkpoint
 
 CONTENT: dict[str, Any] = {
-    "step": 3, "method": {"w": torch.arange(4.0)}, "optimizer": {}, "scaler": {}, "rng": torch.get_rng_state(), "settings": {},
-    "split": "a" * 64, "elapsed": 1.5, "best": {"value": float("-inf"), "step": 0},
-}  # fmt: skip
+    "step": 3,
+    "method": {"w": torch.arange(4.0)},
+    "optimizer": {},
+    "scaler": {},
+    "rng": torch.get_rng_state(),
+    "settings": {},
+    "split": "a" * 64,
+    "elapsed": 1.5,
+    "best": {"value": float("-inf"), "step": 0},
+}
 
 
 class Code:
@@ -34,7 +41,9 @@ def test_round_trip(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a.ckpt", CONTENT)
     loaded = checkpoint.load(tmp_path / "a.ckpt", "a" * 64)
     assert torch.equal(loaded["method"]["w"], CONTENT["method"]["w"]) and torch.equal(loaded["rng"], CONTENT["rng"])
-    assert {key: loaded[key] for key in ("step", "elapsed", "best")} == {key: CONTENT[key] for key in ("step", "elapsed", "best")}
+    assert {key: loaded[key] for key in ("step", "elapsed", "best")} == {
+        key: CONTENT[key] for key in ("step", "elapsed", "best")
+    }
     assert [path.name for path in tmp_path.iterdir()] == ["a.ckpt"]
 
 

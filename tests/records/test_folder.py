@@ -59,8 +59,12 @@ def test_curves_after_a_kill_keep_whole_rows_up_to_the_checkpoint(tmp_path):
     Curves(path, 20).append([(30, "loss/sup", "", 0.25)])
     rows = list(Curves.read(path))
     assert [(r["step"], r["class"], r["value"]) for r in rows] == [
-        ("10", "", "0.5"), ("10", "a, b", "10"), ("20", "", "0.5"), ("20", "a, b", "20"), ("30", "", "0.25"),
-    ]  # fmt: skip
+        ("10", "", "0.5"),
+        ("10", "a, b", "10"),
+        ("20", "", "0.5"),
+        ("20", "a, b", "20"),
+        ("30", "", "0.25"),
+    ]
     assert not list(Curves.read(Curves(path).path)), "a fresh start keeps nothing"
 
 
@@ -78,9 +82,19 @@ def scored(tmp_path):
     counts = Counts(2)
     counts.confusion[0, 1] = 7
     record = EvaluationRecord(
-        schema=1, checkpoint="last", step=9, selection="last checkpoint", split="test", protocol="whole", steps=3, draws=1, seconds=1.0,
-        images_per_second=2.0, environment={}, metrics={"ece": 0.5},
-    )  # fmt: skip
+        schema=1,
+        checkpoint="last",
+        step=9,
+        selection="last checkpoint",
+        split="test",
+        protocol="whole",
+        steps=3,
+        draws=1,
+        seconds=1.0,
+        images_per_second=2.0,
+        environment={},
+        metrics={"ece": 0.5},
+    )
     run.write_evaluation(record, counts)
     return run
 

@@ -1,4 +1,5 @@
-"""Table specifications: all load, all fit the published numbers and the installed plugins; a user's own, and what is refused."""
+"""Table specifications: all load, all fit the published numbers and the installed plugins; a user's own, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -59,9 +60,18 @@ def test_datasets_methods_budgets_classes_protocols_and_settings_exist(table):
 def test_cells_are_of_installed_methods_and_share_runs(table):
     if table.kind == "shares":
         return
-    made = list(grid.cells(
-        table, METHODS, preset="quick", seeds=2, data=None, out=Path("runs"), overrides={"train.steps": 5}, invented=3
-    ))  # fmt: skip
+    made = list(
+        grid.cells(
+            table,
+            METHODS,
+            preset="quick",
+            seeds=2,
+            data=None,
+            out=Path("runs"),
+            overrides={"train.steps": 5},
+            invented=3,
+        )
+    )
     assert len(made) == len([row for row in table.rows if row.method]) * len(table.columns)
     assert all([job.seed for job in cell.jobs] == [0, 1] for cell in made)
     assert all(job.overrides["train.steps"] == 5 and job.invented == 3 for cell in made for job in cell.jobs)
@@ -70,12 +80,16 @@ def test_cells_are_of_installed_methods_and_share_runs(table):
 def test_backbones_are_the_papers_and_the_quick_preset_keeps_its_own():
     first = tables.load("1")
     for preset, found in {"paper": {"resnet50", "resnet101"}, "quick": {None}}.items():
-        made = grid.cells(first, ["diffmatch"], preset=preset, seeds=1, data=None, out=Path("runs"), overrides={}, invented=1)
+        made = grid.cells(
+            first, ["diffmatch"], preset=preset, seeds=1, data=None, out=Path("runs"), overrides={}, invented=1
+        )
         assert {job.overrides.get("network.encoder") for cell in made for job in cell.jobs} == found
 
 
 def test_table_5_is_one_run_scored_with_one_to_five_steps():
-    made = grid.cells(tables.load("5"), METHODS, preset="quick", seeds=1, data=None, out=Path("runs"), overrides={}, invented=1)
+    made = grid.cells(
+        tables.load("5"), METHODS, preset="quick", seeds=1, data=None, out=Path("runs"), overrides={}, invented=1
+    )
     ours = [cell for cell in made if cell.row.name.startswith("DiffMatch step")]
     assert {cell.row.steps for cell in ours} == {1, 2, 3, 4, 5}
     assert len({repr(cell.jobs) for cell in ours}) == 2, "one run per budget"
@@ -94,26 +108,36 @@ def test_a_table_of_ones_own_may_name_its_data_beside_it(tmp_path):
     (tmp_path / "mine.yaml").write_text(MINE + "data: patients\nset: {diffusion.tau: 0.1, train.steps: 7}\n")
     table = tables.load(str(tmp_path / "mine.yaml"))
     assert tables.published(table) == {}
-    (one, tail) = grid.cells(table, METHODS, preset="quick", seeds=1, data=Path("elsewhere"), out=Path("runs"), overrides={}, invented=1)
+    (one, tail) = grid.cells(
+        table, METHODS, preset="quick", seeds=1, data=Path("elsewhere"), out=Path("runs"), overrides={}, invented=1
+    )
     assert one.jobs == tail.jobs
     assert one.jobs[0].data == tmp_path / "patients"
     assert one.jobs[0].overrides == {"diffusion.tau": 0.2, "train.steps": 7}, "the row's settings win over the table's"
 
 
 def test_seeds_may_draw_their_own_labels_and_all_rows_the_same_ones(tmp_path):
-    (tmp_path / "mine.yaml").write_text(MINE.replace("{name: theirs}", "{name: theirs, method: supervised}") + "redraw: true\n")
+    (tmp_path / "mine.yaml").write_text(
+        MINE.replace("{name: theirs}", "{name: theirs, method: supervised}") + "redraw: true\n"
+    )
     table = tables.load(str(tmp_path / "mine.yaml"))
     made = grid.cells(table, METHODS, preset="quick", seeds=3, data=None, out=Path("runs"), overrides={}, invented=1)
-    assert {tuple((job.seed, job.overrides.get("data.split_seed", 0)) for job in cell.jobs) for cell in made} == {((0, 0), (1, 1), (2, 2))}
+    assert {tuple((job.seed, job.overrides.get("data.split_seed", 0)) for job in cell.jobs) for cell in made} == {
+        ((0, 0), (1, 1), (2, 2))
+    }
 
 
 @pytest.mark.parametrize(
-    "path", sorted(p for p in tables.shipped("tables").glob("*.yaml") if not p.stem.startswith("table")), ids=lambda p: p.stem
+    "path",
+    sorted(p for p in tables.shipped("tables").glob("*.yaml") if not p.stem.startswith("table")),
+    ids=lambda p: p.stem,
 )
 def test_the_studys_tables_ask_for_settings_and_lists_that_exist(path):
     table = tables.load(str(path))
     assert table.split is None or Path(table.split).is_dir()
-    for cell in grid.cells(table, METHODS, preset="quick", seeds=1, data=None, out=Path("runs"), overrides={}, invented=1):
+    for cell in grid.cells(
+        table, METHODS, preset="quick", seeds=1, data=None, out=Path("runs"), overrides={}, invented=1
+    ):
         resolve(registry.method(cell.row.method or "").Options, *(job.overrides for job in cell.jobs))
 
 

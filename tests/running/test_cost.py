@@ -41,20 +41,26 @@ def test_the_discriminative_network_is_the_extractor_and_a_classifier():
 
 
 TABLES = [
-    *[(f"Table {table}", dataset, {"network.encoder": encoder}, "deeplabv3plus", classes)
-      for table, dataset, encoders, classes in (
-          (1, "pascal", ("resnet50", "resnet101"), 21), (2, "pascal", ("resnet50", "resnet101"), 21),
-          (3, "cityscapes", ("resnet50", "resnet101"), 19), (4, "coco", ("xception65",), 81))
-      for encoder in encoders],
+    *[
+        (f"Table {table}", dataset, {"network.encoder": encoder}, "deeplabv3plus", classes)
+        for table, dataset, encoders, classes in (
+            (1, "pascal", ("resnet50", "resnet101"), 21),
+            (2, "pascal", ("resnet50", "resnet101"), 21),
+            (3, "cityscapes", ("resnet50", "resnet101"), 19),
+            (4, "coco", ("xception65",), 81),
+        )
+        for encoder in encoders
+    ],
     ("Table 12", "whu_cd", {}, "pspnet", 2),
     ("Table 15", "acdc", {}, "unet", 4),
     ("Table 18", "synapse", {}, "unet", 9),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("table", "dataset", "overrides", "decoder", "classes"), TABLES)
 def test_every_table_has_its_network_and_its_cost(table, dataset, overrides, decoder, classes):
-    """Parameters of z's network and one classifier row per class; the extractor learns from one image of two dates or one."""
+    """Parameters of z's network and one classifier row per class; the extractor learns from one image of two dates or
+    one."""
     domain = plugins.domain(dataset)
     assert len(domain.card.classes) == classes
     costs = {method: cost_of(dataset, None, method, "paper", overrides) for method in ("supervised", "diffmatch")}
@@ -77,12 +83,19 @@ def test_every_table_has_its_network_and_its_cost(table, dataset, overrides, dec
 
 
 SMALL = {
-    "network.decoder": "unet", "network.encoder": "plain4", "network.dim": 16, "network.heads": 2, "network.layers": 1, "data.crop": 256,
-}  # fmt: skip
+    "network.decoder": "unet",
+    "network.encoder": "plain4",
+    "network.dim": 16,
+    "network.heads": 2,
+    "network.layers": 1,
+    "data.crop": 256,
+}
 
 
 def test_activations_grow_with_the_batch_and_the_rest_does_not():
-    one, two, four = (cost_of(None, 3, "diffmatch", "paper", SMALL | {"train.batch": n})["step_memory_gib"] for n in (1, 2, 4))
+    one, two, four = (
+        cost_of(None, 3, "diffmatch", "paper", SMALL | {"train.batch": n})["step_memory_gib"] for n in (1, 2, 4)
+    )
     assert one > 0
     assert four - two == pytest.approx(2 * (two - one), rel=0.1)
 

@@ -1,4 +1,5 @@
-"""Grids: what is done is found wherever its record lies, what failed is tried again, cells share runs, estimates are of this machine."""
+"""Grids: what is done is found wherever its record lies, what failed is tried again, cells share runs, estimates are of
+this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +29,9 @@ def console():
 @pytest.fixture
 def small(job, tmp_path):
     """`small(...)`: a run of two steps."""
-    return lambda **changes: job(tmp_path / "runs", **{"method": "supervised", "train__steps": 2, "train__audits": 0} | changes)
+    return lambda **changes: job(
+        tmp_path / "runs", **{"method": "supervised", "train__steps": 2, "train__audits": 0} | changes
+    )
 
 
 def test_cells_that_ask_for_one_run_share_it(small):
@@ -39,7 +42,9 @@ def test_cells_that_ask_for_one_run_share_it(small):
 
 def test_the_data_of_many_runs_are_opened_once(small, monkeypatch):
     times = []
-    monkeypatch.setattr(planning, "open_domain", lambda kind, root: times.append(root) or opening.open_domain(kind, root))
+    monkeypatch.setattr(
+        planning, "open_domain", lambda kind, root: times.append(root) or opening.open_domain(kind, root)
+    )
     apart = [entry.planned.hash for n in range(3) for entry in grid.entries([small(seed=n)], others=()).values()]
     assert len(times) == 3
     together = grid.entries([small(seed=n) for n in range(3)], others=())
@@ -83,7 +88,9 @@ def test_oracle_is_the_checkpoint_that_scores_better_on_test(small, console, mon
 
     def scored(folder, checkpoint, *rest, **settings):
         value = 0.9 if checkpoint == better else 0.1
-        return score.model_copy(update={"checkpoint": checkpoint, "metrics": score.metrics | {"primary": {"value": value}}})
+        return score.model_copy(
+            update={"checkpoint": checkpoint, "metrics": score.metrics | {"primary": {"value": value}}}
+        )
 
     monkeypatch.setattr(grid, "evaluate_run", scored)
     monkeypatch.setattr(RunFolder, "evaluations", lambda folder: [])
@@ -216,7 +223,9 @@ rows:
 def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
-    sets = [word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")]
+    sets = [
+        word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")
+    ]
     assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
     assert "2 of 2 runs are missing" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
@@ -231,10 +240,13 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_pa
     assert "0 of 2 runs are missing" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("was", "now", "told"), [
-    ("title:", "protocol: whoole\ntitle:", "acdc has no protocol 'whoole'"),
-    ("metric: tail", "metric: 'class:rodd'", "no class 'rodd' in acdc"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("was", "now", "told"),
+    [
+        ("title:", "protocol: whoole\ntitle:", "acdc has no protocol 'whoole'"),
+        ("metric: tail", "metric: 'class:rodd'", "no class 'rodd' in acdc"),
+    ],
+)
 def test_what_cannot_be_scored_is_told_before_training(few, tmp_path, capsys, monkeypatch, was, now, told):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(SPEC.format(data=few).replace(was, now))

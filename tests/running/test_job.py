@@ -41,7 +41,7 @@ def refuse(text: str) -> float:
     raise AssertionError(f"{text} in a record")
 
 
-# -- the record --------------------------------------------------------------------------------------------------------------------
+# -- the record --------------------------------------------------------------------------------------------------------
 
 
 def test_the_record_is_complete_and_true(finished: RunFolder, job: Any, few: Path) -> None:
@@ -56,10 +56,16 @@ def test_the_record_is_complete_and_true(finished: RunFolder, job: Any, few: Pat
     assert {i.case for i in planned.split.labelled} == {"patient099"}
     assert record.settings == planned.settings.model_dump(mode="json")
     assert record.settings["train"]["steps"] == 6 and record.overrides["method.ema"] == 0.9
-    assert not record.data.fabricated and record.data.root == str(few) and record.data.fingerprint == planned.fingerprint
+    assert (
+        not record.data.fabricated and record.data.root == str(few) and record.data.fingerprint == planned.fingerprint
+    )
     assert record.parameters["total"] == sum(p.numel() for p in planned.build().parameters() if p.requires_grad)
     assert 0 < record.parameters["extractor"] < record.parameters["total"]
-    assert record.environment["device"] == "cpu" and record.environment["world_size"] == 1 and record.environment["packages"]["torch"]
+    assert (
+        record.environment["device"] == "cpu"
+        and record.environment["world_size"] == 1
+        and record.environment["packages"]["torch"]
+    )
     assert all(math.isfinite(value) and value > 0 for value in record.timing.values())
     assert set(record.timing) == {"train_seconds", "train_images_per_second", "evaluate_seconds"}
     pixels = planned.pixels.sum(0)
@@ -113,7 +119,9 @@ def test_what_was_not_computed_is_absent(finished: RunFolder) -> None:
                 assert row["dice"] == 0.0 if row["truth_pixels"] else "dice" not in row
                 assert not any(key.startswith(("hd95", "asd")) for key in row) and not row.get("n_distances")
     assert missing, "every class is predicted: this test sees nothing"
-    assert "hd95_voxel" not in finished.record().metrics["val"]["per_class"]["left ventricle"]  # val is scored without distances
+    assert (
+        "hd95_voxel" not in finished.record().metrics["val"]["per_class"]["left ventricle"]
+    )  # val is scored without distances
 
 
 def test_samples_for_the_report(finished: RunFolder) -> None:
@@ -133,7 +141,7 @@ def test_schema_files_are_in_step_with_the_models(model: Any, name: str) -> None
     )
 
 
-# -- identity ----------------------------------------------------------------------------------------------------------------------
+# -- identity ----------------------------------------------------------------------------------------------------------
 
 
 def test_what_a_run_is_decides_its_folder(job: Any, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +171,13 @@ def test_what_a_run_is_decides_its_folder(job: Any, few: Path, tmp_path: Path, m
     assert len({base.hash, *other.values()}) == 1 + len(other)
 
 
-def test_fabricated_data_are_told_and_recorded(few: Path, sandbox: Path, job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fabricated_data_are_told_and_recorded(
+    few: Path, sandbox: Path, job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without --data and $DIFFMATCH_DATA the plugin invents some; the first line and the record say so."""
-    monkeypatch.setattr(ACDC, "fabricate", classmethod(lambda cls, root, seed=0, size=1: shutil.copytree(few, root, dirs_exist_ok=True)))
+    monkeypatch.setattr(
+        ACDC, "fabricate", classmethod(lambda cls, root, seed=0, size=1: shutil.copytree(few, root, dirs_exist_ok=True))
+    )
     told = io.StringIO()
     folder = jobs.run(job(tmp_path, "supervised", data=None, train__steps=1), Console(file=told, width=300))
     assert told.getvalue().startswith("fabricated data")
@@ -178,7 +190,7 @@ def test_fabricated_data_are_told_and_recorded(few: Path, sandbox: Path, job: An
     assert not plan(job(tmp_path, "supervised", data=None)).fabricated
 
 
-# -- again -------------------------------------------------------------------------------------------------------------------------
+# -- again -------------------------------------------------------------------------------------------------------------
 
 
 def test_a_finished_run_is_skipped(finished: RunFolder, job: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,7 +206,9 @@ def test_a_finished_run_is_skipped(finished: RunFolder, job: Any, monkeypatch: p
     assert before == {path: path.stat().st_mtime_ns for path in finished.path.rglob("*")}
 
 
-def test_a_damaged_checkpoint_is_told_in_one_line(job: Any, cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_checkpoint_is_told_in_one_line(
+    job: Any, cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Bad input: exit code 2, and not taken for a fresh start."""
     asked = job(tmp_path, "supervised")
     folder = plan(asked).folder.create()
@@ -205,7 +219,9 @@ def test_a_damaged_checkpoint_is_told_in_one_line(job: Any, cli: Any, tmp_path: 
     assert folder.record().status == "failed" and "last.ckpt" in (folder.record().reason or "")
 
 
-def test_batch_that_devices_cannot_share(job: Any, cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_batch_that_devices_cannot_share(
+    job: Any, cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cli(job(tmp_path, devices=2, train__batch=3)) == 2
     assert "train.batch=3 cannot be divided among 2 devices" in capsys.readouterr().err
     assert not find_runs(tmp_path)
@@ -259,7 +275,13 @@ def test_a_run_without_val(few: Path, job: Any, quietly: Any, tmp_path: Path) ->
 
 @pytest.mark.parametrize("patient", [21, 1])
 def test_a_damaged_mask_is_told_before_training(
-    patient: int, few: Path, job: Any, cli: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    patient: int,
+    few: Path,
+    job: Any,
+    cli: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Of the pool as of the test: its pseudo-labels are scored too."""
     shutil.copytree(few, tmp_path / "data")

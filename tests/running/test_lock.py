@@ -23,7 +23,9 @@ with held(Path(sys.argv[1])):
 @pytest.fixture
 def holder(tmp_path):
     """Another process that holds `tmp_path` until it is killed."""
-    process = subprocess.Popen([sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
     assert process.stdout.readline() == "held\n"
     yield process
     process.kill()
@@ -54,7 +56,17 @@ def test_bench_on_a_folder_that_is_trained_says_so_in_a_line(job, tmp_path, caps
     asked = job(tmp_path, method="supervised", train__steps=2, train__audits=0)
     sets = [part for key, value in asked.overrides.items() for part in ("--set", f"{key}={value}")]
     with held(plan(asked).folder.create().path):
-        line = ["bench", asked.dataset, "--labels", asked.labels, "--method", asked.method, "--out", str(tmp_path), *sets]
+        line = [
+            "bench",
+            asked.dataset,
+            "--labels",
+            asked.labels,
+            "--method",
+            asked.method,
+            "--out",
+            str(tmp_path),
+            *sets,
+        ]
         assert invoke([*line, *(["--data", str(asked.data)] if asked.data else [])]) == 2
     error = capsys.readouterr().err.strip()
     assert "another process trains this run" in error

@@ -11,7 +11,9 @@ from diffmatch.domain import InputError
 from diffmatch.learning import registry
 from diffmatch.running.plan import settings_of
 
-DOMAIN = SimpleNamespace(recipe=Recipe(paper={"method.threshold": 0.0, "train.lr": 0.5}, quick={"method.threshold": 0.7}))
+DOMAIN = SimpleNamespace(
+    recipe=Recipe(paper={"method.threshold": 0.0, "train.lr": 0.5}, quick={"method.threshold": 0.7})
+)
 
 
 @pytest.mark.parametrize(("preset", "threshold"), [("paper", 0.0), ("quick", 0.7)])
@@ -29,10 +31,13 @@ def test_the_other_methods_do_not_hear_of_it():
         settings_of(DOMAIN, registry.method("supervised"), "paper", {"method.threshold": 0.9})
 
 
-@pytest.mark.parametrize(("changes", "told"), [
-    ({"data__mean": [0.5, 0.5]}, "data.mean: 2 values for the 1 channels of acdc"),
-    ({"data__std": [0.5, 0.5, 0.5]}, "data.std: 3 values for the 1 channels of acdc"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"data__mean": [0.5, 0.5]}, "data.mean: 2 values for the 1 channels of acdc"),
+        ({"data__std": [0.5, 0.5, 0.5]}, "data.std: 3 values for the 1 channels of acdc"),
+    ],
+)
 def test_normalisation_has_a_value_for_each_channel(planned, changes, told):
     with pytest.raises(InputError, match=told):
         planned("supervised", **changes)

@@ -49,7 +49,9 @@ def test_scoring_again_gives_the_headline_exactly(part: str, copy: RunFolder) ->
     assert copy.record_path.read_bytes() == before and len(copy.evaluations()) == 3
 
 
-def test_the_headline_keeps_its_file_where_scoring_again_rounds_otherwise(copy: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_headline_keeps_its_file_where_scoring_again_rounds_otherwise(
+    copy: RunFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As on another device: run.json, its evaluation and the counts stay together; a damaged file is made again."""
     record, (found, counts) = copy.record(), copy.evaluation("test") or pytest.fail("no headline")
     found.metrics["primary"]["value"] += 1e-7
@@ -67,7 +69,10 @@ def test_the_headline_keeps_its_file_where_scoring_again_rounds_otherwise(copy: 
 
 
 def test_other_steps_and_draws_are_another_evaluation(copy: RunFolder) -> None:
-    before, headline = copy.record_path.read_bytes(), (copy.path / "evaluations" / "last-test-test40-3x1.json").read_bytes()
+    before, headline = (
+        copy.record_path.read_bytes(),
+        (copy.path / "evaluations" / "last-test-test40-3x1.json").read_bytes(),
+    )
     found = again(copy, steps=1, draws=2)
     assert (found.steps, found.draws, found.name) == (1, 2, "last-test-test40-1x2")
     assert copy.record_path.read_bytes() == before
@@ -94,7 +99,9 @@ def test_another_protocol_pools_other_items(copy: RunFolder) -> None:
         again(copy, protocol="unimatch61")
 
 
-def test_scoring_with_what_is_not_the_run_s(copy: RunFolder, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scoring_with_what_is_not_the_run_s(
+    copy: RunFolder, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A number of other data, or of another split, never stands in this run's folder."""
     (copy.path / "val_best.ckpt").unlink()
     with pytest.raises(InputError, match=r"val_best\.ckpt: no such checkpoint"):
@@ -117,7 +124,7 @@ def test_evaluate_on_the_command_line(copy: RunFolder, capsys: pytest.CaptureFix
     assert f"mean_dice {value:.4f}" in out and "2 steps x 1 draws" in out and "left ventricle: " in out
 
 
-# -- files from elsewhere ----------------------------------------------------------------------------------------------------------
+# -- files from elsewhere ----------------------------------------------------------------------------------------------
 
 
 def predicted(run: RunFolder, paths: list[Path], out: Path, **asked: Any) -> Predicted:
@@ -125,13 +132,17 @@ def predicted(run: RunFolder, paths: list[Path], out: Path, **asked: Any) -> Pre
 
 
 @pytest.fixture(scope="module")
-def volumes(job: Callable[..., Job], quietly: Callable[[Job], RunFolder], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def volumes(
+    job: Callable[..., Job], quietly: Callable[[Job], RunFolder], tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
     """A run whose predictions hang on no noise. Read only."""
     return quietly(job(tmp_path_factory.mktemp("volumes"), "supervised", train__steps=3))
 
 
 @pytest.fixture(scope="module")
-def pictures(job: Callable[..., Job], quietly: Callable[[Job], RunFolder], tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def pictures(
+    job: Callable[..., Job], quietly: Callable[[Job], RunFolder], tmp_path_factory: pytest.TempPathFactory
+) -> RunFolder:
     """The same on a folder of pictures whose masks hold 7, 300 and 41. Read only."""
     root = tmp_path_factory.mktemp("pictures")
     (root / "classes.csv").write_text("7,ground\n41,tree\n300,roof\n")
@@ -142,8 +153,16 @@ def pictures(job: Callable[..., Job], quietly: Callable[[Job], RunFolder], tmp_p
         for folder, pixels in (("images", shade), ("masks", np.array([7, 41, 300], np.uint16)[classes])):
             (root / folder).mkdir(exist_ok=True)
             Image.fromarray(pixels).save(root / folder / f"{number}.png")
-    settings = {"network__decoder": "unet", "data__resize": None, "train__loss": "ce", "train__steps": 60, "train__optimizer": "adamw"}
-    return quietly(job(tmp_path_factory.mktemp("runs"), "supervised", dataset="folder", labels="1/2", data=root, **settings))
+    settings = {
+        "network__decoder": "unet",
+        "data__resize": None,
+        "train__loss": "ce",
+        "train__steps": 60,
+        "train__optimizer": "adamw",
+    }
+    return quietly(
+        job(tmp_path_factory.mktemp("runs"), "supervised", dataset="folder", labels="1/2", data=root, **settings)
+    )
 
 
 def test_predicted_volumes_are_those_that_were_scored(volumes: RunFolder, few: Path, tmp_path: Path) -> None:
@@ -165,14 +184,19 @@ def test_predicted_volumes_are_those_that_were_scored(volumes: RunFolder, few: P
 
 
 def test_predicted_pictures_hold_the_set_s_own_numbers(pictures: RunFolder, tmp_path: Path) -> None:
-    """In 16 bits where they need them, with the tree of a folder kept; a picture of the pool is predicted as well as one of the test."""
+    """In 16 bits where they need them, with the tree of a folder kept; a picture of the pool is predicted as well as
+    one of the test."""
     root = Path(pictures.record().data.root)
     (tmp_path / "new" / "deep").mkdir(parents=True)
     shutil.copy(root / "images" / "3.png", tmp_path / "new" / "deep" / "three.PNG")
     shutil.copy(root / "images" / "4.png", tmp_path / "new" / "four.png")
     (tmp_path / "new" / "Thumbs.db").write_text("no picture")
     found = predicted(pictures, [tmp_path / "new", root / "images" / "5.png"], tmp_path / "masks")
-    assert [str(path.relative_to(tmp_path / "masks")) for path in found.files] == ["deep/three.png", "four.png", "5.png"]
+    assert [str(path.relative_to(tmp_path / "masks")) for path in found.files] == [
+        "deep/three.png",
+        "four.png",
+        "5.png",
+    ]
     for path, number in zip(found.files, (3, 4, 5), strict=True):
         mask, truth = (np.asarray(Image.open(p)) for p in (path, root / "masks" / f"{number}.png"))
         assert mask.shape == truth.shape and set(np.unique(mask)) <= {7, 41, 300}
@@ -220,8 +244,13 @@ def test_names_of_masks(tmp_path: Path) -> None:
     assert [name for name, _ in named([tmp_path / "a"], (".jpg", ".png"))] == ["b/x", "x", "y.tar"]
     with pytest.raises(InputError, match=r"c/x\.png: its mask would be called as that of .*a/x\.jpg"):
         list(named([tmp_path / "a", tmp_path / "c"], (".jpg", ".png")))
-    assert list(dict(named([tmp_path / "a", tmp_path / "a" / "x.jpg"], (".jpg",)))) == ["b/x", "x"]  # named twice, it is one file
-    assert without_ending("v.NII.gz", (".nii", ".nii.gz", ".gz")) == "v" and without_ending("v.gz", (".nii.gz",)) is None
+    assert list(dict(named([tmp_path / "a", tmp_path / "a" / "x.jpg"], (".jpg",)))) == [
+        "b/x",
+        "x",
+    ]  # named twice, it is one file
+    assert (
+        without_ending("v.NII.gz", (".nii", ".nii.gz", ".gz")) == "v" and without_ending("v.gz", (".nii.gz",)) is None
+    )
 
 
 def test_what_cannot_be_predicted_is_told_in_one_line(

@@ -52,10 +52,18 @@ def assert_same_run(a: RunFolder, b: RunFolder, weights: Any, same: Any, curves:
 
 @pytest.mark.parametrize("log_rows", [50, 2], ids=["a row each step", "a row each third step"])
 def test_2n_steps_are_n_and_n(
-    log_rows: int, undisturbed: Any, job: Any, quietly: Any, weights: Any, same: Any, curves: Any, tmp_path: Path,
+    log_rows: int,
+    undisturbed: Any,
+    job: Any,
+    quietly: Any,
+    weights: Any,
+    same: Any,
+    curves: Any,
+    tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    """Ctrl-C after step 4 of 6 leaves `interrupted`; the same command goes on. Weights, metrics and curves are those of one go."""
+) -> None:
+    """Ctrl-C after step 4 of 6 leaves `interrupted`; the same command goes on. Weights, metrics and curves are those of
+    one go."""
     monkeypatch.setattr(training, "LOG_ROWS", log_rows)
     if log_rows != 50:
         undisturbed = quietly(job(tmp_path / "reference", **CUT))
@@ -78,7 +86,8 @@ def test_2n_steps_are_n_and_n(
 def test_the_checkpoint_and_not_a_fresh_start_is_taken_up(
     job: Any, quietly: Any, weights: Any, same: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unscored: None
 ) -> None:
-    """Only the remaining steps are taken, with the optimiser's momentum, the learning rate and the draws where they stood."""
+    """Only the remaining steps are taken, with the optimiser's momentum, the learning rate and the draws where they
+    stood."""
     asked = job(tmp_path)
     with monkeypatch.context() as patch:
         interrupt_at(3, patch)
@@ -114,8 +123,14 @@ def killed_after(step: int, asked: Any, quietly: Any) -> None:
 
 
 def test_kill_9_at_any_moment(job: Any, quietly: Any, weights: Any, same: Any, curves: Any, tmp_path: Path) -> None:
-    """The run is killed twice, at random steps, in the middle of whatever it does; what comes out is what an undisturbed run gives."""
-    settings = CUT | {"train__steps": 30, "train__checkpoint_minutes": 1e-6, "train__audits": 5, "train__validations": 5}
+    """The run is killed twice, at random steps, in the middle of whatever it does; what comes out is what an
+    undisturbed run gives."""
+    settings = CUT | {
+        "train__steps": 30,
+        "train__checkpoint_minutes": 1e-6,
+        "train__audits": 5,
+        "train__validations": 5,
+    }
     asked = job(tmp_path / "killed", **settings)
     seed = random.SystemRandom().randrange(1000)
     print(f"killed by random.Random({seed})")
@@ -134,7 +149,9 @@ def test_kill_9_at_any_moment(job: Any, quietly: Any, weights: Any, same: Any, c
 def test_workers_do_not_matter(
     name: str, job: Any, quietly: Any, weights: Any, same: Any, curves: Any, tmp_path: Path, unscored: None
 ) -> None:
-    runs = [quietly(job(tmp_path / str(workers), name, workers=workers, **({"data__cutmix": 0.5}))) for workers in (0, 2)]
+    runs = [
+        quietly(job(tmp_path / str(workers), name, workers=workers, **({"data__cutmix": 0.5}))) for workers in (0, 2)
+    ]
     assert same(*map(weights, runs)) and curves(runs[0]) == curves(runs[1])
 
 
@@ -173,12 +190,15 @@ def test_curves_hold_what_happened(undisturbed: RunFolder) -> None:
     assert steps["loss/sup"] == steps["loss/unsup"] == steps["lr"] == [1, 2, 3, 4, 5, 6]
     value = {(int(row["step"]), row["name"], row["class"]): float(row["value"]) for row in rows}
     for step in range(1, 7):
-        assert value[step, "loss/total", ""] == pytest.approx(value[step, "loss/sup", ""] + value[step, "loss/unsup", ""], rel=1e-5)
+        assert value[step, "loss/total", ""] == pytest.approx(
+            value[step, "loss/sup", ""] + value[step, "loss/unsup", ""], rel=1e-5
+        )
         assert value[step, "lr", ""] == pytest.approx(0.01 * (1 - (step - 1) / 6) ** 0.9)
     names = [c["name"] for c in undisturbed.record().card["classes"]]
     for step in (3, 6):  # two audits of three pool items each: every hidden pixel is counted once
         truth, predicted, correct, accepted = (
-            [value[step, f"audit/{key}", name] for name in names] for key in ("truth", "predicted", "correct", "accepted")
+            [value[step, f"audit/{key}", name] for name in names]
+            for key in ("truth", "predicted", "correct", "accepted")
         )
         assert sum(truth) == sum(predicted) > 3 * 100 * 100
         assert all(c <= min(t, p) for c, t, p in zip(correct, truth, predicted, strict=True))
@@ -224,9 +244,17 @@ def test_a_loss_that_is_not_finite_stops_the_run(
 
 
 def test_a_crash_is_a_failure_with_its_reason_and_is_tried_again(
-    undisturbed: RunFolder, job: Any, cli: Any, quietly: Any, weights: Any, same: Any, curves: Any, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    undisturbed: RunFolder,
+    job: Any,
+    cli: Any,
+    quietly: Any,
+    weights: Any,
+    same: Any,
+    curves: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     asked = job(tmp_path, **CUT)
     with monkeypatch.context() as patch:
         losses = DiffMatch.losses
@@ -246,7 +274,9 @@ def test_a_crash_is_a_failure_with_its_reason_and_is_tried_again(
     assert_same_run(undisturbed, again, weights, same, curves)
 
 
-def test_interrupt_in_the_middle_of_scoring(job: Any, quietly: Any, weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupt_in_the_middle_of_scoring(
+    job: Any, quietly: Any, weights: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Training is not repeated."""
     asked = job(tmp_path, "fixmatch")
 
@@ -270,7 +300,14 @@ def test_interrupt_in_the_middle_of_scoring(job: Any, quietly: Any, weights: Any
 @pytest.mark.parametrize("precision, dtype", [("32", torch.float32), ("bf16", torch.bfloat16)])
 @pytest.mark.parametrize("name", ["diffmatch", "fixmatch"])
 def test_the_precision_that_is_recorded_is_the_one_trained_with(
-    name: str, precision: str, dtype: torch.dtype, job: Any, quietly: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unscored: None
+    name: str,
+    precision: str,
+    dtype: torch.dtype,
+    job: Any,
+    quietly: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    unscored: None,
 ) -> None:
     """Convolutions run in it; losses are float32 in any case."""
     seen: list[tuple[torch.dtype, torch.dtype]] = []
@@ -297,9 +334,15 @@ def test_steps_from_epochs_and_milestones(planned: Any) -> None:
     assert milestones(10, 3) == {3, 7, 10} and milestones(2, 5) == {1, 2} and milestones(10, 0) == set()
 
 
-@pytest.mark.parametrize(("method", "changes", "told"), [
-    ("unimatch", {}, True), ("unimatch", {"train__batch": 2}, False), ("unimatch", {"data__cutmix": 0.0}, False), ("diffmatch", {}, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("method", "changes", "told"),
+    [
+        ("unimatch", {}, True),
+        ("unimatch", {"train__batch": 2}, False),
+        ("unimatch", {"data__cutmix": 0.0}, False),
+        ("diffmatch", {}, False),
+    ],
+)
 def test_cutmix_without_a_partner_is_told(method, changes, told, job, quietly, tmp_path, unscored):
     """With one image a device the next image of the batch is the image itself."""
     asked = {"train__batch": 1, "train__steps": 1, "train__audits": 0, "train__validations": 0} | changes

@@ -28,7 +28,14 @@ from diffmatch.running.restored import evaluate_run
 from diffmatch.running.trainer import Trainer
 from diffmatch.scoring.evaluation import evaluate, evaluate_pool
 
-TWO = {"train__batch": 4, "train__steps": 4, "train__audits": 2, "train__validations": 2, "method__ema": 0.9, "data__cutmix": 0.5}
+TWO = {
+    "train__batch": 4,
+    "train__steps": 4,
+    "train__audits": 2,
+    "train__validations": 2,
+    "method__ema": 0.9,
+    "data__cutmix": 0.5,
+}
 CPU = torch.device("cpu")
 
 
@@ -55,12 +62,14 @@ def spawned(job: Any, quietly: Any, tmp_path_factory: pytest.TempPathFactory) ->
     return jobs.plan(asked).folder
 
 
-# -- scoring -----------------------------------------------------------------------------------------------------------------------
+# -- scoring -----------------------------------------------------------------------------------------------------------
 
 
 def _score(rank: int, world: int, method: Any, domain: Any, items: list[Any], pool: list[Any], folder: Path) -> None:
     place = {"device": CPU, "rank": rank, "world": world}
-    evaluate(method, domain, items, domain.card.protocol(), bar=silent(), distances=True, **place).save(folder / f"test-{rank}.npz")
+    evaluate(method, domain, items, domain.card.protocol(), bar=silent(), distances=True, **place).save(
+        folder / f"test-{rank}.npz"
+    )
     evaluate_pool(method, domain, pool, bar=silent(), **place).save(folder / f"pool-{rank}.npz")
 
 
@@ -105,7 +114,7 @@ def test_scores_do_not_depend_on_the_number_of_processes(world: int, planned: An
     assert np.isfinite(np.stack(list(Counts.load(tmp_path / "one" / "test-0.npz").surface.values()))).any()
 
 
-# -- training ----------------------------------------------------------------------------------------------------------------------
+# -- training ----------------------------------------------------------------------------------------------------------
 
 
 def test_two_processes_train_and_score(spawned: RunFolder, job: Any) -> None:
@@ -117,7 +126,9 @@ def test_two_processes_train_and_score(spawned: RunFolder, job: Any) -> None:
     for split, count in (("test", 2), ("val", 2)):
         found = spawned.evaluation(split)
         assert found is not None and len(found[1].cases) == count
-    rows = {(int(r["step"]), r["name"], r["class"]): float(r["value"]) for r in Curves.read(spawned.path / "curves.csv")}
+    rows = {
+        (int(r["step"]), r["name"], r["class"]): float(r["value"]) for r in Curves.read(spawned.path / "curves.csv")
+    }
     assert all(rows[step, "lr", ""] == pytest.approx(0.01 * (1 - (step - 1) / 4) ** 0.9) for step in range(1, 5))
     truth = sum(rows[4, "audit/truth", c["name"]] for c in record.card["classes"])
     pool = one.split.unlabelled
@@ -126,7 +137,8 @@ def test_two_processes_train_and_score(spawned: RunFolder, job: Any) -> None:
 
 @pytest.mark.parametrize("part", ["test", "val", "unlabeled"])
 def test_the_headline_is_that_of_the_checkpoint(part: Any, spawned: RunFolder) -> None:
-    """One process that scores the checkpoint finds what two found after training: no rank scored with statistics of its own."""
+    """One process that scores the checkpoint finds what two found after training: no rank scored with statistics of its
+    own."""
     headline = spawned.evaluation(part)
     assert headline is not None
     found = evaluate_run(spawned, "last", part, steps=None, draws=None, protocol=None, data=None)
@@ -144,8 +156,18 @@ def _free_port() -> int:
 
 def _as_torchrun(rank: int, port: int, asked: Any, quietly: Any, folder: Path) -> None:
     """What torchrun sets, and a spy on each step."""
-    names = {"LOCAL_RANK": rank, "RANK": rank, "GROUP_RANK": 0, "LOCAL_WORLD_SIZE": 2, "WORLD_SIZE": 2, "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in names.items()} | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"})
+    names = {
+        "LOCAL_RANK": rank,
+        "RANK": rank,
+        "GROUP_RANK": 0,
+        "LOCAL_WORLD_SIZE": 2,
+        "WORLD_SIZE": 2,
+        "MASTER_PORT": port,
+    }
+    os.environ.update(
+        {name: str(value) for name, value in names.items()}
+        | {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test"}
+    )
     seen: list[dict[str, Any]] = []
     take = Trainer.take
 
@@ -175,7 +197,9 @@ def _as_torchrun(rank: int, port: int, asked: Any, quietly: Any, folder: Path) -
 
 
 @pytest.fixture(scope="module")
-def torchrun(job: Any, quietly: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[list[dict[str, Any]]]]:
+def torchrun(
+    job: Any, quietly: Any, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, list[list[dict[str, Any]]]]:
     """The same run under torchrun's environment, and what each rank saw at each step."""
     folder = tmp_path_factory.mktemp("torchrun")
     asked = job(folder / "runs", devices=2, **TWO)
@@ -183,7 +207,9 @@ def torchrun(job: Any, quietly: Any, tmp_path_factory: pytest.TempPathFactory) -
     return jobs.plan(asked).folder, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
-def test_torchrun_gives_what_spawning_gives(spawned: RunFolder, torchrun: Any, weights: Any, same: Any, curves: Any) -> None:
+def test_torchrun_gives_what_spawning_gives(
+    spawned: RunFolder, torchrun: Any, weights: Any, same: Any, curves: Any
+) -> None:
     folder, _ = torchrun
     assert same(weights(spawned), weights(folder))
     assert curves(spawned) == curves(folder) and spawned.record().metrics == folder.record().metrics
@@ -213,7 +239,9 @@ def test_ranks_share_the_batch_and_agree_on_the_weights(torchrun: Any, planned: 
 
 def test_mixed_precision_among_processes(job: Any, quietly: Any, tmp_path: Path) -> None:
     asked = job(tmp_path / "runs", devices=2, train__precision="bf16", **TWO)
-    multiprocessing.start_processes(_as_torchrun, (_free_port(), asked, quietly, tmp_path), nprocs=2, start_method="fork")
+    multiprocessing.start_processes(
+        _as_torchrun, (_free_port(), asked, quietly, tmp_path), nprocs=2, start_method="fork"
+    )
     record = jobs.plan(asked).folder.record()
     assert record.status == "done" and record.environment["precision"] == "bf16-mixed"
     for rank in range(2):
@@ -264,10 +292,14 @@ def _one_diverges(rank: int, asked: Any, quietly: Any, port: int) -> None:
         time.sleep(2 * rank)  # the first process to end has the others killed: rank 0 shall have written its record
 
 
-def test_a_loss_that_is_not_finite_on_one_rank_stops_all_and_is_recorded(job: Any, quietly: Any, tmp_path: Path) -> None:
+def test_a_loss_that_is_not_finite_on_one_rank_stops_all_and_is_recorded(
+    job: Any, quietly: Any, tmp_path: Path
+) -> None:
     asked = job(tmp_path, devices=2, **TWO)
     with pytest.raises(multiprocessing.ProcessRaisedException, match="loss not finite at step 2"):
         multiprocessing.start_processes(_one_diverges, (asked, quietly, _free_port()), nprocs=2, start_method="fork")
     folder = jobs.plan(asked).folder
-    assert folder.record().status == "failed" and "not finite at step 2 on another process" in (folder.record().reason or "")
+    assert folder.record().status == "failed" and "not finite at step 2 on another process" in (
+        folder.record().reason or ""
+    )
     assert [path.name for path in folder.path.glob("nonfinite_batch_*")] == ["nonfinite_batch_1.pt"]

@@ -128,7 +128,8 @@ def test_any_split_over_ranks_and_any_order_gives_the_same_integers(samples, ran
 
 
 @pytest.mark.parametrize(
-    ("confidence", "expected"), [(0.0, 0), (0.5, 7), (14 / 15 - 1e-6, 13), (14 / 15 + 1e-6, 14), (1.0, 14), (1.0000001, 14)]
+    ("confidence", "expected"),
+    [(0.0, 0), (0.5, 7), (14 / 15 - 1e-6, 13), (14 / 15 + 1e-6, 14), (1.0, 14), (1.0000001, 14)],
 )
 def test_confidence_one_falls_in_the_last_bin(confidence, expected):
     assert bins(torch.tensor([confidence])).tolist() == [expected]
@@ -160,7 +161,10 @@ def test_foreground_calibration_leaves_out_background_that_is_both_true_and_pred
 
 def test_slices_of_one_case_add_up():
     rng = torch.Generator().manual_seed(0)
-    p, truth = torch.rand(3, 4, 6, 6, generator=rng).softmax(0), torch.randint(0, 3, (4, 6, 6), generator=rng).to(torch.uint8)
+    p, truth = (
+        torch.rand(3, 4, 6, 6, generator=rng).softmax(0),
+        torch.randint(0, 3, (4, 6, 6), generator=rng).to(torch.uint8),
+    )
     slices, volume = Counts(3), Counts(3)
     for z in range(4):
         count(slices, "patient", p[:, z], truth[z])
@@ -168,12 +172,15 @@ def test_slices_of_one_case_add_up():
     assert_array_equal(slices.cases["patient"], volume.cases["patient"])
 
 
-# -- surface distances -------------------------------------------------------------------------------------------------------------
+# -- surface distances -------------------------------------------------------------------------------------------------
 
 
 def by_definition(a, b, spacing):
-    """HD95 as the larger directed 95th percentile, and the mean over both surfaces, from all pairs of surface voxels."""
-    surfaces = [np.argwhere(m & ~binary_erosion(m, generate_binary_structure(m.ndim, 1))) * np.array(spacing) for m in (a, b)]
+    """HD95 as the larger directed 95th percentile, and the mean over both surfaces, from all pairs of surface
+    voxels."""
+    surfaces = [
+        np.argwhere(m & ~binary_erosion(m, generate_binary_structure(m.ndim, 1))) * np.array(spacing) for m in (a, b)
+    ]
     pairs = np.linalg.norm(surfaces[0][:, None] - surfaces[1][None], axis=-1)
     there, back = pairs.min(1), pairs.min(0)
     return max(np.percentile(there, 95), np.percentile(back, 95)), np.concatenate([there, back]).mean()

@@ -29,7 +29,9 @@ def test_members(planned: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert members(hidden, "unlabeled", alone) == pool[1:]  # what has no mask cannot be scored
     monkeypatch.setattr(evaluation, "POOL_LIMIT", 5)
     few = members(split, "unlabeled", alone)
-    assert len(few) == len({i.id for i in few}) == 5 and set(few) < set(pool) and few == members(split, "unlabeled", alone)
+    assert (
+        len(few) == len({i.id for i in few}) == 5 and set(few) < set(pool) and few == members(split, "unlabeled", alone)
+    )
 
 
 def test_shares() -> None:
@@ -43,7 +45,9 @@ def test_a_method_is_told_where_a_pool_image_is_padding(planned: Any, monkeypatc
     method, seen = p.build(), []
     usual = method.pseudo_labels
     monkeypatch.setattr(
-        method, "pseudo_labels", lambda images, keys, inside: (seen.append((images, inside)), usual(images, keys, inside))[1]
+        method,
+        "pseudo_labels",
+        lambda images, keys, inside: (seen.append((images, inside)), usual(images, keys, inside))[1],
     )
     pool_labels(method.eval(), torch.ones(2, 1, 1, 24, 31), ["a", "b"], p.settings.data)
     ((images, inside),) = seen
@@ -53,7 +57,8 @@ def test_a_method_is_told_where_a_pool_image_is_padding(planned: Any, monkeypatc
 
 @pytest.mark.parametrize("name", ["supervised", "diffmatch"])
 def test_counts_are_those_of_the_predictions(name: str, planned: Any) -> None:
-    """One volume by hand: confusion, and true and false positives of its case; the method is left in the mode it was in."""
+    """One volume by hand: confusion, and true and false positives of its case; the method is left in the mode it was
+    in."""
     p = planned(name)
     method, (item, *_) = p.build().train(), p.split.test
     counts = evaluate(method, p.domain, [item], p.card.protocol(), bar=silent(), distances=False, device=CPU)
@@ -74,7 +79,9 @@ def test_slices_at_once_do_not_change_a_prediction(planned: Any) -> None:
     method, (item, *_) = p.build().eval(), p.split.test
     image = p.domain.read(item).image
     with torch.no_grad():
-        one, many = (predict_item(method, item, image, p.settings.data, p.card.protocol(), n, CPU).probabilities for n in (1, 8))
+        one, many = (
+            predict_item(method, item, image, p.settings.data, p.card.protocol(), n, CPU).probabilities for n in (1, 8)
+        )
     np.testing.assert_allclose(one, many, atol=1e-5)
 
 

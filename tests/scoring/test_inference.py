@@ -27,7 +27,7 @@ def pointwise(images, keys, offset):
     return torch.cat([p, 1 - p], 1)
 
 
-# -- windows -----------------------------------------------------------------------------------------------------------------------
+# -- windows -----------------------------------------------------------------------------------------------------------
 
 
 @given(st.integers(1, 60), st.integers(1, 30), st.integers(1, 30))
@@ -85,7 +85,7 @@ def test_windows_get_their_keys_and_offsets_and_overlaps_are_averaged():
     assert found[0, 0, 0].tolist() == [0, 0, 0, 1.5, 3, 3, 3]
 
 
-# -- framing -----------------------------------------------------------------------------------------------------------------------
+# -- framing -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (5, 6), (5, 11), (13, 20)])
@@ -140,7 +140,7 @@ def test_probabilities_come_back_on_the_own_grid_and_sum_to_one(resize):
             torch.testing.assert_close(found, pointwise(images, ["a", "b"], (0, 0)), atol=1e-6, rtol=0)
 
 
-# -- items -------------------------------------------------------------------------------------------------------------------------
+# -- items -------------------------------------------------------------------------------------------------------------
 
 
 class Recorder:
@@ -159,7 +159,9 @@ class Recorder:
 def test_a_volume_is_predicted_slice_by_slice_and_stacked_in_order(batch):
     image = np.random.default_rng(0).normal(size=(1, 1, 5, 6, 9)).astype(np.float32)
     method = Recorder()
-    found = predict_item(method, Item("p1", "p1"), image, data(), Protocol(name="v", title="", mode="volume"), batch, torch.device("cpu"))
+    found = predict_item(
+        method, Item("p1", "p1"), image, data(), Protocol(name="v", title="", mode="volume"), batch, torch.device("cpu")
+    )
     assert found.probabilities.shape == (2, 5, 6, 9)
     np.testing.assert_allclose(found.probabilities[0], 1 / (1 + np.exp(-image[0, 0])), rtol=1e-5)
     assert found.labels.dtype == np.uint8
@@ -177,5 +179,10 @@ def test_an_image_is_one_slice_and_may_be_read_only():
 def test_groups_hold_equal_sizes_in_order():
     sizes = [4, 4, 4, 5, 4, 4]
     items = [(Item(str(k), str(k)), np.zeros((1, 1, s, s), np.float32)) for k, s in enumerate(sizes)]
-    assert [[item.id for item, _ in group] for group in batches(iter(items), 2)] == [["0", "1"], ["2"], ["3"], ["4", "5"]]
+    assert [[item.id for item, _ in group] for group in batches(iter(items), 2)] == [
+        ["0", "1"],
+        ["2"],
+        ["3"],
+        ["4", "5"],
+    ]
     assert list(batches([], 3)) == []

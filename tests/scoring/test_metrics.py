@@ -16,11 +16,20 @@ from diffmatch.scoring.metrics import as_literature, calibration_error, case_dic
 
 def card(classes: int = 4, **changes) -> Card:
     base = {
-        "version": 1, "name": "toy", "title": "toy", "modality": "none", "label_unit": "cases", "budgets": ("1",),
-        "classes": tuple(ClassInfo(name=f"c{i}", color=(0, 0, 0)) for i in range(classes)), "metric": "mean_dice",
-        "protocols": (Protocol(name="volume", title="volume", mode="volume"),), "head_tail": ForegroundThirds(),
-        "licence": "", "citation": "", "source": "",
-    }  # fmt: skip
+        "version": 1,
+        "name": "toy",
+        "title": "toy",
+        "modality": "none",
+        "label_unit": "cases",
+        "budgets": ("1",),
+        "classes": tuple(ClassInfo(name=f"c{i}", color=(0, 0, 0)) for i in range(classes)),
+        "metric": "mean_dice",
+        "protocols": (Protocol(name="volume", title="volume", mode="volume"),),
+        "head_tail": ForegroundThirds(),
+        "licence": "",
+        "citation": "",
+        "source": "",
+    }
     return Card(**(base | changes))
 
 
@@ -37,7 +46,7 @@ def random_counts(classes: int, seed: int, cases: int = 3) -> Counts:
     return counts
 
 
-# -- IoU, Dice and the empty cases -------------------------------------------------------------------------------------------------
+# -- IoU, Dice and the empty cases -------------------------------------------------------------------------------------
 
 
 def test_iou_by_hand():
@@ -79,7 +88,7 @@ def test_mean_leaves_nan_out_without_a_warning(recwarn):
     assert not recwarn.list
 
 
-# -- calibration -------------------------------------------------------------------------------------------------------------------
+# -- calibration -------------------------------------------------------------------------------------------------------
 
 
 def test_calibration_error_by_hand():
@@ -96,7 +105,7 @@ def test_calibration_error_of_nothing_is_nan_and_keeps_the_leading_axes():
     assert_array_equal(calibration_error(rows), [np.nan, 0.0])
 
 
-# -- merging and files -------------------------------------------------------------------------------------------------------------
+# -- merging and files -------------------------------------------------------------------------------------------------
 
 
 def equal(a: Counts, b: Counts) -> bool:
@@ -140,14 +149,22 @@ def test_an_empty_file_is_loaded_too(tmp_path):
 
 
 def test_memory_does_not_depend_on_pixels():
-    fields = {f.name: getattr(Counts(5), f.name) for f in dataclasses.fields(Counts) if f.name not in ("classes", "cases", "surface")}
+    fields = {
+        f.name: getattr(Counts(5), f.name)
+        for f in dataclasses.fields(Counts)
+        if f.name not in ("classes", "cases", "surface")
+    }
     assert {n: a.shape for n, a in fields.items()} == {
-        "confusion": (5, 5), "accepted": (5, 5), "top": (3, BINS), "foreground": (3, BINS), "per_class": (3, 5, BINS),
-    }  # fmt: skip
+        "confusion": (5, 5),
+        "accepted": (5, 5),
+        "top": (3, BINS),
+        "foreground": (3, BINS),
+        "per_class": (3, 5, BINS),
+    }
     assert all(a.dtype == np.int64 for a in fields.values())
 
 
-# -- the baseline that always gives one answer --------------------------------------------------------------------------------------
+# -- the baseline that always gives one answer -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("klass", [0, 2])
@@ -165,7 +182,7 @@ def test_majority_equals_counting_a_constant_prediction(klass):
     assert equal(majority(other, klass), constant)
 
 
-# -- the record's numbers -----------------------------------------------------------------------------------------------------------
+# -- the record's numbers ----------------------------------------------------------------------------------------------
 
 
 def numbers(tree):
@@ -205,7 +222,9 @@ def test_no_nan_and_no_numpy_in_a_record():
 
 def test_mean_dice_leaves_the_background_out_and_mean_iou_does_not():
     counts = random_counts(3, 4)
-    assert summary(counts, card(3), [3, 2, 1])["primary"]["value"] == pytest.approx(mean(case_dice(counts), 0)[1:].mean())
+    assert summary(counts, card(3), [3, 2, 1])["primary"]["value"] == pytest.approx(
+        mean(case_dice(counts), 0)[1:].mean()
+    )
     images = card(3, metric="mean_iou", label_unit="images", head_tail=TopBottom(k=1))
     found = summary(counts, images, [3, 2, 1])
     assert found["primary"] == {"name": "mean_iou", "value": pytest.approx(iou(counts.confusion).mean()), "n_valid": 3}
@@ -246,7 +265,10 @@ def test_accepted_shares_are_of_the_predicted_pixels_of_each_class():
     counts = Counts(2)
     counts.confusion[:] = [[30, 10], [0, 10]]
     assert "acceptance" not in summary(counts, card(2), [1, 1])
-    assert summary(counts, card(2), [1, 1], pool=True)["acceptance"] == {"c0": {"share": 0.0}, "c1": {"share": 0.0}}  # computed, and none
+    assert summary(counts, card(2), [1, 1], pool=True)["acceptance"] == {
+        "c0": {"share": 0.0},
+        "c1": {"share": 0.0},
+    }  # computed, and none
     counts.accepted[:] = [[15, 4], [0, 1]]
     assert summary(counts, card(2), [1, 1], pool=True)["acceptance"] == {
         "c0": {"share": pytest.approx(0.5)},
@@ -273,14 +295,20 @@ def test_distances_are_means_over_cases_where_they_exist():
     counts.surface["c"] = np.full((4, 3), np.nan)
     assert summary(counts, card(3), [1, 1, 1])["per_class"] == rows
     assert {k: rows["c1"][k] for k in (*SURFACE, "n_distances")} == {
-        "hd95_voxel": 3, "asd_voxel": 2, "hd95_mm": 6, "asd_mm": 3, "n_distances": 2,
-    }  # fmt: skip
+        "hd95_voxel": 3,
+        "asd_voxel": 2,
+        "hd95_mm": 6,
+        "asd_mm": 3,
+        "n_distances": 2,
+    }
     assert "hd95_voxel" not in rows["c2"]
     assert "n_distances" not in rows["c0"], "the background has no distances"
-    assert summary(counts, card(3), [1, 1, 1], empty="transunet")["per_class"]["c1"]["n_distances"] == 2, "zeros put in are no distances"
+    assert summary(counts, card(3), [1, 1, 1], empty="transunet")["per_class"]["c1"]["n_distances"] == 2, (
+        "zeros put in are no distances"
+    )
 
 
-# -- absent classes, as the literature has them (the six rules differ in these cells only) --------------------------------------------
+# -- absent classes, as the literature has them (the six rules differ in these cells only) -----------------------------
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,27 @@ def predict(images, keys, offset):
 
 @settings(deadline=None, max_examples=60)
 @given(
-    st.integers(1, 40), st.integers(1, 40), st.integers(4, 12), st.integers(1, 12), st.integers(5, 50), st.integers(0, 2**31)
-)  # fmt: skip
+    st.integers(1, 40),
+    st.integers(1, 40),
+    st.integers(4, 12),
+    st.integers(1, 12),
+    st.integers(5, 50),
+    st.integers(0, 2**31),
+)
 def test_strips_equal_the_whole(height, width, window, stride, strip, seed):
     stride = min(stride, window)
     scene = np.random.default_rng(seed).random((2, 1, height, width), np.float32)
     whole = sliding(predict, normalised(torch.from_numpy(scene)[None], DATA), ["key"], window, stride)[0].numpy()
     blocks = predict_scene(
-        predict, lambda top, left, h, w: np.ascontiguousarray(scene[:, :, top : top + h, left : left + w]), (height, width),
-        key="key", data=DATA, window=window, stride=stride, strip=strip,
-    )  # fmt: skip
+        predict,
+        lambda top, left, h, w: np.ascontiguousarray(scene[:, :, top : top + h, left : left + w]),
+        (height, width),
+        key="key",
+        data=DATA,
+        window=window,
+        stride=stride,
+        strip=strip,
+    )
     found = np.full_like(whole, np.nan)
     for block in blocks:
         _, h, w = block.probabilities.shape
@@ -53,7 +64,10 @@ def test_no_window_is_larger_than_asked_for():
         asked.append((h, w))
         return np.zeros((2, 1, h, w), np.float32)
 
-    sizes = [b.probabilities.shape for b in predict_scene(predict, read, (100, 90), key="k", data=DATA, window=16, stride=8, strip=32)]
+    sizes = [
+        b.probabilities.shape
+        for b in predict_scene(predict, read, (100, 90), key="k", data=DATA, window=16, stride=8, strip=32)
+    ]
     assert set(asked) == {(16, 16)}
     assert max(h for _, h, _ in sizes) <= 16
     assert max(w for *_, w in sizes) <= 32
@@ -61,5 +75,9 @@ def test_no_window_is_larger_than_asked_for():
 
 @pytest.mark.parametrize("size", [(5, 7), (16, 3)])
 def test_a_scene_smaller_than_a_window_is_one_block(size):
-    blocks = list(predict_scene(predict, lambda *a: np.zeros((2, 1, *a[2:]), np.float32), size, key="k", data=DATA, window=16, stride=8))
+    blocks = list(
+        predict_scene(
+            predict, lambda *a: np.zeros((2, 1, *a[2:]), np.float32), size, key="k", data=DATA, window=16, stride=8
+        )
+    )
     assert [b.probabilities.shape for b in blocks] == [(3, *size)]

@@ -18,8 +18,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
-from diffmatch.data.lists import read
 from diffmatch.domain import Cache, Domain, InputError, Item
+from diffmatch.readers.lists import read
 from diffmatch_acdc import ACDC, BUDGETS, TEST, VAL, _split
 
 SPLITS = Path(__file__).parents[3].parent / "shared" / "splits"

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from diffmatch.data import lists
 from diffmatch.domain import InputError, Mask
 from diffmatch.learning import registry
 from diffmatch.readers import image as reader
+from diffmatch.readers import lists
 from diffmatch.running.plan import settings_of
 from diffmatch_cityscapes import Cityscapes
 from diffmatch_cityscapes_labels import CLASSES, LABEL_IDS, TRAIN_IDS

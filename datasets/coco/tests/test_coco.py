@@ -17,9 +17,8 @@ from pycocotools import mask as rasters  # type: ignore[import-untyped]
 
 import diffmatch_coco_instances as instances
 import diffmatch_coco_phantom
-from diffmatch.data import lists
 from diffmatch.domain import Cache, InputError
-from diffmatch.readers import image
+from diffmatch.readers import image, lists
 from diffmatch_coco import COCO, LABELS, NAMES
 from diffmatch_coco_phantom import RARE, image_ids
 from diffmatch_coco_things import THINGS

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 import diffmatch_levir_cd
-from diffmatch.data.lists import install, read
 from diffmatch.data.splits import make_split
 from diffmatch.domain import Cache, InputError, Item
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import write_patches
+from diffmatch.readers.lists import install, read
 from diffmatch_levir_cd import LEVIRCD, PUBLISHED
 
 LISTS = Path(__file__).parents[3].parent / "shared" / "splits" / "unimatch" / "levir"

@@ -13,10 +13,10 @@ from PIL import Image
 from scipy.io import savemat
 from sklearn.neighbors import KNeighborsClassifier
 
-from diffmatch.data import lists
-from diffmatch.data.lists import identity, ids_of
 from diffmatch.domain import Domain, InputError, Item
 from diffmatch.readers import image as reader
+from diffmatch.readers import lists
+from diffmatch.readers.lists import identity, ids_of
 from diffmatch_pascal import NAMES, OFFICIAL, Pascal, _names, color
 from diffmatch_pascal_phantom import ORDER, present, scene, write_scene
 

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from diffmatch.data import lists, splits
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.readers import arrays as arrays_reader
+from diffmatch.readers import lists, splits
 from diffmatch_synapse import TEST, TRAIN, Synapse
 from diffmatch_synapse_anatomy import CASCADE
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 import diffmatch_whu_cd
-from diffmatch.data.lists import ids_of, install, read
 from diffmatch.data.splits import make_split
 from diffmatch.domain import InputError, Item, Scene
 from diffmatch.readers import pairs
 from diffmatch.readers.aerial import pair, write_patches
+from diffmatch.readers.lists import ids_of, install, read
 from diffmatch_whu_cd import WHUCD
 from diffmatch_whu_cd_phantom import write_scene
 

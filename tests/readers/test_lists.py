@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from diffmatch import plugins
-from diffmatch.data import lists
-from diffmatch.data.lists import budget_of, canonical, chosen, identity, install, installed, read
 from diffmatch.data.splits import make_split
 from diffmatch.domain import Domain, InputError, Item
+from diffmatch.readers import lists
+from diffmatch.readers.lists import budget_of, canonical, chosen, identity, install, installed, read
 
 SPLITS = Path(__file__).parents[2].parent / "shared" / "splits"
 needs_lists = pytest.mark.skipif(not SPLITS.is_dir(), reason=f"the community's split lists are not at {SPLITS}")
