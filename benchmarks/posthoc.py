@@ -26,12 +26,13 @@ from diffmatch.records.folder import RunFolder
 from diffmatch.running.plan import Plan, job_of, plan
 from diffmatch.scoring.evaluation import evaluate, members
 from diffmatch.scoring.metrics import summary
+from diffmatch.settings import Section
 from diffmatch.shared.files import write_json
 from diffmatch_reports.paper import Measured
 from diffmatch_reports.wording import changed
 
 
-def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method:
+def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method[Section]:
     """The run's method with the adjustment of Eq. 7 at strength tau.
 
     Raises:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, ValidationError, field_validator
@@ -110,7 +110,11 @@ class Eval(Section):
     samples: int = Field(default=4, ge=0, description="test items drawn for the report")
 
 
-class Settings(Section):
+MethodOptions = TypeVar("MethodOptions", bound=Section, covariant=True)
+"""The model behind `method.*`: each method has its own."""
+
+
+class Settings(Section, Generic[MethodOptions]):
     """All settings of a run. `method.*` is the method's own model."""
 
     train: Train = Train()
@@ -118,7 +122,7 @@ class Settings(Section):
     diffusion: Diffusion = Diffusion()
     data: Data = Data()
     eval: Eval = Eval()
-    method: Any = None
+    method: MethodOptions = Field(default_factory=Section)  # type: ignore[assignment]
 
     def flat(self) -> dict[str, Any]:
         """Dotted names and plain values."""
@@ -132,7 +136,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def resolve(method_settings: type[Section], *layers: Mapping[str, Any]) -> Settings:
+def resolve(method_settings: type[MethodOptions], *layers: Mapping[str, Any]) -> Settings[MethodOptions]:
     """Dotted layers, later ones over earlier ones, checked.
 
     Args:

@@ -152,7 +152,7 @@ def fit() -> Callable[..., list[dict[str, float]]]:
             descent.zero_grad()
             losses.total.backward()
             descent.step()
-            method.after_step()
+            method.after_step(Progress(step, len(batches)))
             history.append({name: float(term.detach()) for name, term in losses.terms.items()})
         return history
 

@@ -42,7 +42,7 @@ def measure(job: Job, blocks: int) -> tuple[str, ...]:
             method.losses(batch, Progress(i, STEPS)).total.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
-            method.after_step()
+            method.after_step(Progress(i, STEPS))
 
     seconds: dict[str, list[float]] = {name: [] for name in LAYOUTS}
     for _ in range(blocks):

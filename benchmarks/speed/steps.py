@@ -18,7 +18,6 @@ import statistics
 import time
 from collections import defaultdict
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,16 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmatch import plugins
-from diffmatch.data.loading import Draws, Stream, collate, move, tensor
+from diffmatch.data.loading import Draws, Stream, collate, tensor
 from diffmatch.learning import registry
-from diffmatch.learning.batch import Batch, Progress
+from diffmatch.learning.batch import Batch, Labelled, Pool, Progress
 from diffmatch.learning.method import Method, Statistics, evaluating
 from diffmatch.networks.denoiser import Denoiser
 from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.transformer import TransformerNetwork
 from diffmatch.running.cost import plain_card
 from diffmatch.running.plan import Job, plan
-from diffmatch.settings import resolve
+from diffmatch.settings import Section, resolve
 
 
 def synchronised(device: torch.device) -> float:
@@ -66,12 +65,7 @@ class Clock:
 
 def differentiable(batch: Batch) -> Batch:
     """With gradients to the images too: without them a module's backward hook cannot tell when its backward ends."""
-    return replace(
-        batch,
-        images=batch.images.requires_grad_(),
-        weak=None if batch.weak is None else batch.weak.requires_grad_(),
-        strong=tuple(view.requires_grad_() for view in batch.strong),
-    )
+    return batch.map(lambda tensor: tensor.requires_grad_() if tensor.is_floating_point() else tensor)
 
 
 def peak_rate(device: torch.device) -> float:
@@ -86,7 +80,7 @@ def peak_rate(device: torch.device) -> float:
     return n**3 / min(times)
 
 
-def profile(method: Method, batches: list[Batch], device: torch.device, precision: torch.dtype | None) -> dict[str, float]:
+def profile(method: Method[Section], batches: list[Batch], device: torch.device, precision: torch.dtype | None) -> dict[str, float]:
     """Median seconds of the parts of a step, the step's GMAC and its peak memory in GiB (CUDA)."""
     method.to(device).train()
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-4, 0.9)
@@ -106,7 +100,7 @@ def profile(method: Method, batches: list[Batch], device: torch.device, precisio
         middle = synchronised(device)
         optimizer.step()
         optimizer.zero_grad()
-        method.after_step()
+        method.after_step(Progress(i, len(batches)))
         end = synchronised(device)
         inside = {name: clock.seconds for name, clock in clocks.items()}
         for name, seconds in inside.items():
@@ -115,7 +109,7 @@ def profile(method: Method, batches: list[Batch], device: torch.device, precisio
         parts["rest"].append(middle - began - sum(inside.values()))
         parts["step"].append(end - began)
 
-    on_device = [differentiable(move(batch, device)) for batch in batches]
+    on_device = [differentiable(batch.to(device)) for batch in batches]
     step(0, on_device[0])
     parts.clear()
     if device.type == "cuda":
@@ -131,7 +125,7 @@ def profile(method: Method, batches: list[Batch], device: torch.device, precisio
     return result
 
 
-def predictions(build: Callable[[int], Method], steps: list[int], images: torch.Tensor) -> dict[int, float]:
+def predictions(build: Callable[[int], Method[Section]], steps: list[int], images: torch.Tensor) -> dict[int, float]:
     """Images per second of whole-image prediction, one at a time, by sampler steps."""
     rates = {}
     for count in steps:
@@ -171,7 +165,7 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
         card, settings = plain_card(arguments.classes), resolve(kind.Options, {"train.batch": arguments.batch})
         statistics_ = Statistics((1,) * arguments.classes, 1, 1)
 
-        def build(steps: int) -> Method:
+        def build(steps: int) -> Method[Section]:
             changed = settings.model_copy(update={"diffusion": settings.diffusion.model_copy(update={"steps": steps})})
             return kind.build(card, changed, statistics_)
 
@@ -180,7 +174,8 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
         flags = torch.ones(b, side, side, dtype=torch.bool)
         masks = torch.randint(0, arguments.classes, (b, side, side), dtype=torch.uint8)
         keys = [str(i) for i in range(b)]
-        one = Batch(images, masks, keys, images, (images,) * kind.views.strong, flags, ~flags, keys)
+        pool = Pool(images, (images,) * kind.views.strong, flags, ~flags, keys)
+        one = Batch(Labelled(images, masks, keys), pool)
         batches, load, views = [one] * (arguments.steps + 1), 0.0, 0.0
     else:
         planned = plan(Job(arguments.dataset, name, arguments.labels, data=arguments.data))
@@ -192,12 +187,12 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
         batches = [collate([draws[k * b + i] for i in range(b)]) for k in range(arguments.steps + 1)]
         load, views = loading_seconds(draws, b)
 
-        def build(steps: int) -> Method:
+        def build(steps: int) -> Method[Section]:
             return planned.build(settings.model_copy(update={"diffusion": settings.diffusion.model_copy(update={"steps": steps})}))
 
     found = profile(build(settings.diffusion.steps), batches, device, precision)
     whole = found["step"] + load + views
-    image = batches[0].images[:1].to(device)
+    image = batches[0].labelled.images[:1].to(device)
     return {
         "method": name,
         "step_ms": whole * 1e3,

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from diffmatch.card import Card, ForegroundThirds, Named, Protocol, Recipe
 from diffmatch.cli.options import app, console, show
+from diffmatch.settings import Section
 
 if TYPE_CHECKING:
     from diffmatch.learning.method import Method
@@ -34,7 +35,7 @@ def describe(name: Annotated[str, typer.Argument(help="a dataset or a method")])
         _recipe(domain.recipe)
 
 
-def _method(method: type[Method]) -> None:
+def _method(method: type[Method[Section]]) -> None:
     console.print(Text.assemble((method.title, "bold"), f" ({method.citation})"))
     _paragraphs(method.__doc__)
     options = method.Options.model_fields

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from diffmatch.cli.options import JsonOption, MethodOption, Preset, SetOption, app, console, show
+from diffmatch.settings import Section
 
 if TYPE_CHECKING:
     from diffmatch.learning.method import Method
@@ -38,7 +39,7 @@ def methods() -> None:
     from diffmatch.learning import registry
     from diffmatch.running.cost import method_costs
 
-    def row(name: str, about: type[Method], where: str) -> tuple[str, ...]:
+    def row(name: str, about: type[Method[Section]], where: str) -> tuple[str, ...]:
         parameters, seen = method_costs(about)
         source = f"{about.title}: {about.citation}" + (f" [{where}]" if where != OWN else "")
         return name, f"{parameters / 1e6:.2f}", f"{seen['trained']:g}", f"{seen['taught']:g}", source

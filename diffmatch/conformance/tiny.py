@@ -15,7 +15,7 @@ from diffmatch.domain import Domain, InputError
 from diffmatch.learning import registry
 from diffmatch.learning.method import Method, Statistics
 from diffmatch.running.plan import settings_of
-from diffmatch.settings import Settings
+from diffmatch.settings import Section, Settings
 
 T = TypeVar("T")
 STUB: dict[str, Any] = {
@@ -47,7 +47,7 @@ def smallest(opened: Domain, seed: int = 0) -> Split:
     raise InputError(errors[0])
 
 
-def tiny(domain: type[Domain], root: Path) -> tuple[Domain, Split, Method, Settings]:
+def tiny(domain: type[Domain], root: Path) -> tuple[Domain, Split, Method[Section], Settings[Section]]:
     """The opened domain with diffmatch on a tiny network, initialised from seed 0."""
     opened, _ = open_domain(domain, root)
     split = smallest(opened)

@@ -4,7 +4,7 @@ resuming."""
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from diffmatch.data import augment
 from diffmatch.domain import Domain, InputError, Item
-from diffmatch.learning.batch import Batch
+from diffmatch.learning.batch import Batch, Labelled, Pool
 from diffmatch.learning.method import Views
 from diffmatch.settings import Data
 from diffmatch.shared.machine import usable_cores
@@ -118,18 +118,14 @@ class RankSteps(Sampler[list[int]]):
 
 
 def collate(draws: list[Draw]) -> Batch:
-    stacked = {name: torch.stack([d.tensors[name] for d in draws]) for name in draws[0].tensors}
-    strong = tuple(stacked.pop(name) for name in sorted(stacked) if name.startswith("strong"))
-    keys, pool_keys = [d.key for d in draws], [d.pool_key for d in draws]
-    return Batch(**stacked, strong=strong, keys=keys, pool_keys=pool_keys if strong or "weak" in stacked else None)
-
-
-def move(batch: Batch, device: torch.device) -> Batch:
-    """All tensors of the batch on the device."""
-    moved: dict[str, Any] = {
-        name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if isinstance(value, Tensor)
-    }
-    return replace(batch, **moved, strong=tuple(view.to(device, non_blocking=True) for view in batch.strong))
+    """The draws stacked into a batch."""
+    stacked = {name: torch.stack([draw.tensors[name] for draw in draws]) for name in draws[0].tensors}
+    labelled = Labelled(stacked["images"], stacked["masks"], [draw.key for draw in draws])
+    if "weak" not in stacked:
+        return Batch(labelled)
+    strong = tuple(stacked[name] for name in sorted(stacked) if name.startswith("strong"))
+    keys = [draw.pool_key for draw in draws]
+    return Batch(labelled, Pool(stacked["weak"], strong, stacked["inside"], stacked["boxes"], keys))
 
 
 def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> Iterable[Batch]:

@@ -1,4 +1,8 @@
-"""The exponential moving average of a network, buffers included."""
+"""The exponential moving average of a network, buffers included.
+
+torch's `AveragedModel` and timm's `ModelEmaV3` are not used: their momentum is fixed or counted by the model, where
+these methods' depends on the step, and both rename the state, so that no run made before could be resumed.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +16,9 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def teacher_of(network: M) -> M:
-    """A frozen copy in eval mode. It stays in eval mode whatever the method's mode is."""
-    teacher = copy.deepcopy(network).requires_grad_(False)
-    teacher.eval()
-    teacher.train = lambda mode=True: teacher  # type: ignore[method-assign]
+    """A frozen copy in eval mode; `Method.train` leaves it there. It can be copied and pickled as any module."""
+    teacher = copy.deepcopy(network).requires_grad_(False).eval()
+    teacher.is_teacher = True  # type: ignore[assignment]
     return teacher
 
 

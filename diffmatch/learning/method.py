@@ -1,4 +1,4 @@
-"""The method interface: what a method must answer, and nothing about data, schedule or scoring.
+"""What a method must answer, and nothing about data, schedule or scoring.
 
 A method is one file with one class. It is found through the entry-point group ``diffmatch.methods``; its state is its
 state_dict.
@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
 import numpy as np
 import torch
@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from diffmatch.domain import Card, Item
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.pseudo_labels import PseudoLabels
-from diffmatch.settings import Data, Section, Settings
+from diffmatch.networks.encoders import encoder_parameters
+from diffmatch.networks.segmenter import ClassifierNetwork
+from diffmatch.settings import Data, MethodOptions, Section, Settings
 
 
 class Views(NamedTuple):
@@ -52,15 +54,16 @@ class Statistics:
     unlabelled: int
 
 
-class Method(nn.Module, ABC):
-    """Base of all methods.
+class Method(nn.Module, ABC, Generic[MethodOptions]):
+    """Base of all methods. `class Mine(Method[MyOptions])` names the model behind `method.*`.
 
     Attributes:
-        Options: the model behind `method.*`.
+        Options: that model, taken from the brackets; a method without options writes `Method[Section]`.
         views: what it needs of the unlabelled pool.
         title, citation: for tables.
         sampled: its predictions come from a sampler with steps and draws; otherwise an evaluation's are 1 and 1.
         version: part of the run hash; a change that alters what is trained raises it.
+        network: what it trains, from `build_network`.
     """
 
     Options: ClassVar[type[Section]] = Section
@@ -69,21 +72,35 @@ class Method(nn.Module, ABC):
     citation: ClassVar[str]
     version: ClassVar[int] = 1
     sampled: ClassVar[bool] = False
+    network: nn.Module
+    settings: Settings[MethodOptions]
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, Method):
+                (options,) = get_args(base)
+                cls.Options = (options.__bound__ or Section) if isinstance(options, TypeVar) else options
+
+    def __init__(self, card: Card, settings: Settings[MethodOptions], statistics: Statistics) -> None:
         super().__init__()
         self.card, self.settings, self.statistics = card, settings, statistics
+        self.network = self.build_network()
 
     @classmethod
-    def build(cls, card: Card, settings: Settings, statistics: Statistics) -> Self:
+    def build(cls, card: Card, settings: Settings[MethodOptions], statistics: Statistics) -> Self:
         """The method with fresh weights. Its convolutions run channels-last (benchmarks/speed/results/layout.md)."""
         return cls(card, settings, statistics).to(memory_format=torch.channels_last)
 
-    @abstractmethod
-    def losses(self, batch: Batch, progress: Progress) -> Losses:
-        """One step's losses. Random numbers come from torch's global generator, which the loop seeds for every step."""
+    def build_network(self) -> nn.Module:
+        """The network that is trained: unless a method says otherwise, a classifier on the extractor's features."""
+        return ClassifierNetwork(self.card, self.settings)
 
     @abstractmethod
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        """One step's losses. Random numbers come from torch's global generator, which is seeded for every step."""
+
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         """Prediction for images (N, dates, channels, H, W): (N, C, H, W) float32. Called in eval mode without gradient.
 
@@ -91,6 +108,13 @@ class Method(nn.Module, ABC):
             keys: one per image (a scene's windows share its key).
             offset: of a window's first pixel in its scene.
         """
+        scores: Tensor = self.predictor(images)
+        return scores.softmax(1)
+
+    @property
+    def predictor(self) -> nn.Module:
+        """The network whose scores (N, C, H, W) are the prediction; some methods answer with their teacher."""
+        return self.network
 
     def trajectory(self, images: Tensor, keys: Sequence[str]) -> Tensor:
         """Label maps after each sampling step, (S, N, H, W) uint8; one step where there is no sampler."""
@@ -98,8 +122,7 @@ class Method(nn.Module, ABC):
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        """What the teacher would teach on these images: the prediction, all of it accepted, unless the method says
-        otherwise.
+        """What the teacher would teach on these images: the prediction, accepted everywhere unless a method overrides.
 
         Args:
             inside: (N, H, W) bool, false in padding, for a method that counts pixels; None: all is image.
@@ -109,22 +132,35 @@ class Method(nn.Module, ABC):
         labels = probabilities.argmax(1).to(torch.uint8)
         return PseudoLabels(labels, torch.ones_like(labels, dtype=torch.bool), probabilities)
 
-    def after_step(self) -> None:
-        """Called after each optimiser step (EMA teachers live here)."""
+    def after_step(self, progress: Progress) -> None:
+        """Called after each optimiser step, with that step (EMA teachers follow here)."""
 
     def sample_weights(self, items: Sequence[Item], pixels: NDArray[np.int64]) -> NDArray[np.float64] | None:
         """Draw weights of the labelled items given their pixels per class (items, C); None draws them evenly."""
         return None
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """`params` and `lr_scale`: the encoder at the base rate, all else at `train.head_lr_scale` times it."""
-        encoder: list[nn.Parameter] = []
-        rest: list[nn.Parameter] = []
-        for name, parameter in self.named_parameters():
-            if parameter.requires_grad:
-                (encoder if ".encoder." in name else rest).append(parameter)
-        groups = [{"params": encoder, "lr_scale": 1.0}, {"params": rest, "lr_scale": self.settings.train.head_lr_scale}]
+        """`params` and `lr_scale`: encoders at the base rate, all else at `train.head_lr_scale` times it.
+
+        An encoder is a module that `networks.encoders.build_encoder` made or `as_encoder` marked.
+        """
+        slow = encoder_parameters(self)
+        trainable = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        encoder = [parameter for parameter in trainable if id(parameter) in slow]
+        rest = [parameter for parameter in trainable if id(parameter) not in slow]
+        groups = [
+            {"params": encoder, "lr_scale": 1.0},
+            {"params": rest, "lr_scale": self.settings.train.head_lr_scale},
+        ]
         return [group for group in groups if group["params"]]
+
+    def train(self, mode: bool = True) -> Self:
+        """Set the mode of all parts but the teachers (`ema.teacher_of`), which stay in eval mode."""
+        super().train(mode)
+        for module in self.modules():
+            if getattr(module, "is_teacher", False):
+                module.eval()
+        return self
 
 
 class evaluating(AbstractContextManager[None]):  # noqa: N801 - reads as a verb

@@ -7,6 +7,7 @@ from typing import Any
 
 from diffmatch.learning.method import Method
 from diffmatch.plugins import METHODS, Group
+from diffmatch.settings import Section
 
 
 def _no_method(point: EntryPoint, loaded: Any) -> str | None:
@@ -17,10 +18,10 @@ def _no_method(point: EntryPoint, loaded: Any) -> str | None:
     return None
 
 
-methods: Group[Method] = Group(METHODS, "method", _no_method)
+methods: Group[Method[Section]] = Group(METHODS, "method", _no_method)
 
 
-def method(name: str) -> type[Method]:
+def method(name: str) -> type[Method[Section]]:
     """The installed method with that name.
 
     Raises:

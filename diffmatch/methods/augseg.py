@@ -16,7 +16,7 @@ from diffmatch.learning.ema import follow, teacher_of, warmed
 from diffmatch.learning.losses import entropy, pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics, Views
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, accepted_by, cutmix, mixed_targets
-from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass
 from diffmatch.settings import Settings
 
 
@@ -27,7 +27,7 @@ class AugSegOptions(ThresholdOptions):
     weight: float = Field(default=1.0, ge=0, description="lambda_u")
 
 
-class AugSeg(FixMatch):
+class AugSeg(WeakToStrong[AugSegOptions]):
     """L = L_sup + lambda_u L_u (Zhao et al. 2023, Eq. 1-4); only the augmentations of the strong view are new.
 
     Random intensity (section 3.2): one to three photometric operations out of eleven, each with a strength from its
@@ -41,53 +41,43 @@ class AugSeg(FixMatch):
     medical recipe's Dice takes the place of cross-entropy. The student predicts, as in the authors' code.
     """
 
-    Options = AugSegOptions
     views = Views(cutmix=1.0, photometry="random_intensity")
     title = "AugSeg"
     citation = "Zhao et al., CVPR 2023"
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[AugSegOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.teacher = teacher_of(self.network)
-        self.momentum = 0.0
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert (
-            batch.weak is not None
-            and batch.inside is not None
-            and batch.boxes is not None
-            and batch.pool_keys is not None
+        labelled, pool = batch.labelled, batch.unlabelled
+        options, kind = self.settings.method, self.settings.train.loss
+        pseudo = self.pseudo_labels(pool.weak, pool.keys, pool.inside)
+        unsure = torch.rand(len(pool.weak), device=pool.weak.device) >= self.confidence(
+            pseudo.probabilities, pool.inside
         )
-        options, kind, labelled = self.settings.method, self.settings.train.loss, len(batch.images)
-        self.momentum = warmed(options.ema, progress.step)
-        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
-        unsure = torch.rand(len(batch.weak), device=batch.weak.device) >= self.confidence(
-            pseudo.probabilities, batch.inside
-        )
-        paste = (
-            batch.boxes.roll(1, 0) & unsure[:, None, None]
-        )  # the neighbour's box: pasting and mixing are drawn apart
-        told = PseudoLabels(
-            torch.where(paste, batch.masks, pseudo.labels),
-            torch.where(paste, batch.masks != VOID, pseudo.accepted),
+        paste = pool.boxes.roll(1, 0) & unsure[:, None, None]  # the neighbour's box: pasting and mixing are drawn apart
+        pasted = PseudoLabels(
+            torch.where(paste, labelled.masks, pseudo.labels),
+            torch.where(paste, labelled.masks != VOID, pseudo.accepted),
             pseudo.probabilities,
         )
-        target, accepted = mixed_targets(told, batch.inside | paste, batch.boxes)
-        pasted = torch.where(paste[:, None, None], batch.images, batch.strong[0])
-        scores = self.scores(torch.cat([batch.images, cutmix(pasted, batch.boxes)]))
+        target, accepted = mixed_targets(pasted, pool.inside | paste, pool.boxes)
+        images = cutmix(torch.where(paste[:, None, None], labelled.images, pool.strong[0]), pool.boxes)
+        scores, strong = in_one_pass(self.scores, (labelled.images, False), (images, False))
         terms = {
-            "sup": supervised_loss(kind, scores[:labelled], batch.masks),
-            "unsup": options.weight * pseudo_loss(kind, scores[labelled:], target, accepted),
+            "sup": supervised_loss(kind, scores, labelled.masks),
+            "unsup": options.weight * pseudo_loss(kind, strong, target, accepted),
         }
-        return Losses.of(terms, pseudo, batch.inside)
+        return Losses.of(terms, pseudo, pool.inside)
 
     def confidence(self, probabilities: Tensor, inside: Tensor) -> Tensor:
         """rho of each image, (N,) in [0, 1]; 0 where nothing is inside."""
         certain = probabilities.amax(1) * (1 - entropy(probabilities) / math.log(probabilities.shape[1]))
         return torch.stack([masked_mean(image, where, where) for image, where in zip(certain, inside, strict=True)])
 
-    def after_step(self) -> None:
-        follow(self.teacher, self.network, self.momentum)
+    def after_step(self, progress: Progress) -> None:
+        follow(self.teacher, self.network, warmed(self.settings.method.ema, progress.step))
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:

@@ -16,7 +16,7 @@ from diffmatch.learning.ema import teacher_of
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, confident, cutmix, mixed_targets
-from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass
 from diffmatch.settings import Settings
 from diffmatch.shared.seeds import seed_of
 
@@ -32,29 +32,27 @@ class CReSTOptions(ThresholdOptions):
     )
 
 
-class CReST(FixMatch):
-    """L = L_sup(labelled) + L_sup(kept) + L_FixMatch; `kept` are pixels that the network of the last generation's end
-    has labelled.
+class CReST(WeakToStrong[CReSTOptions]):
+    """L = L_sup(labelled) + L_sup(kept) + L_FixMatch; `kept` are pixels that the last generation's network labelled.
 
-    A pixel labelled with the l-th most frequent class is kept with probability mu_l = (N_{C+1-l} / N_1)^alpha, N_1 >=
-    ... >= N_C the labelled pixels per class (Wei et al. 2021, section 3.3, "class-rebalancing"): all of the rarest, few
-    of the most frequent. Settings of the paper: alpha 1/3, 6 to 15 generations of 64 epochs each, FixMatch or MixMatch
-    inside, threshold 0.95.
+    A pixel labelled with the l-th most frequent class is kept with probability mu_l = (N_{C+1-l} / N_1)^alpha, with
+    N_1 >= ... >= N_C the labelled pixels per class (Wei et al. 2021, section 3.3, "class-rebalancing"): all of the
+    rarest, few of the most frequent. Settings of the paper: alpha 1/3, 6 to 15 generations of 64 epochs each, FixMatch
+    or MixMatch inside, threshold 0.95.
 
-    Differs from the paper: the strong view is FixMatch's here, feature dropout included; pixels are drawn, not images,
-    and anew in each step (by the item's key); the network goes on training where the paper begins each generation anew;
-    kept labels are a term of their own, on the weak view. This is CReST, not CReST+: no alignment of distributions.
-    What is audited is the generation's teacher with its draw; before the first generation has ended nothing is
+    Differs from the paper: the strong view is FixMatch's here, feature dropout included. Pixels are drawn, not images,
+    and anew in each step (by the item's key). The network goes on training where the paper begins each generation
+    anew. Kept labels are a term of their own, on the weak view. This is CReST, not CReST+: distributions are not
+    aligned. Audits count the generation's teacher with its draw; before the first generation has ended nothing is
     accepted.
     """
 
-    Options = CReSTOptions
     title = "CReST"
     citation = "Wei et al., CVPR 2021"
     rates: Tensor
     generation: Tensor
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[CReSTOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.teacher = teacher_of(self.network)
         self.register_buffer("rates", keep_rates(torch.tensor(statistics.pixels), settings.method.alpha))
@@ -70,29 +68,20 @@ class CReST(FixMatch):
             self.generation.fill_(now)
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert (
-            batch.weak is not None
-            and batch.inside is not None
-            and batch.boxes is not None
-            and batch.pool_keys is not None
-        )
         self.advance(progress)
-        kind, labelled = self.settings.train.loss, len(batch.images)
-        kept = self.pseudo_labels(batch.weak, batch.pool_keys)
-        grown = torch.where(kept.accepted & batch.inside, kept.labels, VOID)
-        own = super().pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
-        target, accepted = mixed_targets(own, batch.inside, batch.boxes)
-        images = torch.cat([batch.images, batch.weak, cutmix(batch.strong[0], batch.boxes)])
-        perturbed = torch.arange(len(images), device=images.device) >= labelled + len(batch.weak)
-        first, weak, strong = self.scores(images, perturbed).split_with_sizes(
-            [labelled, len(batch.weak), len(batch.weak)]
-        )
+        labelled, pool, kind = batch.labelled, batch.unlabelled, self.settings.train.loss
+        kept = self.pseudo_labels(pool.weak, pool.keys)
+        grown = torch.where(kept.accepted & pool.inside, kept.labels, VOID)
+        own = super().pseudo_labels(pool.weak, pool.keys, pool.inside)
+        target, accepted = mixed_targets(own, pool.inside, pool.boxes)
+        mixed = cutmix(pool.strong[0], pool.boxes)
+        scores, weak, strong = in_one_pass(self.scores, (labelled.images, False), (pool.weak, False), (mixed, True))
         terms = {
-            "sup": supervised_loss(kind, first, batch.masks),
+            "sup": supervised_loss(kind, scores, labelled.masks),
             "kept": supervised_loss(kind, weak, grown),
             "unsup": pseudo_loss(kind, strong, target, accepted),
         }
-        return Losses.of(terms, kept, batch.inside)
+        return Losses.of(terms, kept, pool.inside)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffmatch.diffusion.adjustment import natural, posthoc
 from diffmatch.diffusion.objective import denoising_loss
@@ -28,6 +27,7 @@ from diffmatch.learning.pseudo_labels import (
     pixels_per_class,
     soft_loss,
 )
+from diffmatch.learning.weak_to_strong import stacked
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.settings import Settings
 
@@ -44,76 +44,83 @@ class DiffMatchOptions(TargetOptions):
     )
 
 
-class DiffMatch(Method):
+class DiffMatch(Method[DiffMatchOptions]):
     """L = L_sup + L_unsup, both ||f(y_t, g(x), t) - y_0||^2 with adjustment (Eq. 10 and 11, Algorithms 1-3).
 
-    Labelled: y_0 is the truth. Unlabelled: y_0 is the reverse process on the weak view, and f denoises it given the
-        strong view.
-    Scoring and pseudo-labels use the natural scores, which `logit` has to restore; `posthoc` balances predictions,
-    never pseudo-labels.
+    Labelled: y_0 is the truth. Unlabelled: y_0 is the result of the reverse process on the weak view, and f denoises it
+    given the strong view. Scoring and pseudo-labels use the natural scores, which `logit` has to restore. `posthoc`
+    balances predictions, never pseudo-labels.
     """
 
-    Options = DiffMatchOptions
     sampled = True
     version = 3  # the denoiser's branches start at zero, and so does what y_t adds to z
     title = "DiffMatch"
     citation = "Towards Unbiased Learning in Semi-Supervised Semantic Segmentation, under review"
+    network: DenoiserNetwork
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[DiffMatchOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
-        self.network = DenoiserNetwork(card, settings)
         self.prior = ClassPrior(statistics.pixels, settings.diffusion.prior_momentum)
         self.teacher = teacher_of(self.network) if settings.method.ema > 0 else None
 
-    def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert (
-            batch.weak is not None
-            and batch.inside is not None
-            and batch.boxes is not None
-            and batch.pool_keys is not None
-        )
-        diffusion, labelled = self.settings.diffusion, len(batch.images)
-        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys, batch.inside)
-        target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
-        given = pixels_per_class(pseudo.labels, batch.inside, len(self.card.classes))
-        self.prior.update(given)
+    def build_network(self) -> nn.Module:
+        return DenoiserNetwork(self.card, self.settings)
 
-        images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
-        y_0 = torch.cat([batch.masks, target])
-        perturbed = torch.arange(len(images), device=images.device) >= labelled
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        labelled, pool, kind = batch.labelled, batch.unlabelled, self.settings.train.loss
+        pseudo = self.pseudo_labels(pool.weak, pool.keys, pool.inside)
+        target, accepted = mixed_targets(pseudo, pool.inside, pool.boxes)
+        self.prior.update(pixels_per_class(pseudo.labels, pool.inside, len(self.card.classes)))
+
+        images, perturbed = stacked((labelled.images, False), (cutmix(pool.strong[0], pool.boxes), True))
+        scores, t = self.denoised(images, perturbed, torch.cat([labelled.masks, target]))
+        (own, strong), (t_own, t_strong) = (torch.tensor_split(x, [len(labelled.images)]) for x in (scores, t))
+
+        def supervised(scores: Tensor) -> Tensor:
+            return supervised_loss(kind, scores, labelled.masks)
+
+        def taught(scores: Tensor) -> Tensor:
+            return pseudo_loss(kind, scores, target, accepted)
+
+        known = labelled.masks != VOID
+        sup = self.objective(own, labelled.masks, known, t_own, self.prior.labelled, supervised)
+        if self.settings.method.targets == "soft":
+            unsup = progress.ramp(SOFT_RAMP) * soft_loss(strong, pseudo, pool.inside, pool.boxes)
+        else:
+            unsup = self.objective(strong, target, accepted, t_strong, self.prior.unlabelled, taught)
+        return Losses.of({"sup": sup, "unsup": unsup}, pseudo, pool.inside, times=t)
+
+    def denoised(self, images: Tensor, perturbed: Tensor | None, y_0: Tensor) -> tuple[Tensor, Tensor]:
+        """f's scores (N, C, H, W) of the masks y_0 (N, H, W), noised to random times, and those times (N,)."""
         t = torch.rand(len(images), device=images.device)
         condition = self.network.condition(images, perturbed)
         y_t = self.network.noisy(y_0, t, condition.shape[-2:])
-        both = self.network.scores(y_t, condition, t, images.shape[-2:])
-        scores, strong = torch.split(both, [labelled, len(images) - labelled])
+        return self.network.scores(y_t, condition, t, images.shape[-2:]), t
 
-        kind = self.settings.train.loss
-        kwargs: dict[str, Any] = {"loss": diffusion.loss, "adjustment": diffusion.adjustment, "tau": diffusion.tau}
-        sup = denoising_loss(
+    def objective(
+        self,
+        scores: Tensor,
+        target: Tensor,
+        accepted: Tensor,
+        t: Tensor,
+        prior: Tensor,
+        domain: Callable[[Tensor], Tensor],
+    ) -> Tensor:
+        """`denoising_loss` as the settings ask for it."""
+        diffusion = self.settings.diffusion
+        return denoising_loss(
             scores,
-            batch.masks,
-            batch.masks != VOID,
-            t[:labelled],
-            self.prior.labelled,
-            domain=lambda shifted: supervised_loss(kind, shifted, batch.masks),
-            **kwargs,
+            target,
+            accepted,
+            t,
+            prior,
+            loss=diffusion.loss,
+            adjustment=diffusion.adjustment,
+            tau=diffusion.tau,
+            domain=domain,
         )
-        if self.settings.method.targets == "soft":
-            unsup = progress.ramp(SOFT_RAMP) * soft_loss(strong, pseudo, batch.inside, batch.boxes)
-        else:
-            unsup = denoising_loss(
-                strong,
-                target,
-                accepted,
-                t[labelled:],
-                self.prior.unlabelled,
-                domain=lambda shifted: pseudo_loss(kind, shifted, target, accepted),
-                **kwargs,
-            )
-        used = pixels_per_class(pseudo.labels, pseudo.accepted & batch.inside, len(self.card.classes))
-        return Losses({"sup": sup, "unsup": unsup}, given=given, accepted=used, times=t)
 
-    def after_step(self) -> None:
+    def after_step(self, progress: Progress) -> None:
         if self.teacher is not None:
             follow(self.teacher, self.network, self.settings.method.ema)
 

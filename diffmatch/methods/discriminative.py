@@ -10,22 +10,20 @@ from diffmatch.networks.segmenter import DenoiserNetwork
 
 
 class Discriminative(FixMatch):
-    """FixMatch's losses on g and f with y_t = 0 and t = 1: the same z, the same deformable layers, the same
-    weak-to-strong training.
+    """FixMatch's losses on g and f with y_t = 0 and t = 1: the same z, layers and weak-to-strong training as DiffMatch.
 
-    It differs from DiffMatch in what the diffusion adds, and at the defaults in the loss too: `train.loss=squared`
+    It differs from DiffMatch in what the diffusion adds. At the defaults the loss differs too: `train.loss=squared`
     gives it DiffMatch's, without the adjustment. It differs from FixMatch in 3.9 M parameters (R50, D = 256).
     """
 
     version = 2  # the denoiser's branches start at zero
     title = "Dis. Baseline"
     citation = "DiffMatch, Table 5"
+    network: DenoiserNetwork
 
     def build_network(self) -> nn.Module:
         return DenoiserNetwork(self.card, self.settings, diffusion=False)
 
     def scores(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
-        network = self.network
-        assert isinstance(network, DenoiserNetwork)
         t = torch.ones(len(images), device=images.device)
-        return network.scores(None, network.condition(images, perturbed), t, images.shape[-2:])
+        return self.network.scores(None, self.network.condition(images, perturbed), t, images.shape[-2:])

@@ -11,9 +11,9 @@ from torch import Tensor
 from diffmatch.domain import Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
-from diffmatch.learning.method import Statistics, evaluating
-from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix, mixed_targets, pixels_per_class
-from diffmatch.methods.fixmatch import FixMatch
+from diffmatch.learning.method import Method, Statistics, evaluating
+from diffmatch.learning.pseudo_labels import PseudoLabels, mixed_targets, pixels_per_class
+from diffmatch.learning.weak_to_strong import weak_to_strong
 from diffmatch.settings import Section, Settings
 from diffmatch.shared.ranks import over_ranks
 
@@ -25,7 +25,7 @@ class FreeMatchOptions(Section):
     fairness: float = Field(default=0.01, ge=0, description="w_f")
 
 
-class FreeMatch(FixMatch):
+class FreeMatch(Method[FreeMatchOptions]):
     """L = L_sup + L_u + w_f L_f (Wang et al. 2023, Eq. 12), with thresholds that begin at 1/C and rise with confidence.
 
     tau    <- lambda tau + (1 - lambda) mean max p_w                        (Eq. 5, global)
@@ -42,12 +42,11 @@ class FreeMatch(FixMatch):
     place of cross-entropy.
     """
 
-    Options = FreeMatchOptions
     title = "FreeMatch"
     citation = "Wang et al., ICLR 2023"
     running: Tensor
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[FreeMatchOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         classes = len(card.classes)
         # tau, p~ and h~ in one vector: they are summed over the ranks and averaged together
@@ -90,25 +89,18 @@ class FreeMatch(FixMatch):
         return (relative(expected, seen) * relative(mean, histogram).clamp(min=1e-12).log()).sum() * accepted.any()
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert (
-            batch.weak is not None
-            and batch.inside is not None
-            and batch.boxes is not None
-            and batch.pool_keys is not None
-        )
-        kind, labelled = self.settings.train.loss, len(batch.images)
-        probabilities = self.pseudo_labels(batch.weak, batch.pool_keys).probabilities
-        self.update(probabilities, batch.inside)
+        labelled, pool, kind = batch.labelled, batch.unlabelled, self.settings.train.loss
+        probabilities = self.pseudo_labels(pool.weak, pool.keys).probabilities
+        self.update(probabilities, pool.inside)
         pseudo = self.accept(probabilities)
-        target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
-        images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
-        scores = self.scores(images, torch.arange(len(images), device=images.device) >= labelled)
+        target, accepted = mixed_targets(pseudo, pool.inside, pool.boxes)
+        scores, strong = weak_to_strong(self.network, labelled, pool)
         terms = {
-            "sup": supervised_loss(kind, scores[:labelled], batch.masks),
-            "unsup": pseudo_loss(kind, scores[labelled:], target, accepted),
-            "fairness": self.settings.method.fairness * self.fairness(scores[labelled:], accepted),
+            "sup": supervised_loss(kind, scores, labelled.masks),
+            "unsup": pseudo_loss(kind, strong, target, accepted),
+            "fairness": self.settings.method.fairness * self.fairness(strong, accepted),
         }
-        return Losses.of(terms, pseudo, batch.inside)
+        return Losses.of(terms, pseudo, pool.inside)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:

@@ -3,82 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import TypeVar
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffmatch.domain import Card
 from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.ema import follow, teacher_of
+from diffmatch.learning.ema import follow, teacher_of, warmed
 from diffmatch.learning.losses import consistency_loss, supervised_loss
 from diffmatch.learning.method import Method, Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, confident, cutmix
-from diffmatch.networks.segmenter import ClassifierNetwork
+from diffmatch.learning.weak_to_strong import weak_to_strong
 from diffmatch.settings import Section, Settings
 
 
 class MeanTeacherOptions(Section):
-    """On CIFAR-10 with 4,000 labels the paper's weight is 8 on the mean over ten classes, 0.8 on the sum that is taken
-    here."""
+    """On CIFAR-10 with 4,000 labels the paper's weight is 8 on the mean over ten classes: 0.8 on the sum taken here."""
 
     weight: float = Field(default=1.0, ge=0, description="of the consistency, at its highest")
     ramp: float = Field(default=0.25, gt=0, le=1, description="share of the training over which the weight rises")
     ema: float = Field(default=0.99, ge=0, lt=1, description="alpha")
 
 
-class MeanTeacher(Method):
-    """L = L_sup + w(t) mean ||f(x_s; theta) - f(x_w; theta')||^2 (Tarvainen & Valpola 2017, section 2), f the class
-    probabilities.
+M = TypeVar("M", bound=MeanTeacherOptions)
 
-    theta' <- a theta' + (1 - a) theta after step t = 0, 1, ... (Eq. 1), a = min(1 - 1/(t + 1), alpha): the plain mean
-    of all students until alpha takes over. Buffers follow too, so that the teacher's statistics fit its weights. w
-    rises by exp(-5 (1 - r)^2). Settings of the paper: alpha 0.99 and later 0.999, weight up to 100 times the labelled
-    share, rising over 40,000 of 150,000 steps (CIFAR-10), Adam. The teacher predicts.
 
-    Differs from the paper: the student's noise is the strong view, the teacher has none and is in eval mode;
-    consistency is asked for on unlabelled images only, which alone have two views; alpha is 0.99 throughout.
+class MeanTeacher(Method[M]):
+    """L = L_sup + w(t) mean ||f(x_s; theta) - f(x_w; theta')||^2 (Tarvainen & Valpola 2017, section 2).
+
+    f are the class probabilities. theta' <- a theta' + (1 - a) theta after step t = 0, 1, ... (Eq. 1), with
+    a = min(1 - 1/(t + 1), alpha): the plain mean of all students until alpha takes over. Buffers follow too, so that
+    the teacher's statistics fit its weights. w rises by exp(-5 (1 - r)^2). The teacher predicts. Settings of the paper:
+    alpha 0.99 and later 0.999, weight up to 100 times the labelled share, rising over 40,000 of 150,000 steps
+    (CIFAR-10), Adam.
+
+    Differs from the paper: the student's noise is the strong view; the teacher has none and is in eval mode.
+    Consistency is asked for on unlabelled images only, which alone have two views. alpha is 0.99 throughout.
     """
 
-    Options: ClassVar[type[Section]] = MeanTeacherOptions
     title = "Mean Teacher"
     citation = "Tarvainen & Valpola, NeurIPS 2017"
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[M], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
-        self.network = ClassifierNetwork(card, settings)
         self.teacher = teacher_of(self.network)
-        self.momentum = 0.0
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert (
-            batch.weak is not None
-            and batch.inside is not None
-            and batch.boxes is not None
-            and batch.pool_keys is not None
-        )
-        options, labelled = self.settings.method, len(batch.images)
-        self.momentum = min(1 - 1 / (progress.step + 1), options.ema)
-        pseudo = self.pseudo_labels(batch.weak, batch.pool_keys)
-        images = torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)])
-        perturbed = torch.arange(len(images), device=images.device) >= labelled
-        scores = self.network(images, perturbed)
-        accepted = cutmix(pseudo.accepted & batch.inside, batch.boxes)
-        consistency = consistency_loss(scores[labelled:], cutmix(pseudo.probabilities, batch.boxes), accepted, accepted)
+        labelled, pool, options = batch.labelled, batch.unlabelled, self.settings.method
+        pseudo = self.pseudo_labels(pool.weak, pool.keys)
+        scores, strong = weak_to_strong(self.network, labelled, pool)
+        accepted = cutmix(pseudo.accepted & pool.inside, pool.boxes)
+        consistency = consistency_loss(strong, cutmix(pseudo.probabilities, pool.boxes), accepted, accepted)
         terms = {
-            "sup": supervised_loss(self.settings.train.loss, scores[:labelled], batch.masks),
+            "sup": supervised_loss(self.settings.train.loss, scores, labelled.masks),
             "unsup": options.weight * progress.ramp(options.ramp) * consistency,
         }
-        return Losses.of(terms, pseudo, batch.inside)
+        return Losses.of(terms, pseudo, pool.inside)
 
-    def after_step(self) -> None:
-        follow(self.teacher, self.network, self.momentum)
+    def after_step(self, progress: Progress) -> None:
+        follow(self.teacher, self.network, warmed(self.settings.method.ema, progress.step))
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         return confident(self.teacher(images).softmax(1), 0.0)
 
-    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
-        scores: Tensor = self.teacher(images)
-        return scores.softmax(1)
+    @property
+    def predictor(self) -> nn.Module:
+        return self.teacher

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from diffmatch.domain import Item
 from diffmatch.methods.supervised import Supervised
+from diffmatch.settings import Section
 
 
-class Resampling(Supervised):
+class Resampling(Supervised[Section]):
     """L = L_sup on images drawn by p_i = 1/K sum_{c in i} 1/m_c: a class is drawn evenly, then one of the m_c images
     that show it.
 

@@ -35,7 +35,7 @@ def effective_number_weights(samples: Sequence[float], beta: float) -> Tensor:
     return (weights * (n > 0).sum() / weights.sum().clamp(min=1e-12)).float()
 
 
-class Reweighting(Supervised):
+class Reweighting(Supervised[ReweightingOptions]):
     """L = sum_x w_{y(x)} CE(x) / sum_x w_{y(x)}, with w_c = (1 - beta) / (1 - beta^{n_c}) (Cui et al. 2019, section 4),
     summing to C.
 
@@ -49,21 +49,21 @@ class Reweighting(Supervised):
     of its own, is replaced.
     """
 
-    Options = ReweightingOptions
     title = "Reweighting"
     citation = "Cui et al., CVPR 2019"
     weights: Tensor
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[ReweightingOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         samples = [pixels / settings.method.unit for pixels in statistics.pixels]
         self.register_buffer("weights", effective_number_weights(samples, settings.method.beta))
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        scores, valid = self.network(batch.images), batch.masks != VOID
-        weight = self.weights[torch.where(valid, batch.masks, 0).long()] * valid
+        masks = batch.labelled.masks
+        scores, valid = self.network(batch.labelled.images), masks != VOID
+        weight = self.weights[torch.where(valid, masks, 0).long()] * valid
         kind = self.settings.train.loss
-        loss = (per_pixel(kind, scores, batch.masks) * weight).sum() / weight.sum().clamp(min=1e-12)
+        loss = (per_pixel(kind, scores, masks) * weight).sum() / weight.sum().clamp(min=1e-12)
         if kind == "ce_dice":
-            loss = (loss + dice_loss(scores, batch.masks, valid.float())) / 2
+            loss = (loss + dice_loss(scores, masks, valid.float())) / 2
         return Losses({"sup": loss})

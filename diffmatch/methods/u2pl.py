@@ -40,7 +40,7 @@ class U2PLOptions(Section):
 class RepresentationNetwork(ClassifierNetwork):
     """The classifier with a head of representations beside it."""
 
-    def __init__(self, card: Card, settings: Settings) -> None:
+    def __init__(self, card: Card, settings: Settings[Section]) -> None:
         super().__init__(card, settings)
         dim = settings.network.dim
         self.representation = nn.Sequential(conv_bn_relu(dim, dim, 1), nn.Conv2d(dim, min(256, dim), 1))
@@ -51,7 +51,7 @@ class RepresentationNetwork(ClassifierNetwork):
         return self.classifier(z).float(), F.normalize(self.representation(z).float(), dim=1)
 
 
-class U2PL(Method):
+class U2PL(Method[U2PLOptions]):
     """L = L_sup + lambda_u L_u + lambda_c L_c (Wang et al. 2022, Eq. 1-4), with an EMA teacher.
 
     A pixel is reliable where the teacher's entropy (Eq. 5) is below gamma_t, the (1 - alpha_t) quantile of the batch
@@ -68,50 +68,46 @@ class U2PL(Method):
     cross-entropy. The teacher predicts, as in the authors' code.
     """
 
-    Options = U2PLOptions
     views = Views(cutmix=0.5)
     title = "U2PL"
     citation = "Wang et al., CVPR 2022"
     limit: Tensor
+    network: RepresentationNetwork
+    teacher: RepresentationNetwork
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[U2PLOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         classes, options = len(card.classes), settings.method
-        self.network = RepresentationNetwork(card, settings)
         self.teacher = teacher_of(self.network)
-        self.momentum = 0.0
         self.high = min(options.ranks[1], classes)
         self.low = min(options.ranks[0], self.high - 1)
         self.register_buffer("limit", torch.tensor(torch.inf))  # gamma_t
         self.memory = MemoryBank(classes, options.bank, min(256, settings.network.dim))
 
-    def losses(self, batch: Batch, progress: Progress) -> Losses:
-        assert batch.weak is not None and batch.inside is not None and batch.boxes is not None
-        options, kind, labelled, size = (
-            self.settings.method,
-            self.settings.train.loss,
-            len(batch.images),
-            batch.images.shape[-2:],
-        )
-        self.momentum = warmed(options.ema, progress.step)
-        with torch.no_grad():
-            taught, keys = self.teacher.both(torch.cat([batch.images, batch.weak]))
-            probabilities = upsample(taught[labelled:], size).softmax(1)
-            self.set_limit(entropy(probabilities), batch.inside, options.unreliable * (1 - progress.share))
-            pseudo = self.split(probabilities)
-            labels, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
-            target = torch.where(accepted, labels, VOID)
-            self.remember(keys, taught.softmax(1), batch.masks, batch.inside)
+    def build_network(self) -> nn.Module:
+        return RepresentationNetwork(self.card, self.settings)
 
-        scores, anchors = self.network.both(torch.cat([batch.images, cutmix(batch.strong[0], batch.boxes)]))
-        full, wanted = upsample(scores, size), small(torch.cat([batch.masks, target]), anchors.shape[-2:])
+    def losses(self, batch: Batch, progress: Progress) -> Losses:
+        labelled, pool, options = batch.labelled, batch.unlabelled, self.settings.method
+        kind, count, size = self.settings.train.loss, len(labelled.images), labelled.images.shape[-2:]
+        with torch.no_grad():
+            taught, keys = self.teacher.both(torch.cat([labelled.images, pool.weak]))
+            probabilities = upsample(taught[count:], size).softmax(1)
+            self.set_limit(entropy(probabilities), pool.inside, options.unreliable * (1 - progress.share))
+            pseudo = self.split(probabilities)
+            labels, accepted = mixed_targets(pseudo, pool.inside, pool.boxes)
+            target = torch.where(accepted, labels, VOID)
+            self.remember(keys, taught.softmax(1), labelled.masks, pool.inside)
+
+        scores, anchors = self.network.both(torch.cat([labelled.images, cutmix(pool.strong[0], pool.boxes)]))
+        full, wanted = upsample(scores, size), small(torch.cat([labelled.masks, target]), anchors.shape[-2:])
         members = one_hot(wanted, len(self.card.classes)) * scores.detach().softmax(1) > options.sure
         terms = {
-            "sup": supervised_loss(kind, full[:labelled], batch.masks),
-            "unsup": pseudo_loss(kind, full[labelled:], target, accepted),
+            "sup": supervised_loss(kind, full[:count], labelled.masks),
+            "unsup": pseudo_loss(kind, full[count:], target, accepted),
             "contrast": options.contrast * self.contrast(anchors, members),
         }
-        return Losses.of(terms, pseudo, batch.inside)
+        return Losses.of(terms, pseudo, pool.inside)
 
     def set_limit(self, uncertainty: Tensor, inside: Tensor, share: float) -> None:
         """gamma_t: `share` of the pixels inside lie above. Where none is inside it stays."""
@@ -149,17 +145,17 @@ class U2PL(Method):
         per_class: Tensor = -(logits.log_softmax(2)[..., 0] * weight).sum(1) / weight.sum(1).clamp(min=1)
         return per_class.sum() / weight.any(1).sum().clamp(min=1)
 
-    def after_step(self) -> None:
-        follow(self.teacher, self.network, self.momentum)
+    def after_step(self, progress: Progress) -> None:
+        follow(self.teacher, self.network, warmed(self.settings.method.ema, progress.step))
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         """The teacher's labels; reliable is what the last step's gamma_t says."""
         return self.split(self.probabilities(images, keys))
 
-    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
-        scores: Tensor = self.teacher(images)
-        return scores.softmax(1)
+    @property
+    def predictor(self) -> nn.Module:
+        return self.teacher
 
 
 def small(maps: Tensor, grid: Sequence[int]) -> Tensor:

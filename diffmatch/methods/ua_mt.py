@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from diffmatch.domain import Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.method import Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels
 from diffmatch.methods.mean_teacher import MeanTeacher, MeanTeacherOptions
-from diffmatch.networks.segmenter import upsample
+from diffmatch.networks.segmenter import ClassifierNetwork, upsample
 from diffmatch.settings import Settings
 from diffmatch.shared.seeds import seed_of
 
@@ -32,26 +32,27 @@ class UAMTOptions(MeanTeacherOptions):
     dropout: float = Field(default=0.5, ge=0, lt=1, description="of channels before the classifier")
 
 
-class UAMT(MeanTeacher):
+class UAMT(MeanTeacher[UAMTOptions]):
     """Mean Teacher with L_c = sum_v 1[u_v < H] ||f'_v - f_v||^2 / sum_v 1[u_v < H] (Yu et al. 2019, Eq. 3).
 
-    u = - sum_c mu_c ln mu_c with mu the mean of T stochastic passes of the teacher (Eq. 2); H = (3/4 + 1/4 ramp) ln C
-    rises through the training by exp(-5 (1 - t/t_max)^2). Settings of the paper: the options' defaults, alpha 0.99,
-    V-Net on left atria, SGD 0.01, 6,000 steps.
+    u = - sum_c mu_c ln mu_c, with mu the mean of T stochastic passes of the teacher (Eq. 2). H = (3/4 + 1/4 ramp) ln C
+    rises through the training by exp(-5 (1 - t/t_max)^2). The student predicts, as in the authors' code. Settings of
+    the paper: the options' defaults, alpha 0.99, V-Net on left atria, SGD 0.01, 6,000 steps.
 
-    Differs from the paper: the teacher's target is a pass without noise; dropout is that before the classifier, V-Net's
-    second one, as the networks here have none further in; ln C stands for the paper's ln 2 (C = 2). The noise is keyed
-    by the item, so that what is accepted does not depend on the batch (CPU and GPU draw other numbers). The squares are
-    summed over the classes as in Eq. 3; the authors' code takes their mean, so that its weight of 0.1 is 0.1 / C here.
-    The student predicts, as in the authors' code.
+    Differs from the paper: the teacher's target is a pass without noise. Dropout is that before the classifier, V-Net's
+    second one; the networks here have none further in. ln C stands for the paper's ln 2 (C = 2). The noise is seeded by
+    the item's key, so that what is accepted does not depend on the batch; CPU and GPU draw other numbers. The squares
+    are summed over the classes as in Eq. 3; the authors' code takes their mean, so that its weight of 0.1 is 0.1 / C
+    here.
     """
 
-    Options = UAMTOptions
     title = "UA-MT"
     citation = "Yu et al., MICCAI 2019"
+    network: ClassifierNetwork
+    teacher: ClassifierNetwork
     threshold: Tensor
 
-    def __init__(self, card: Card, settings: Settings, statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[UAMTOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.register_buffer("threshold", torch.tensor(self.threshold_at(Progress(0, 1))))
 
@@ -88,6 +89,6 @@ class UAMT(MeanTeacher):
             mean = mean + upsample(scores, images.shape[-2:]).softmax(1) / options.passes
         return -(mean * mean.clamp(min=1e-6).log()).sum(1)
 
-    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
-        scores: Tensor = self.network(images)
-        return scores.softmax(1)
+    @property
+    def predictor(self) -> nn.Module:
+        return self.network

@@ -16,6 +16,7 @@ from diffmatch.model.mask_files import write_mask
 from diffmatch.progress import Bar
 from diffmatch.scoring.inference import predict_item
 from diffmatch.scoring.scenes import predict_scene
+from diffmatch.settings import Section
 
 SCENE = 4096**2
 """Pixels above which a picture that is predicted in one piece is predicted by windows instead, in memory that does not
@@ -45,7 +46,7 @@ class Trained:
     """A method with its weights, the domain that reads its files, and the device that it works on."""
 
     domain: Domain
-    method: Method
+    method: Method[Section]
     device: torch.device
 
 

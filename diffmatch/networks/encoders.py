@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import timm
 import torch
@@ -56,6 +56,20 @@ class PlainEncoder(nn.Module):
         return features
 
 
+M = TypeVar("M", bound=nn.Module)
+
+
+def as_encoder(module: M) -> M:
+    """Mark a module as an encoder: it learns at `train.lr`, everything else at `train.head_lr_scale` times it."""
+    module.is_encoder = True  # type: ignore[assignment]
+    return module
+
+
+def encoder_parameters(module: nn.Module) -> set[int]:
+    """`id` of every parameter that belongs to an encoder inside the module, whatever the encoder is called there."""
+    return {id(p) for part in module.modules() if getattr(part, "is_encoder", False) for p in part.parameters()}
+
+
 def build_encoder(name: str, channels: int, weights: str, output_stride: int) -> tuple[nn.Module, list[int], list[int]]:
     """An encoder, the channels of its feature maps and their strides, finest first.
 
@@ -76,7 +90,7 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
                 "use network.weights=none"
             )
         plain = PlainEncoder(channels, int(name[5:]), output_stride)
-        return plain, plain.out_channels, plain.strides
+        return as_encoder(plain), plain.out_channels, plain.strides
     timm_name = ALIASES.get(name, name)
     if not timm.is_model(timm_name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:4]
@@ -99,7 +113,7 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
         load_weights(encoder.model, timm_name, weights_file(weights), channels)
     found, strides = list(encoder.out_channels), list(encoder.model.feature_info.reduction())
     # smp puts the image (stride 1) before timm's maps, and a map without channels at stride 2 where timm begins at 4.
-    return encoder, found, [*(1, 2)[: len(found) - len(strides)], *strides]
+    return as_encoder(encoder), found, [*(1, 2)[: len(found) - len(strides)], *strides]
 
 
 def weights_file(weights: str) -> Path:

@@ -15,7 +15,7 @@ from diffmatch.diffusion.schedule import add_noise
 from diffmatch.domain import Card
 from diffmatch.networks.denoiser import Denoiser
 from diffmatch.networks.extractor import Extractor
-from diffmatch.settings import Settings
+from diffmatch.settings import Section, Settings
 
 
 def upsample(scores: Tensor, size: Sequence[int]) -> Tensor:
@@ -23,7 +23,7 @@ def upsample(scores: Tensor, size: Sequence[int]) -> Tensor:
     return F.interpolate(scores.float(), size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def build_extractor(card: Card, settings: Settings) -> Extractor:
+def build_extractor(card: Card, settings: Settings[Section]) -> Extractor:
     net = settings.network
     return Extractor(
         decoder=net.decoder,
@@ -39,7 +39,7 @@ def build_extractor(card: Card, settings: Settings) -> Extractor:
 class ClassifierNetwork(nn.Module):
     """z -> 1x1 classifier: the network of every discriminative method (UniMatch's, 40.5 M in Table 5)."""
 
-    def __init__(self, card: Card, settings: Settings) -> None:
+    def __init__(self, card: Card, settings: Settings[Section]) -> None:
         super().__init__()
         self.extractor = build_extractor(card, settings)
         self.classifier = nn.Conv2d(settings.network.dim, len(card.classes), 1)
@@ -57,7 +57,7 @@ class DenoiserNetwork(nn.Module):
 
     codec: Codec | None
 
-    def __init__(self, card: Card, settings: Settings, diffusion: bool = True) -> None:
+    def __init__(self, card: Card, settings: Settings[Section], diffusion: bool = True) -> None:
         super().__init__()
         net, classes = settings.network, len(card.classes)
         self.extractor = build_extractor(card, settings)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from diffmatch.domain import Card
 from diffmatch.networks.segmenter import upsample
-from diffmatch.settings import Settings
+from diffmatch.settings import Section, Settings
 
 
 class TransformerNetwork(nn.Module):
@@ -25,7 +25,7 @@ class TransformerNetwork(nn.Module):
 
     POSITIONS = 4
 
-    def __init__(self, card: Card, settings: Settings, depth: int) -> None:
+    def __init__(self, card: Card, settings: Settings[Section], depth: int) -> None:
         super().__init__()
         net = settings.network
         unit = math.lcm(4, net.heads)

@@ -59,7 +59,9 @@ def _roof(rng: np.random.Generator) -> tuple[float, ...]:
     return tuple(np.clip(ROOFS[rng.integers(len(ROOFS))] + rng.normal(0, 0.04, 3), 0, 1))
 
 
-def _buildings(rng: np.random.Generator, shape: tuple[int, int], count: int, street: float, taken: Bool) -> list[Rectangle]:
+def _buildings(
+    rng: np.random.Generator, shape: tuple[int, int], count: int, street: float, taken: Bool
+) -> list[Rectangle]:
     """Buildings along a street's direction that keep clear of what is taken; fewer than `count` where no room is left."""
     built: list[Rectangle] = []
     for _ in range(6 * count):
@@ -104,7 +106,10 @@ class Site:
     def seen(self, date: int) -> NDArray[np.uint8]:
         """(H, W, 3) uint8: the photograph of a date, 0 or 1."""
         rng, shape = self.rng, self.shape
-        green, bare = np.array((0.34, 0.45, 0.24)) + rng.normal(0, 0.02, 3), np.array((0.52, 0.45, 0.33)) + rng.normal(0, 0.02, 3)
+        green, bare = (
+            np.array((0.34, 0.45, 0.24)) + rng.normal(0, 0.02, 3),
+            np.array((0.52, 0.45, 0.33)) + rng.normal(0, 0.02, 3),
+        )
         dry = (0.5 + 0.5 * np.tanh(2 * (self.soil + rng.normal(0, 0.3))))[..., None]
         image: Array = (1 - dry) * green + dry * bare + 0.05 * self.detail[..., None]
         image[self.road] = rng.uniform(0.35, 0.55)
@@ -115,7 +120,9 @@ class Site:
         for _ in range(rng.poisson(3 * self.scale)):
             self._fill(image, self._car(), 1.0)
         for building in (*standing, *self.only[date]):
-            self._fill(image, replace(building, y=building.y + length * np.sin(sun), x=building.x + length * np.cos(sun)), 0.5)
+            self._fill(
+                image, replace(building, y=building.y + length * np.sin(sun), x=building.x + length * np.cos(sun)), 0.5
+            )
         for building in (*standing, *self.only[date]):
             where, inside, across = _inside(shape, building)
             lit = 1 + 0.2 * np.cos(sun - building.angle - np.pi / 2) * np.sign(across)

@@ -13,7 +13,17 @@ from numpy.typing import NDArray
 
 from diffmatch.domain import InputError
 
-DAMAGED = (OSError, KeyError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError, TypeError, AttributeError)
+DAMAGED = (
+    OSError,
+    KeyError,
+    ValueError,
+    EOFError,
+    zipfile.BadZipFile,
+    zlib.error,
+    RuntimeError,
+    TypeError,
+    AttributeError,
+)
 """What numpy, zipfile and h5py raise of bad files; the last two where a group or a bare .npy is taken for an array or an .npz."""
 
 
@@ -48,4 +58,6 @@ def _read(path: Path, key: str, values: bool = True) -> Any:
             return file[key][()] if values else np.broadcast_to(np.uint8(0), file[key].shape)
     except DAMAGED as error:
         kind = "npz" if path.suffix == ".npz" else "h5"
-        raise InputError(f"{path}: not a readable {kind} file with '{key}' ({type(error).__name__}); prepare or copy it again") from error
+        raise InputError(
+            f"{path}: not a readable {kind} file with '{key}' ({type(error).__name__}); prepare or copy it again"
+        ) from error

@@ -39,7 +39,9 @@ def opened(path: Path) -> Iterator[Pillow.Image]:
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; the set is incomplete, copy or unpack it again") from error
     except (OSError, SyntaxError, ValueError, TypeError, Pillow.DecompressionBombError) as error:
-        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again") from error
+        raise InputError(
+            f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again"
+        ) from error
 
 
 def photograph(path: Path) -> Image:
@@ -75,7 +77,9 @@ def check_upright(image: Pillow.Image, path: Path) -> None:
         InputError: an EXIF flag turns or mirrors it.
     """
     if image.getexif().get(ORIENTATION, 1) not in (0, 1):
-        raise InputError(f"{path}: stored turned, with an EXIF flag that masks do not follow; save it upright (mogrify -auto-orient)")
+        raise InputError(
+            f"{path}: stored turned, with an EXIF flag that masks do not follow; save it upright (mogrify -auto-orient)"
+        )
 
 
 def colours(image: Pillow.Image, path: Path) -> NDArray[np.uint8]:

@@ -87,7 +87,9 @@ def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family
         pool = ids_of(train, domain) if train else None
         found.append(Family(_name(domain, pool or test or ()), None, None, pool, val, test))
     if not found and not labelled_lists:
-        raise InputError(f"{folder}: no labeled.txt, *_train_supervised.txt, train or test list below; name a folder of split lists")
+        raise InputError(
+            f"{folder}: no labeled.txt, *_train_supervised.txt, train or test list below; name a folder of split lists"
+        )
     for family in found:
         _check_disjoint(folder, family)
     return found
@@ -183,7 +185,9 @@ def installed(domain: Opened, budget: str | None = None) -> list[Family]:
     folder = store() / domain.card.name
     families = read(folder, domain, budget) if folder.is_dir() else []
     order = list(dict.fromkeys(domain.families.values()))
-    return sorted(families, key=lambda f: (f.budget is None, order.index(f.name) if f.name in order else len(order), f.name))
+    return sorted(
+        families, key=lambda f: (f.budget is None, order.index(f.name) if f.name in order else len(order), f.name)
+    )
 
 
 def chosen(domain: Opened, budget: str | None, lists: str) -> Family:

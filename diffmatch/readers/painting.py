@@ -70,7 +70,9 @@ def texture(rng: np.random.Generator, shape: tuple[int, int], klass: int) -> Arr
     return surface
 
 
-def outline(rng: np.random.Generator, shape: tuple[int, int], centre: tuple[float, float], radius: float, klass: int) -> Bool:
+def outline(
+    rng: np.random.Generator, shape: tuple[int, int], centre: tuple[float, float], radius: float, klass: int
+) -> Bool:
     """(H, W): where an object of a class lies. `radius` in pixels; at least the pixel at the centre belongs to it."""
     rows, columns = grid(shape)
     y, x = rows - centre[0], columns - centre[1]
@@ -90,7 +92,9 @@ def surroundings(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
     for _ in range(3):
         phase, wave = rng.uniform(0, 2 * np.pi, 2), rng.uniform(-2, 2, 2) * np.pi / max(shape)
         patch = np.sin(wave[0] * rows * 2 + phase[0]) * np.sin(wave[1] * columns * 2 + phase[1]) > 0.2
-        image[patch] = 0.6 * image[patch] + 0.4 * np.array(colorsys.hsv_to_rgb(rng.random(), 0.3, rng.uniform(0.2, 0.8)))
+        image[patch] = 0.6 * image[patch] + 0.4 * np.array(
+            colorsys.hsv_to_rgb(rng.random(), 0.3, rng.uniform(0.2, 0.8))
+        )
     return image
 
 

@@ -60,15 +60,23 @@ def _images(folder: Path) -> dict[str, Path]:
     """Images of one folder by stem, from a single scan."""
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.name.lower().endswith(ENDINGS)]
+            names = [
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".") and entry.name.lower().endswith(ENDINGS)
+            ]
     except OSError as error:
-        raise InputError(f"{folder}: cannot be listed ({type(error).__name__}); A, B and label must lie side by side") from error
+        raise InputError(
+            f"{folder}: cannot be listed ({type(error).__name__}); A, B and label must lie side by side"
+        ) from error
     if not names:
         raise InputError(f"{folder}: holds no images ({', '.join(ENDINGS)}); copy the set again")
     files: dict[str, Path] = {}
     for name in names:
         if (stem := os.path.splitext(name)[0]) in files:  # noqa: PTH122
-            raise InputError(f"{folder / name}: {files[stem].name} has the same name but for the ending; keep one of them")
+            raise InputError(
+                f"{folder / name}: {files[stem].name} has the same name but for the ending; keep one of them"
+            )
         files[stem] = folder / name
     return files
 
@@ -143,11 +151,15 @@ def beside(path: Path) -> Image:
     """
     after = _images(path.parent.with_name("B")).get(path.stem) if path.parent.name == "A" else None
     if after is None:
-        raise InputError(f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B beside it")
+        raise InputError(
+            f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B beside it"
+        )
     return read(Pair(path, after, path), Encoding(), mask=False).image
 
 
 def _same_size(pixels: NDArray[Any], path: Path, before: NDArray[Any], before_path: Path) -> None:
     if pixels.shape[:2] != before.shape[:2]:
         sizes = [f"{a.shape[1]} x {a.shape[0]}" for a in (pixels, before)]
-        raise InputError(f"{path}: {sizes[0]} pixels, but {before_path} has {sizes[1]}; both dates and the mask must be of one size")
+        raise InputError(
+            f"{path}: {sizes[0]} pixels, but {before_path} has {sizes[1]}; both dates and the mask must be of one size"
+        )

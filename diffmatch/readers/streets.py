@@ -69,7 +69,9 @@ def street(
 
 
 class _Scene:
-    def __init__(self, rng: np.random.Generator, shape: tuple[int, int], things: Mapping[str, float], sure: str) -> None:
+    def __init__(
+        self, rng: np.random.Generator, shape: tuple[int, int], things: Mapping[str, float], sure: str
+    ) -> None:
         self.rng, self.shape = rng, shape
         self.counts = {name: max(int(rng.poisson(mean)), name == sure) for name, mean in things.items()}
         self.image: Array = np.zeros((*shape, 3))
@@ -138,7 +140,13 @@ class _Scene:
                 left = width * self.rng.uniform(-0.1, 0.9)
                 foot = self.horizon + height * self.rng.uniform(0.02, 0.08)
                 self.put(
-                    part, self.box(foot - height * self.rng.uniform(0.08, 0.16), foot, left, left + width * self.rng.uniform(0.12, 0.3))
+                    part,
+                    self.box(
+                        foot - height * self.rng.uniform(0.08, 0.16),
+                        foot,
+                        left,
+                        left + width * self.rng.uniform(0.12, 0.3),
+                    ),
                 )
         for part in ("pole", "traffic sign", "traffic light"):
             for _ in range(self.counts.get(part, 0)):
@@ -158,13 +166,21 @@ class _Scene:
         for depth, name in sorted((self.rng.uniform(0.3, 1.0), name) for name in names):
             about, foot = SHAPES[name], self.horizon + depth * 0.75 * (height - self.horizon)
             reach = width * (0.04 + 0.4 * depth)
-            x = self.vanishing + (self.rng.uniform(-reach, reach) if name in ON_THE_ROAD else self.rng.choice([-1, 1]) * reach * 1.1)
+            x = self.vanishing + (
+                self.rng.uniform(-reach, reach) if name in ON_THE_ROAD else self.rng.choice([-1, 1]) * reach * 1.1
+            )
             tall = max(2.0, height * about.height * depth * self.rng.uniform(0.85, 1.2))
             wide = max(2.0, height * about.width * depth * self.rng.uniform(0.85, 1.2))
             if about.box:
                 self.put(name, self.box(foot - tall, foot, x - wide / 2, x + wide / 2))
             elif name == "rider":
-                self.blob(self.rng.choice([ridden for ridden in RIDDEN if ridden in self.counts]), foot, x, tall * 0.8, wide * 1.9)
+                self.blob(
+                    self.rng.choice([ridden for ridden in RIDDEN if ridden in self.counts]),
+                    foot,
+                    x,
+                    tall * 0.8,
+                    wide * 1.9,
+                )
                 self.blob(name, foot - 0.5 * tall, x, tall, wide)
             else:
                 self.blob(name, foot, x, tall, wide)

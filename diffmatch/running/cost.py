@@ -20,13 +20,13 @@ from torch.utils.flop_counter import FlopCounterMode
 from diffmatch import plugins
 from diffmatch.domain import Card, ClassInfo, InputError, Protocol, TopBottom
 from diffmatch.learning import registry
-from diffmatch.learning.batch import Batch, Progress
+from diffmatch.learning.batch import Batch, Labelled, Pool, Progress
 from diffmatch.learning.method import Method, Statistics
 from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.networks.transformer import TransformerNetwork
 from diffmatch.running.plan import parameter_counts, settings_of
-from diffmatch.settings import Settings, resolve
+from diffmatch.settings import Section, Settings, resolve
 
 
 def cost_of(
@@ -69,7 +69,7 @@ def cost_of(
     }
 
 
-def method_costs(kind: type[Method]) -> tuple[int, dict[str, float]]:
+def method_costs(kind: type[Method[Section]]) -> tuple[int, dict[str, float]]:
     """Trainable parameters of a method at 21 classes (DeepLabv3+, ResNet-50) and its passes per step."""
     card, settings = plain_card(21), resolve(kind.Options)
     with torch.device("meta"):
@@ -95,7 +95,7 @@ def plain_card(classes: int) -> Card:
     )
 
 
-def macs(method: Method, card: Card, settings: Settings) -> dict[str, Any]:
+def macs(method: Method[Section], card: Card, settings: Settings[Section]) -> dict[str, Any]:
     """Billions of multiply-accumulates for one image: extractor, one denoiser step, and a prediction with S steps."""
     images = torch.empty(1, card.dates, card.channels, settings.data.crop, settings.data.crop, device="meta")
     method.eval()
@@ -119,7 +119,7 @@ def macs(method: Method, card: Card, settings: Settings) -> dict[str, Any]:
     return parts
 
 
-def meta_batch(method: Method, card: Card, settings: Settings) -> Batch:
+def meta_batch(method: Method[Section], card: Card, settings: Settings[Section]) -> Batch:
     """A global batch with shapes and no content."""
     side, size = settings.data.crop, settings.train.batch
     with torch.device("meta"):
@@ -127,10 +127,11 @@ def meta_batch(method: Method, card: Card, settings: Settings) -> Batch:
         flags = torch.empty(size, side, side, dtype=torch.bool)
         masks = torch.empty(size, side, side, dtype=torch.uint8)
     keys = ["0"] * size
-    return Batch(images, masks, keys, images, (images,) * method.views.strong, flags, flags, keys)
+    labelled = Labelled(images, masks, keys)
+    return Batch(labelled, Pool(images, (images,) * method.views.strong, flags, flags, keys))
 
 
-def passes(method: Method, card: Card, settings: Settings) -> dict[str, float]:
+def passes(method: Method[Section], card: Card, settings: Settings[Section]) -> dict[str, float]:
     """Images that a training step sends through an extractor or another whole network, per labelled image: with
     gradient and without."""
     seen = {"trained": 0.0, "taught": 0.0}
@@ -147,7 +148,7 @@ def passes(method: Method, card: Card, settings: Settings) -> dict[str, float]:
     return seen
 
 
-def step_bytes(method: Method, card: Card, settings: Settings) -> int:
+def step_bytes(method: Method[Section], card: Card, settings: Settings[Section]) -> int:
     """Bytes held when a training step of the global batch turns from forward to backward, in float32."""
     method.train()
     saved: dict[int, Tensor] = {}

@@ -29,7 +29,7 @@ from diffmatch.running.trainer import Trainer, total_steps
 from diffmatch.scoring.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
 from diffmatch.scoring.inference import framed
 from diffmatch.scoring.metrics import summary
-from diffmatch.settings import Settings
+from diffmatch.settings import Section, Settings
 from diffmatch.shared.files import write_atomically
 from diffmatch.shared.machine import environment
 
@@ -94,7 +94,7 @@ def look_at_scored_items(planned: Plan) -> None:
                 raise InputError(f"{item.id}: image and mask differ in size, {sample.image.shape[2:]} and {mask.shape}")
 
 
-def fabric_for(job: Job, settings: Settings) -> Fabric:
+def fabric_for(job: Job, settings: Settings[Section]) -> Fabric:
     """CPU, one GPU or several processes: spawned here, or whatever torchrun started."""
     cuda = torch.cuda.is_available()
     precision = {"auto": "16-mixed" if cuda else "32-true", "32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}[
@@ -160,7 +160,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
             log.info("%s %s", record.status, record.reason or "")
 
 
-def start_record(planned: Plan, method: Method, fabric: Fabric) -> RunRecord:
+def start_record(planned: Plan, method: Method[Section], fabric: Fabric) -> RunRecord:
     job, split, card, root = planned.job, planned.split, planned.card, planned.domain.root
     return RunRecord(
         status="running",
@@ -206,7 +206,7 @@ def machine(fabric: Fabric) -> dict[str, Any]:
     return environment(name, str(fabric._precision.precision), fabric.world_size)
 
 
-def score_run(planned: Plan, method: Method, fabric: Fabric, record: RunRecord, step: int) -> None:
+def score_run(planned: Plan, method: Method[Section], fabric: Fabric, record: RunRecord, step: int) -> None:
     """The evaluations that every run gets: the last checkpoint on test, val and the pool, and the pictures."""
     seconds = 0.0
     for part in ("test", "val", "unlabeled"):
@@ -221,7 +221,7 @@ def score_run(planned: Plan, method: Method, fabric: Fabric, record: RunRecord, 
 
 def score(
     planned: Plan,
-    method: Method,
+    method: Method[Section],
     fabric: Fabric,
     which: Literal["last", "val"],
     step: int,
@@ -267,7 +267,7 @@ def score(
     return found
 
 
-def draw_samples(planned: Plan, method: Method, device: torch.device) -> None:
+def draw_samples(planned: Plan, method: Method[Section], device: torch.device) -> None:
     """A few test items with the label map after every sampling step, as the report shows them; of a volume its fullest
     slice."""
     items = members(planned.split, "test", planned.card.protocol())

@@ -18,7 +18,7 @@ from diffmatch.domain import Card, Domain, InputError
 from diffmatch.learning import registry
 from diffmatch.learning.method import Method, Statistics
 from diffmatch.records.folder import RunFolder, budget_folder
-from diffmatch.settings import Settings, resolve
+from diffmatch.settings import Section, Settings, resolve
 from diffmatch.shared.files import digest
 from diffmatch.shared.seeds import seed_of
 
@@ -57,7 +57,7 @@ class Plan:
     domain: Domain
     fabricated: bool
     fingerprint: str
-    settings: Settings
+    settings: Settings[Section]
     split: Split
     pixels: np.ndarray[Any, np.dtype[np.int64]]
     hash: str
@@ -73,15 +73,15 @@ class Plan:
             tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled)
         )
 
-    def build(self, settings: Settings | None = None) -> Method:
+    def build(self, settings: Settings[Section] | None = None) -> Method[Section]:
         """The method with its initial weights: those of the extractor depend on the seed alone."""
         torch.manual_seed(seed_of(self.job.seed, "weights"))
         return registry.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
 
 
 def settings_of(
-    domain: type[Domain] | Domain, method: type[Method], preset: str, overrides: Mapping[str, Any]
-) -> Settings:
+    domain: type[Domain] | Domain, method: type[Method[Section]], preset: str, overrides: Mapping[str, Any]
+) -> Settings[Section]:
     """Engine defaults < recipe < preset < overrides. A recipe's `method.*` holds for every method that has such an
     option."""
     recipe = domain.recipe.paper | (domain.recipe.quick if preset == "quick" else {})
@@ -137,7 +137,7 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
     return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
 
 
-def trained(settings: Settings) -> dict[str, Any]:
+def trained(settings: Settings[Section]) -> dict[str, Any]:
     """The settings as the run hash takes them: without a method's options that are unset, so that a new one leaves
     finished runs theirs."""
     tree = settings.model_dump(mode="json")
@@ -171,7 +171,7 @@ def job_of(folder: RunFolder, data: Path | None = None) -> Job:
     )
 
 
-def parameter_counts(method: Method) -> dict[str, int]:
+def parameter_counts(method: Method[Section]) -> dict[str, int]:
     """Trainable parameters: all, and those of the extractor."""
     trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
     return {

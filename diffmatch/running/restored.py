@@ -20,6 +20,7 @@ from diffmatch.records.schema import EvaluationRecord
 from diffmatch.running.job import fabric_for, score
 from diffmatch.running.plan import Plan, job_of, plan, settings_of
 from diffmatch.scoring.evaluation import Part
+from diffmatch.settings import Section
 
 Which = Literal["last", "val"]
 
@@ -29,7 +30,7 @@ class Finished:
     """A run's method with the weights of one of its checkpoints, on the device that is there."""
 
     planned: Plan
-    method: Method
+    method: Method[Section]
     fabric: Fabric
     step: int
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 import torch.distributed
 from lightning_fabric import Fabric
 
-from diffmatch.data.loading import Draws, RankSteps, Stream, loader, move
+from diffmatch.data.loading import Draws, RankSteps, Stream, loader
 from diffmatch.data.splits import Split
 from diffmatch.domain import Domain
 from diffmatch.learning.batch import Batch, Losses, Progress
@@ -24,7 +24,7 @@ from diffmatch.running.meters import Best, Meters
 from diffmatch.running.stopping import Stop, StoppedError
 from diffmatch.scoring.evaluation import evaluate, evaluate_pool, members
 from diffmatch.scoring.metrics import summary
-from diffmatch.settings import Settings, Train
+from diffmatch.settings import Section, Settings, Train
 from diffmatch.shared.files import write_atomically
 from diffmatch.shared.seeds import seed_of
 
@@ -43,8 +43,8 @@ class Trainer:
     fabric: Fabric
     domain: Domain
     split: Split
-    method: Method
-    settings: Settings
+    method: Method[Section]
+    settings: Settings[Section]
     seed: int
     steps: int
     folder: RunFolder
@@ -146,7 +146,7 @@ class Trainer:
         ):
             for step, batch in enumerate(batches, self.start):
                 lr = self.set_rate(step)
-                losses, total = self.take(step, move(batch, fabric.device))
+                losses, total = self.take(step, batch.to(fabric.device))
                 self.meters.add(losses, total)
                 done = step + 1
                 if done % log_every == 0 or done == self.steps:
@@ -186,8 +186,9 @@ class Trainer:
     def take(self, step: int, batch: Batch) -> tuple[Losses, float]:
         """One step. The global generator is seeded by (seed, step, rank): nothing of it needs to survive a restart."""
         torch.manual_seed(seed_of(self.seed, "step", step, self.fabric.global_rank))
+        progress = Progress(step, self.steps)
         with self.fabric.autocast():  # on one device Fabric calls the method itself, outside its precision's context
-            losses: Losses = self.module.losses(batch, Progress(step, self.steps))
+            losses: Losses = self.module.losses(batch, progress)
         loss = losses.total
         total = float(loss.detach())
         finite = bool(torch.isfinite(loss.detach()))
@@ -196,7 +197,7 @@ class Trainer:
         self.fabric.backward(loss)
         self.optimizer.step()
         self.optimizer.zero_grad()
-        self.method.after_step()
+        self.method.after_step(progress)
         return losses, total
 
     def report_divergence(self, step: int, batch: Batch, losses: Losses, finite: bool) -> None:
@@ -206,10 +207,10 @@ class Trainer:
                 f"loss not finite at step {step} on another process; its batch is in nonfinite_batch_<rank>.pt"
             )
         path = self.folder.path / f"nonfinite_batch_{self.fabric.global_rank}.pt"
-        write_atomically(path, lambda handle: torch.save(vars(batch), handle))
+        write_atomically(path, lambda handle: torch.save(asdict(batch), handle))
         terms = ", ".join(f"{name}={float(value.detach()):g}" for name, value in losses.terms.items())
         times = "" if losses.times is None else f"; t = {', '.join(f'{float(t):.4f}' for t in losses.times)}"
-        items = ", ".join(batch.keys + (batch.pool_keys or []))
+        items = ", ".join(batch.all_keys)
         raise DivergenceError(
             f"loss not finite at step {step} ({terms}) on {items}{times}; the batch is in {path.name}"
         )

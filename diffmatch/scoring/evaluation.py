@@ -16,7 +16,7 @@ from diffmatch.progress import Bar
 from diffmatch.records.counts import Counts
 from diffmatch.scoring.counting import count, gathered, surface_distances
 from diffmatch.scoring.inference import batches, frame, framed, predict_item
-from diffmatch.settings import Data
+from diffmatch.settings import Data, Section
 
 Part = Literal["test", "val", "unlabeled"]
 POOL_LIMIT = 1000
@@ -46,7 +46,7 @@ def shares(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
 
 @torch.no_grad()
 def evaluate(
-    method: Method,
+    method: Method[Section],
     domain: Domain,
     items: Sequence[Item],
     protocol: Protocol,
@@ -91,7 +91,7 @@ def evaluate(
 
 @torch.no_grad()
 def evaluate_pool(
-    method: Method,
+    method: Method[Section],
     domain: Domain,
     items: Sequence[Item],
     *,
@@ -122,7 +122,7 @@ def evaluate_pool(
     return gathered(counts)
 
 
-def pool_labels(method: Method, images: Tensor, keys: Sequence[str], data: Data) -> tuple[Tensor, Tensor]:
+def pool_labels(method: Method[Section], images: Tensor, keys: Sequence[str], data: Data) -> tuple[Tensor, Tensor]:
     """Pseudo-label probabilities (N, C, H, W) and acceptance (N, H, W) of raw images (N, dates, channels, H, W) on
     their own grid."""
     ready, back = framed(images, data)

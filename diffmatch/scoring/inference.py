@@ -15,7 +15,7 @@ from torch import Tensor
 from diffmatch.data.augment import normalised, resized
 from diffmatch.domain import Image, Item, Mask, Protocol
 from diffmatch.learning.method import Method
-from diffmatch.settings import Data
+from diffmatch.settings import Data, Section
 
 Predict = Callable[[Tensor, Sequence[str], tuple[int, int]], Tensor]
 """(network-ready images (N, dates, channels, H, W), keys, offset) -> (N, C, H, W)."""
@@ -125,7 +125,7 @@ def starts(length: int, window: int, stride: int, cut: bool = False) -> list[int
 
 
 def predict_item(
-    method: Method, item: Item, image: Image, data: Data, protocol: Protocol, batch: int, device: torch.device
+    method: Method[Section], item: Item, image: Image, data: Data, protocol: Protocol, batch: int, device: torch.device
 ) -> Prediction:
     """Probabilities of one test item on its own grid.
 

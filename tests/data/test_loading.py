@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
@@ -70,11 +70,13 @@ def draws(seed=0, views=Views(), data=DATA):  # noqa: B008 - a named tuple
 
 def equal(a: Batch, b: Batch) -> bool:
     def same(x, y):
+        if is_dataclass(x):
+            return type(x) is type(y) and all(same(getattr(x, f.name), getattr(y, f.name)) for f in fields(x))
         if isinstance(x, tuple):
             return len(x) == len(y) and all(map(torch.equal, x, y))
         return torch.equal(x, y) if isinstance(x, torch.Tensor) else x == y
 
-    return all(same(getattr(a, f.name), getattr(b, f.name)) for f in fields(Batch))
+    return same(a, b)
 
 
 def all_equal(some, others):
@@ -112,38 +114,39 @@ def test_the_same_item_is_seen_differently_each_time():
 
 def test_a_step_has_what_the_method_asked_for():
     batch = run(steps=1, views=Views(strong=2))[0]
-    assert batch.images.shape == (4, 1, 1, 16, 16)
-    assert batch.masks.shape == (4, 16, 16)
-    assert batch.masks.dtype == torch.uint8
-    assert batch.weak.shape == batch.images.shape
-    assert len(batch.strong) == 2
-    assert not torch.equal(batch.strong[0], batch.strong[1])
-    assert batch.inside.dtype == batch.boxes.dtype == torch.bool
-    assert len(set(batch.keys)) == len(set(batch.pool_keys)) == 4
-    assert {k.split("/")[0] for k in batch.keys} == {"train0"}
-    assert not {k.split("/")[0] for k in batch.pool_keys} & {"train0"}
+    assert batch.labelled.images.shape == (4, 1, 1, 16, 16)
+    assert batch.labelled.masks.shape == (4, 16, 16)
+    assert batch.labelled.masks.dtype == torch.uint8
+    assert batch.pool.weak.shape == batch.labelled.images.shape
+    assert len(batch.pool.strong) == 2
+    assert not torch.equal(batch.pool.strong[0], batch.pool.strong[1])
+    assert batch.pool.inside.dtype == batch.pool.boxes.dtype == torch.bool
+    assert len(set(batch.labelled.keys)) == len(set(batch.pool.keys)) == 4
+    assert {k.split("/")[0] for k in batch.labelled.keys} == {"train0"}
+    assert not {k.split("/")[0] for k in batch.pool.keys} & {"train0"}
 
 
 def test_a_method_without_a_pool_reads_none():
     batch = run(steps=1, views=Views(unlabelled=False, strong=0))[0]
-    assert batch.weak is None
-    assert batch.strong == ()
-    assert batch.pool_keys is None
+    assert batch.pool is None
+    assert batch.all_keys == batch.labelled.keys
+    with pytest.raises(RuntimeError, match=r"Views\.unlabelled"):
+        batch.unlabelled  # noqa: B018
 
 
 def test_labelled_draws_do_not_depend_on_whether_there_is_a_pool():
     """So that all methods of a comparison see the same labelled views."""
     with_pool, without = run(steps=2)[1], run(steps=2, views=Views(unlabelled=False, strong=0))[1]
-    assert torch.equal(with_pool.images, without.images)
-    assert torch.equal(with_pool.masks, without.masks)
+    assert torch.equal(with_pool.labelled.images, without.labelled.images)
+    assert torch.equal(with_pool.labelled.masks, without.labelled.masks)
 
 
 def test_strong_views_are_the_weak_views_pixels_changed():
     still = DATA.model_copy(update={"jitter_p": 0.0, "blur_p": 0.0})
     batch = run(steps=1, data=still)[0]
-    assert torch.equal(batch.strong[0], batch.weak)
-    moved = run(steps=1)[0]
-    assert torch.equal(moved.weak, batch.weak)
+    assert torch.equal(batch.pool.strong[0], batch.pool.weak)
+    moved = run(steps=1)[0].pool
+    assert torch.equal(moved.weak, batch.pool.weak)
     assert not torch.equal(moved.strong[0], moved.weak)
 
 
@@ -166,10 +169,12 @@ def test_the_parts_of_all_ranks_are_the_batch_of_one(world):
     whole = run()
     parts = [run(rank=rank, world=world) for rank in range(world)]
     for step, batch in enumerate(whole):
-        for name in ("images", "masks", "weak", "inside", "boxes"):
-            assert torch.equal(torch.cat([getattr(p[step], name) for p in parts]), getattr(batch, name))
-        assert [key for p in parts for key in p[step].keys] == batch.keys
-        assert [key for p in parts for key in p[step].pool_keys] == batch.pool_keys
+        for part, name in (("labelled", "images"), ("labelled", "masks"), *(("pool", n) for n in ("weak", "inside"))):
+            joined = torch.cat([getattr(getattr(p[step], part), name) for p in parts])
+            assert torch.equal(joined, getattr(getattr(batch, part), name))
+        assert torch.equal(torch.cat([p[step].pool.boxes for p in parts]), batch.pool.boxes)
+        assert [key for p in parts for key in p[step].labelled.keys] == batch.labelled.keys
+        assert [key for p in parts for key in p[step].pool.keys] == batch.pool.keys
 
 
 @pytest.mark.parametrize("start", [1, 2, 5])
@@ -220,7 +225,7 @@ def test_two_items_are_enough():
     train = domain.index("train")
     few = Draws(domain, Stream(train[:1], 0, 0), Stream(train[4:5], 0, 1), DATA, Views())
     batch = collate([few[n] for n in range(3)])
-    assert len(set(batch.keys)) == 3
+    assert len(set(batch.labelled.keys)) == 3
 
 
 # -- data on disk ------------------------------------------------------------------------------------------------------
@@ -325,3 +330,17 @@ def test_a_labelled_item_without_a_mask_is_refused(monkeypatch):
     monkeypatch.setattr(domain, "read", lambda item, mask=True: Sample(np.zeros((1, 1, 4, 4), np.float32)))
     with pytest.raises(InputError, match="train0/0 is in the labelled set but has no mask"):
         labelled_pixels(domain, domain.index("train")[:1])
+
+
+def test_every_tensor_of_a_batch_moves_and_is_pinned(monkeypatch):
+    """The data loader calls `pin_memory` of a batch; without it a nested dataclass would be left in pageable memory."""
+    batch = run(steps=1)[0]
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor.data_ptr()) or tensor.clone())
+    again = batch.pin_memory()
+    pool = batch.unlabelled
+    tensors = [batch.labelled.images, batch.labelled.masks, pool.weak, *pool.strong, pool.inside, pool.boxes]
+    assert sorted(pinned) == sorted(tensor.data_ptr() for tensor in tensors)
+    assert equal(again, batch) and again.labelled.images is not batch.labelled.images
+    meta = batch.to(torch.device("meta"))
+    assert meta.unlabelled.strong[0].is_meta and meta.labelled.masks.is_meta and meta.all_keys == batch.all_keys

@@ -145,7 +145,7 @@ def test_soft_targets_of_a_sure_teacher_are_its_labels(
             name, method__targets=targets, method__threshold=0.5, train__loss="squared", diffusion__adjustment="none"
         )
         method, batch = p.build(), draw(p)
-        labels = torch.randint(0, 4, batch.inside.shape, generator=torch.Generator().manual_seed(0))
+        labels = torch.randint(0, 4, batch.pool.inside.shape, generator=torch.Generator().manual_seed(0))
         sure = confident(one_hot(labels, 4), 0.5)
         monkeypatch.setattr(method, "pseudo_labels", lambda *_, sure=sure: sure)
         for step in (0, 10):

@@ -93,9 +93,10 @@ def test_operations_by_hand() -> None:
 
 def test_only_the_strong_view_is_another(planned: Any, draw: Any) -> None:
     ours, usual = draw(planned("augseg"), 3), draw(planned("fixmatch"), 3)
-    assert torch.equal(ours.weak, usual.weak) and torch.equal(ours.images, usual.images)
-    assert not torch.equal(ours.strong[0], usual.strong[0])
-    assert ours.boxes.flatten(1).any(1).all() and not draw(planned("augseg", data__cutmix=0.0), 3).boxes.any()
+    assert torch.equal(ours.labelled.images, usual.labelled.images)
+    assert torch.equal(ours.pool.weak, usual.pool.weak)
+    assert not torch.equal(ours.pool.strong[0], usual.pool.strong[0])
+    assert ours.pool.boxes.flatten(1).any(1).all() and not draw(planned("augseg", data__cutmix=0.0), 3).pool.boxes.any()
 
 
 # -- adaptive CutMix ---------------------------------------------------------------------------------------------------
@@ -121,9 +122,10 @@ def test_unsure_images_receive_labelled_content_and_sure_ones_do_not(
     image 0 only."""
     p = planned("augseg", method__threshold=0.95)
     method, batch = p.build(), draw(p)
-    boxes = torch.zeros_like(batch.boxes)
+    boxes = torch.zeros_like(batch.pool.boxes)
     boxes[0, 2:10, 2:10] = boxes[1, 16:30, 16:30] = True  # what image 0 receives is pasted in the box of image 1
-    batch = replace(batch, boxes=boxes, masks=torch.full_like(batch.masks, 3))
+    labelled = replace(batch.labelled, masks=torch.full_like(batch.labelled.masks, 3))
+    batch = replace(batch, labelled=labelled, pool=replace(batch.pool, boxes=boxes))
     probabilities = torch.full((2, 4, 32, 32), 0.25)
     probabilities[1] = torch.tensor([0.0, 1.0, 0.0, 0.0])[:, None, None]
     pseudo = PseudoLabels(probabilities.argmax(1).to(torch.uint8), probabilities.amax(1) >= 0.95, probabilities)
@@ -138,16 +140,17 @@ def test_unsure_images_receive_labelled_content_and_sure_ones_do_not(
     found = losses(method, batch)
     images, (target, accepted) = seen
     paste = boxes.roll(1, 0) & torch.tensor([True, False])[:, None, None]
-    pasted = torch.where(paste[:, None, None], batch.images, batch.strong[0])
-    assert torch.equal(images[2:], cutmix(pasted, boxes)) and not torch.equal(pasted[0], batch.strong[0][0])
+    pasted = torch.where(paste[:, None, None], batch.labelled.images, batch.pool.strong[0])
+    assert torch.equal(images[2:], cutmix(pasted, boxes)) and not torch.equal(pasted[0], batch.pool.strong[0][0])
     assert torch.equal(
-        target, cutmix(torch.where(paste, 3, torch.where(batch.inside, pseudo.labels, 255)), boxes).to(target.dtype)
+        target,
+        cutmix(torch.where(paste, 3, torch.where(batch.pool.inside, pseudo.labels, 255)), boxes).to(target.dtype),
     )
-    assert torch.equal(accepted, cutmix(paste | (pseudo.accepted & batch.inside), boxes))
+    assert torch.equal(accepted, cutmix(paste | (pseudo.accepted & batch.pool.inside), boxes))
     assert accepted[0][paste[0] & ~boxes[0]].all() and not accepted[0][~paste[0] & ~boxes[0]].any()
     assert found.accepted.tolist() == [
         0,
-        int(batch.inside[1].sum()),
+        int(batch.pool.inside[1].sum()),
         0,
         0,
     ]  # counts are of pseudo-labels, not of pasted truth
@@ -157,13 +160,13 @@ def test_pasting_is_drawn_by_confidence(planned: Any, draw: Any, monkeypatch: py
     """With rho = 0.75 a quarter of the images receive something."""
     p = planned("augseg", train__batch=8)
     method, batch = p.build(), draw(p, 8)
-    batch = replace(batch, boxes=torch.ones_like(batch.boxes))
+    batch = replace(batch, pool=replace(batch.pool, boxes=torch.ones_like(batch.pool.boxes)))
     monkeypatch.setattr(method, "confidence", lambda *_: torch.full((8,), 0.75))
     mixed: list[Any] = []
     monkeypatch.setattr("diffmatch.methods.augseg.cutmix", lambda x, boxes: (mixed.append(x), x)[1])
     for seed in range(40):
         losses(method, batch, seed)
-    share = torch.stack([(x == batch.images).flatten(1).all(1) for x in mixed]).float().mean()
+    share = torch.stack([(x == batch.labelled.images).flatten(1).all(1) for x in mixed]).float().mean()
     assert 0.17 < share < 0.33
 
 
@@ -180,7 +183,7 @@ def test_the_teacher_teaches_and_the_student_predicts(planned: Any, draw: Any, f
         for a, b in zip(method.teacher.state_dict().values(), method.network.state_dict().values(), strict=True)
     )
     fit(method, [draw(p, 2, 2 * k) for k in range(3)])
-    images = draw(p).weak
+    images = draw(p).pool.weak
     method.eval()
     with torch.no_grad():
         assert torch.equal(method.probabilities(images, ["a", "b"]), method.network(images).softmax(1))

@@ -27,7 +27,7 @@ def test_each_network_learns_what_the_other_says(
     """The unsupervised gradient of a network changes with the other's labels and not with its own."""
     p = planned(name, train__loss=loss)
     method, batch = p.build().train(), draw(p)
-    ones, twos = (torch.full(batch.inside.shape, c, dtype=torch.uint8) for c in (1, 2))
+    ones, twos = (torch.full(batch.pool.inside.shape, c, dtype=torch.uint8) for c in (1, 2))
 
     def gradients(first: torch.Tensor, second: torch.Tensor) -> list[torch.Tensor]:
         labels = iter((first, second))
@@ -65,8 +65,8 @@ def test_labels_are_hard_and_of_the_pass_that_learns(
     losses = method.losses(batch, Progress(0, 1))
     assert [training for training, _ in passes] == [True, True] and not any(p.requires_grad for p in made)
     for probabilities, (_, scores) in zip(made, passes, strict=True):
-        torch.testing.assert_close(probabilities, scores[len(batch.images) :].softmax(1))
-    by_second = passes[1][1][len(batch.images) :].argmax(1)[batch.inside]
+        torch.testing.assert_close(probabilities, scores[len(batch.labelled.images) :].softmax(1))
+    by_second = passes[1][1][len(batch.labelled.images) :].argmax(1)[batch.pool.inside]
     assert torch.equal(losses.given, torch.bincount(by_second, minlength=len(losses.given)))
 
 
@@ -86,7 +86,7 @@ def test_cutmix_and_padding_reach_the_loss(name: str, planned: Any, draw: Any, m
     void in padding."""
     p = planned(name, data__cutmix=1.0)
     method, batch = p.build().train(), draw(p)
-    boxes, inside = torch.zeros_like(batch.boxes), torch.ones_like(batch.inside)
+    boxes, inside = torch.zeros_like(batch.pool.boxes), torch.ones_like(batch.pool.inside)
     boxes[0, :, :10], inside[1, :5] = True, False
     seen: list[torch.Tensor] = []
     targets: list[torch.Tensor] = []
@@ -100,13 +100,17 @@ def test_cutmix_and_padding_reach_the_loss(name: str, planned: Any, draw: Any, m
 
     monkeypatch.setattr("diffmatch.methods.cps.pseudo_loss", watching)
     with torch.no_grad():
-        by_second = method.second(batch.weak).argmax(1).to(torch.uint8)
+        by_second = method.second(batch.pool.weak).argmax(1).to(torch.uint8)
     seen.clear()
-    method.losses(replace(batch, boxes=boxes, inside=inside), Progress(0, 1))
+    method.losses(replace(batch, pool=replace(batch.pool, boxes=boxes, inside=inside)), Progress(0, 1))
     whole, seen = seen[:2], seen[2:]
-    assert all(torch.equal(images, batch.weak) for images in whole) and len(seen) == 2 and torch.equal(seen[0], seen[1])
-    assert torch.equal(seen[0][2][..., :10], batch.weak[1][..., :10]) and torch.equal(
-        seen[0][2][..., 10:], batch.weak[0][..., 10:]
+    assert (
+        all(torch.equal(images, batch.pool.weak) for images in whole)
+        and len(seen) == 2
+        and torch.equal(seen[0], seen[1])
+    )
+    assert torch.equal(seen[0][2][..., :10], batch.pool.weak[1][..., :10]) and torch.equal(
+        seen[0][2][..., 10:], batch.pool.weak[0][..., 10:]
     )
     assert torch.equal(targets[0][0, 5:, :10], by_second[1, 5:, :10]) and torch.equal(
         targets[0][0, :, 10:], by_second[0, :, 10:]
@@ -118,12 +122,14 @@ def test_the_first_predicts_and_is_taught_by_the_second(name: str, planned: Any,
     p = planned(name)
     method, batch = p.build().eval(), draw(p)
     with torch.no_grad():
-        predicted = method.probabilities(batch.weak, batch.pool_keys)
+        predicted = method.probabilities(batch.pool.weak, batch.pool.keys)
         method.second.classifier.bias[: len(method.second.classifier.bias) // 4] += 50
-        assert torch.equal(method.probabilities(batch.weak, batch.pool_keys), predicted)
-    assert (method.pseudo_labels(batch.weak, batch.pool_keys).labels == 0).all()
+        assert torch.equal(method.probabilities(batch.pool.weak, batch.pool.keys), predicted)
+    assert (method.pseudo_labels(batch.pool.weak, batch.pool.keys).labels == 0).all()
     losses = method.train().losses(batch, Progress(0, 1))
-    assert losses.given[0] == batch.inside.sum() == losses.given.sum() and torch.equal(losses.given, losses.accepted)
+    assert losses.given[0] == batch.pool.inside.sum() == losses.given.sum() and torch.equal(
+        losses.given, losses.accepted
+    )
 
 
 def test_they_begin_differently(name: str, planned: Any) -> None:

@@ -67,7 +67,7 @@ def test_the_teacher_changes_at_generations_and_only_there(planned: Any, draw: A
         losses.total.backward()
         descent.step()
         descent.zero_grad()
-        method.after_step()
+        method.after_step(Progress(step, 10))
     assert changed == [3, 5] and method.generation == 2  # 7 steps in 3 parts
     assert not any(m.training for m in method.train().teacher.modules())
 
@@ -81,14 +81,14 @@ def test_kept_pixels_join_the_labelled_ones(planned: Any, draw: Any) -> None:
     with torch.no_grad():
         method.teacher.classifier.weight.zero_()
         method.teacher.classifier.bias.copy_(torch.eye(4)[2])
-    pseudo = method.pseudo_labels(batch.weak, batch.pool_keys)
+    pseudo = method.pseudo_labels(batch.pool.weak, batch.pool.keys)
     assert 0 < pseudo.accepted.sum() < pseudo.accepted.numel() or method.rates[2] == 1
     network = p.build().network.train()
-    scores = network(torch.cat([batch.images, batch.weak, batch.strong[0]]))[2:4]
-    expected = supervised_loss(p.settings.train.loss, scores, torch.where(pseudo.accepted & batch.inside, 2, VOID))
+    scores = network(torch.cat([batch.labelled.images, batch.pool.weak, batch.pool.strong[0]]))[2:4]
+    expected = supervised_loss(p.settings.train.loss, scores, torch.where(pseudo.accepted & batch.pool.inside, 2, VOID))
     found = step(method, batch, 0, 1)
     torch.testing.assert_close(found.terms["kept"], expected)
-    assert found.given.tolist() == [0, 0, int(batch.inside.sum()), 0]
+    assert found.given.tolist() == [0, 0, int(batch.pool.inside.sum()), 0]
 
 
 def test_a_generation_survives_resuming(planned: Any, draw: Any, fit: Any, same: Any) -> None:

@@ -91,10 +91,10 @@ def test_the_domains_loss_is_that_of_the_discriminative_methods(
     scores = method.network.scores
     monkeypatch.setattr(method.network, "scores", lambda *args: seen.append(scores(*args)) or seen[-1])
     terms = first_losses(method, batch).terms
-    pseudo = method.pseudo_labels(batch.weak, batch.pool_keys)
-    target, accepted = mixed_targets(pseudo, batch.inside, batch.boxes)
-    labelled, strong = seen[0].split(len(batch.images))
-    assert terms["sup"] == supervised_loss(kind, labelled, batch.masks)
+    pseudo = method.pseudo_labels(batch.pool.weak, batch.pool.keys)
+    target, accepted = mixed_targets(pseudo, batch.pool.inside, batch.pool.boxes)
+    labelled, strong = seen[0].split(len(batch.labelled.images))
+    assert terms["sup"] == supervised_loss(kind, labelled, batch.labelled.masks)
     assert terms["unsup"] == pseudo_loss(kind, strong, target, accepted)
 
 
@@ -119,7 +119,7 @@ def test_prior_follows_pseudo_labels_within_its_bounds(planned: Any, draw: Any) 
     prior, start = method.prior, method.prior.labelled.clone()
     assert torch.equal(prior.unlabelled, start)  # p(y^u) starts at p(y^l)
     given = first_losses(method, batch).given
-    assert given.sum() == batch.inside.sum()
+    assert given.sum() == batch.pool.inside.sum()
     torch.testing.assert_close(prior.ema, (start + given / given.sum()) / 2)
     for _ in range(30):
         prior.update(torch.tensor([0, 10**6, 0, 0]))
@@ -182,7 +182,7 @@ def test_confidence_decides_what_is_trained_on(planned: Any, draw: Any) -> None:
     everything = planned(method__threshold=0.0)
     batch = draw(everything)
     losses = first_losses(everything.build(), batch)
-    assert torch.equal(losses.given, losses.accepted) and losses.given.sum() == batch.inside.sum() > 0
+    assert torch.equal(losses.given, losses.accepted) and losses.given.sum() == batch.pool.inside.sum() > 0
     nothing = first_losses(planned(method__threshold=1.0).build(), batch)
     assert nothing.accepted.sum() == 0 and nothing.terms["unsup"] == 0 < losses.terms["unsup"]
     assert torch.equal(nothing.given, losses.given)
@@ -208,7 +208,7 @@ def test_pseudo_labels_carry_no_gradient(planned: Any, draw: Any, monkeypatch: p
     """The gradient is that of the loss with the same labels given from outside."""
     p = planned(method__threshold=0.0)
     method, batch = p.build(), draw(p)
-    fixed = method.train().pseudo_labels(batch.weak, batch.pool_keys)
+    fixed = method.train().pseudo_labels(batch.pool.weak, batch.pool.keys)
     grads = []
     for outside in (False, True):
         if outside:
@@ -263,10 +263,12 @@ def test_cutmix_reaches_the_loss(name: str, planned: Any, draw: Any, monkeypatch
         method = p.build()
         entry = "condition" if hasattr(method.network, "condition") else "forward"
         monkeypatch.setattr(method.network, entry, watched(getattr(method.network, entry), seen))
-        losses = first_losses(method, replace(batch, boxes=torch.full_like(batch.boxes, whole)))
+        losses = first_losses(
+            method, replace(batch, pool=replace(batch.pool, boxes=torch.full_like(batch.pool.boxes, whole)))
+        )
         assert losses.terms["unsup"].isfinite()
     plain, mixed = seen
-    assert torch.equal(plain[:2], mixed[:2]) and torch.equal(plain[2:], batch.strong[0])
+    assert torch.equal(plain[:2], mixed[:2]) and torch.equal(plain[2:], batch.pool.strong[0])
     assert torch.equal(mixed[2], plain[3]) and torch.equal(mixed[3], plain[2])
 
 

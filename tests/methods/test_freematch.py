@@ -67,8 +67,13 @@ def test_training_moves_the_thresholds_that_accept(planned: Any, draw: Any) -> N
     assert not torch.equal(method.thresholds, start)
     assert set(dict(method.named_buffers())) >= {"running"}
     method.network.load_state_dict(state)
-    pseudo = method.pseudo_labels(batch.weak, batch.pool_keys)
-    assert losses.accepted.sum() == (pseudo.accepted & batch.inside).sum() < losses.given.sum() == batch.inside.sum()
+    pseudo = method.pseudo_labels(batch.pool.weak, batch.pool.keys)
+    assert (
+        losses.accepted.sum()
+        == (pseudo.accepted & batch.pool.inside).sum()
+        < losses.given.sum()
+        == batch.pool.inside.sum()
+    )
 
 
 def test_fairness_by_hand(planned: Any) -> None:

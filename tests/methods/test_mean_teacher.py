@@ -24,9 +24,9 @@ def test_teacher_is_the_mean_of_the_students_and_then_their_moving_average(plann
     method = p.build()
     follow, students = method.after_step, []
 
-    def watching() -> None:
+    def watching(progress: Progress) -> None:
         students.append({key: value.clone() for key, value in method.network.state_dict().items()})
-        follow()
+        follow(progress)
 
     method.after_step = watching
     fit(method, [draw(p, 2, 2 * k) for k in range(3)])
@@ -45,13 +45,13 @@ def test_consistency_by_hand(planned: Any, draw: Any) -> None:
     count."""
     p = planned("mean_teacher", network__feature_dropout=0.0, method__weight=2.0)
     method, batch = p.build(), draw(p)
-    inside = torch.ones_like(batch.inside)
+    inside = torch.ones_like(batch.pool.inside)
     inside[:, :, 20:] = False
-    batch = replace(batch, inside=inside)
+    batch = replace(batch, pool=replace(batch.pool, inside=inside))
     with torch.no_grad():
         method.teacher.classifier.bias[1] += 1
-        taught = method.teacher(batch.weak).softmax(1)
-        student = method.network.train()(torch.cat([batch.images, batch.strong[0]]))[2:].softmax(1)
+        taught = method.teacher(batch.pool.weak).softmax(1)
+        student = method.network.train()(torch.cat([batch.labelled.images, batch.pool.strong[0]]))[2:].softmax(1)
     expected = 2 * ((student - taught) ** 2).sum(1)[:, :, :20].mean()
     found = losses_at(method, batch, 10, 10)
     torch.testing.assert_close(found.terms["unsup"].detach(), expected)
@@ -73,7 +73,7 @@ def test_cutmix_mixes_what_is_taught(planned: Any, draw: Any) -> None:
     method, batch = p.build(), draw(p)
     with torch.no_grad():
         method.teacher.classifier.weight *= 1e4  # untrained, it would say the same of all images
-    whole = replace(batch, boxes=torch.ones_like(batch.boxes))
+    whole = replace(batch, pool=replace(batch.pool, boxes=torch.ones_like(batch.pool.boxes)))
     torch.testing.assert_close(losses_at(method, whole).terms["unsup"], losses_at(method, batch).terms["unsup"])
 
 
@@ -81,10 +81,10 @@ def test_the_teacher_predicts_and_teaches_without_gradient(planned: Any, draw: A
     p = planned("mean_teacher")
     method, batch = p.build(), draw(p)
     with torch.no_grad():
-        before = method.eval().probabilities(batch.weak, batch.pool_keys)
+        before = method.eval().probabilities(batch.pool.weak, batch.pool.keys)
         method.network.classifier.bias[0] += 5
-        assert torch.equal(method.probabilities(batch.weak, batch.pool_keys), before)
-    assert torch.equal(method.pseudo_labels(batch.weak, batch.pool_keys).probabilities, before)
+        assert torch.equal(method.probabilities(batch.pool.weak, batch.pool.keys), before)
+    assert torch.equal(method.pseudo_labels(batch.pool.weak, batch.pool.keys).probabilities, before)
     losses_at(method, batch, 10, 10).terms["unsup"].backward()
     assert all(q.grad is None for q in method.teacher.parameters())
     assert any(q.grad.any() for q in method.network.parameters())

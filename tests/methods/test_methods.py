@@ -15,6 +15,7 @@ from diffmatch.domain import VOID
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Batch, Progress
 from diffmatch.learning.method import Method
+from diffmatch.networks.extractor import Extractor
 from diffmatch.running.cost import cost_of
 from diffmatch.running.plan import parameter_counts
 
@@ -108,9 +109,9 @@ def test_nothing_to_learn_is_finite(name: str, loss: str, planned: Any, draw: An
     """An all-void labelled crop, and unlabelled crops that are all padding."""
     p = planned(name, train__loss=loss)
     method, batch = p.build().train(), draw(p)
-    batch = replace(batch, masks=torch.full_like(batch.masks, VOID))
-    if batch.inside is not None:
-        batch = replace(batch, inside=torch.zeros_like(batch.inside))
+    batch = replace(batch, labelled=replace(batch.labelled, masks=torch.full_like(batch.labelled.masks, VOID)))
+    if batch.pool is not None:
+        batch = replace(batch, pool=replace(batch.pool, inside=torch.zeros_like(batch.pool.inside)))
     losses = step(method, batch)
     assert torch.isfinite(losses.total)
     losses.total.backward()
@@ -125,7 +126,7 @@ def test_two_labelled_images_and_batch_1(
 ) -> None:
     p = labelled_two(planned(name, **network))
     batches = [draw(p, 1, k) for k in range(4)]
-    assert {key.split("#")[0] for batch in batches for key in batch.keys} == {i.id for i in p.split.labelled}
+    assert {key.split("#")[0] for batch in batches for key in batch.labelled.keys} == {i.id for i in p.split.labelled}
     history = fit(p.build(), batches)
     assert all(torch.isfinite(torch.tensor(list(terms.values()))).all() for terms in history)
 
@@ -150,7 +151,7 @@ def test_pseudo_labels(name: str, planned: Any, draw: Any) -> None:
     """Of image size, from eval mode, without gradient, and leaving no trace in the method."""
     p = planned(name)
     method = p.build().train()
-    images = draw(p, method=registry.method("fixmatch")).weak
+    images = draw(p, method=registry.method("fixmatch")).unlabelled.weak
     for norm in norms(method):
         norm.running_mean.normal_(generator=torch.Generator().manual_seed(1))  # so that train and eval mode differ
     state = {key: value.clone() for key, value in method.state_dict().items()}
@@ -182,11 +183,15 @@ def test_every_method_starts_alike(name: str, planned: Any, draw: Any) -> None:
         all(torch.equal(mine[f"{prefix}extractor.{key}"], value) for key, value in theirs.items()) for prefix in found
     )
     a, b, full = draw(p, 3, 5), draw(reference, 3, 5), draw(planned("fixmatch"), 3, 5)
-    assert a.keys == b.keys and torch.equal(a.images, b.images) and torch.equal(a.masks, b.masks)
-    if a.weak is not None:
-        assert a.pool_keys == full.pool_keys and torch.equal(a.weak, full.weak) and torch.equal(a.inside, full.inside)
+    mine, theirs = a.labelled, b.labelled
+    assert mine.keys == theirs.keys
+    assert torch.equal(mine.images, theirs.images) and torch.equal(mine.masks, theirs.masks)
+    if a.pool is not None:
+        pool = full.unlabelled
+        assert a.pool.keys == pool.keys
+        assert torch.equal(a.pool.weak, pool.weak) and torch.equal(a.pool.inside, pool.inside)
         if registry.method(name).views.photometry == "standard":
-            assert all(torch.equal(x, y) for x, y in zip(a.strong, full.strong, strict=False))
+            assert all(torch.equal(x, y) for x, y in zip(a.pool.strong, pool.strong, strict=False))
 
 
 def test_parameter_groups_hold_every_trainable_parameter_once(name: str, planned: Any) -> None:
@@ -196,9 +201,11 @@ def test_parameter_groups_hold_every_trainable_parameter_once(name: str, planned
     assert len(held) == len(set(held))
     assert set(held) == {id(q) for q in method.parameters() if q.requires_grad}
     scale = {id(q): group["lr_scale"] for group in groups for q in group["params"]}
+    extractors = [module for module in method.modules() if isinstance(module, Extractor)]
+    encoders = {id(q) for extractor in extractors for q in extractor.encoder.parameters()}
     for key, value in method.named_parameters():
         if value.requires_grad:
-            assert scale[id(value)] == (1.0 if ".encoder." in key else 10.0), key
+            assert scale[id(value)] == (1.0 if id(value) in encoders else 10.0), key
 
 
 def test_state_is_the_state_dict(name: str, planned: Any, draw: Any, fit: Any) -> None:

@@ -52,17 +52,17 @@ def test_the_unit_is_what_makes_a_difference(planned: Any) -> None:
 def test_the_loss_is_weighted(loss: str, planned: Any, draw: Any) -> None:
     p = planned("reweighting", train__loss=loss, method__unit=16)
     method, batch = p.build().train(), draw(p)
-    batch.masks[:, :4] = VOID
-    scores = method.network(batch.images)
-    expected = F.cross_entropy(scores, batch.masks.long(), method.weights, ignore_index=VOID)
-    plain = F.cross_entropy(scores, batch.masks.long(), ignore_index=VOID)
+    batch.labelled.masks[:, :4] = VOID
+    scores = method.network(batch.labelled.images)
+    expected = F.cross_entropy(scores, batch.labelled.masks.long(), method.weights, ignore_index=VOID)
+    plain = F.cross_entropy(scores, batch.labelled.masks.long(), ignore_index=VOID)
     assert abs(expected - plain) > 1e-3
     if loss == "squared":
-        valid = batch.masks != VOID
-        own = torch.where(valid, batch.masks, 0).long()
+        valid = batch.labelled.masks != VOID
+        own = torch.where(valid, batch.labelled.masks, 0).long()
         error = (scores.softmax(1) - F.one_hot(own, scores.shape[1]).movedim(-1, 1)).square().sum(1)
         weight = method.weights[own] * valid
         expected = (error * weight).sum() / weight.sum()
     if loss == "ce_dice":
-        expected = (expected + dice_loss(scores, batch.masks, (batch.masks != VOID).float())) / 2
+        expected = (expected + dice_loss(scores, batch.labelled.masks, (batch.labelled.masks != VOID).float())) / 2
     torch.testing.assert_close(method.losses(batch, Progress(0, 1)).total, expected)

@@ -45,8 +45,8 @@ def test_a_fifth_is_unreliable_at_first_and_none_at_the_end(planned: Any, draw: 
         method, batch = p.build(), draw(p)
         found = losses(method, batch, at, 10)
         shares.append(1 - float(found.accepted.sum() / found.given.sum()))
-        pseudo = method.pseudo_labels(batch.weak, batch.pool_keys)  # the first teacher has not moved yet
-        assert (pseudo.accepted & batch.inside).sum() == found.accepted.sum()
+        pseudo = method.pseudo_labels(batch.pool.weak, batch.pool.keys)  # the first teacher has not moved yet
+        assert (pseudo.accepted & batch.pool.inside).sum() == found.accepted.sum()
         assert torch.equal(pseudo.accepted, entropy(pseudo.probabilities) <= method.limit)
     assert shares == pytest.approx([0.2, 0.1, 0.0], abs=0.01)
 
@@ -58,13 +58,13 @@ def test_reliable_pixels_alone_carry_cross_entropy(planned: Any, draw: Any, monk
     seen: list[Any] = []
     both = method.network.both
     monkeypatch.setattr(method.network, "both", lambda x: (seen.append(both(x)), seen[0])[1])
-    pseudo_before = method.pseudo_labels(batch.weak, batch.pool_keys)
+    pseudo_before = method.pseudo_labels(batch.pool.weak, batch.pool.keys)
     found = losses(method, batch)
-    reliable = (entropy(pseudo_before.probabilities) <= method.limit) & batch.inside
+    reliable = (entropy(pseudo_before.probabilities) <= method.limit) & batch.pool.inside
     full = torch.nn.functional.interpolate(seen[0][0], size=(32, 32), mode="bilinear", align_corners=False)[2:]
     ce = torch.nn.functional.cross_entropy(full, pseudo_before.labels.long(), reduction="none")
     torch.testing.assert_close(found.terms["unsup"], ce[reliable].mean())
-    assert 0.45 < reliable.sum() / batch.inside.sum() < 0.55
+    assert 0.45 < reliable.sum() / batch.pool.inside.sum() < 0.55
 
 
 # -- negative keys -----------------------------------------------------------------------------------------------------
@@ -195,7 +195,9 @@ def test_anchors_are_sure_of_their_label(planned: Any, draw: Any, monkeypatch: p
         monkeypatch.setattr(method, "contrast", lambda z, members, seen=seen: (seen.append(members), z.sum() * 0)[1])
         losses(method, batch)
         anchors = seen[0].sum((1, 2, 3))
-        places = torch.stack([(flags[1::2, 1::2]).sum() for flags in torch.cat([batch.masks != VOID, batch.inside])])
+        places = torch.stack(
+            [(flags[1::2, 1::2]).sum() for flags in torch.cat([batch.labelled.masks != VOID, batch.pool.inside])]
+        )
         assert (anchors == places).all() if sure == 0 else (anchors < places).all()
         assert (anchors.sum() > 0) == (sure < 1)
 

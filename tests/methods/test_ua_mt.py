@@ -25,7 +25,7 @@ def test_uncertain_pixels_have_no_consistency_gradient(
     """Left half certain, right half not: gradient, loss and counts know the left half only."""
     p = planned("ua_mt", network__feature_dropout=0.0)
     method, batch = p.build().train(), draw(p)
-    batch.inside[:] = True
+    batch.pool.inside[:] = True
     uncertain = (torch.arange(32) >= 16).float().expand(2, 32, 32) * 10
     monkeypatch.setattr(method, "uncertainty", lambda *_: uncertain)
     seen: list[torch.Tensor] = []
@@ -34,7 +34,9 @@ def test_uncertain_pixels_have_no_consistency_gradient(
     losses.terms["unsup"].backward()
     gradient = seen[0].grad[2:]
     assert gradient[..., :16].abs().sum(1).gt(0).all() and not gradient[..., 16:].any()
-    error = (seen[0][2:].softmax(1) - method.pseudo_labels(batch.weak, batch.pool_keys).probabilities).square().sum(1)
+    error = (
+        (seen[0][2:].softmax(1) - method.pseudo_labels(batch.pool.weak, batch.pool.keys).probabilities).square().sum(1)
+    )
     torch.testing.assert_close(losses.terms["unsup"], 0.1 * error[..., :16].mean())  # the mean is over certain pixels
     assert losses.given.sum() == 2 * 32 * 32 and losses.accepted.sum() == 2 * 32 * 16
     monkeypatch.setattr(method, "uncertainty", lambda *_: torch.full((2, 32, 32), 10.0))

@@ -43,20 +43,20 @@ def test_streams_and_their_weights_by_hand(planned: Any, draw: Any, seen: Any) -
     """L = L_sup + 0.5 H(w, fp) + 0.25 H(w, s1) + 0.25 H(w, s2); only the weak view's features are perturbed."""
     p = planned("unimatch", method__threshold=0.0, train__loss="ce")
     method, batch = p.build(), draw(p)
-    first = torch.zeros_like(batch.boxes)
+    first = torch.zeros_like(batch.pool.boxes)
     first[0, 4:12, 4:20] = True
     second = first.roll(1, 0)
-    inside = torch.ones_like(batch.inside)
+    inside = torch.ones_like(batch.pool.inside)
     inside[1, :10] = False
-    batch = replace(batch, boxes=first, inside=inside)
-    labels = method.pseudo_labels(batch.weak, batch.pool_keys).labels
+    batch = replace(batch, pool=replace(batch.pool, boxes=first, inside=inside))
+    labels = method.pseudo_labels(batch.pool.weak, batch.pool.keys).labels
     calls = seen(method)
     found = losses(method, batch).terms
     ((images, perturbed, scores),) = calls
     assert perturbed.tolist() == [False] * 2 + [True] * 2 + [False] * 4
-    mixed = [cutmix(view, box) for view, box in zip(batch.strong, (first, second), strict=True)]
-    assert torch.equal(images, torch.cat([batch.images, batch.weak, *mixed]))
-    assert not torch.equal(batch.strong[0], batch.strong[1])
+    mixed = [cutmix(view, box) for view, box in zip(batch.pool.strong, (first, second), strict=True)]
+    assert torch.equal(images, torch.cat([batch.labelled.images, batch.pool.weak, *mixed]))
+    assert not torch.equal(batch.pool.strong[0], batch.pool.strong[1])
 
     def taught(view: torch.Tensor, boxes: torch.Tensor) -> torch.Tensor:
         return pseudo_loss("ce", view, cutmix(torch.where(inside, labels, VOID), boxes), cutmix(inside, boxes))
@@ -87,8 +87,8 @@ def test_cutmix_is_on_by_itself_and_can_be_overruled(planned: Any, draw: Any) ->
     ours, off, always = (
         planned("unimatch", **changes) for changes in ({}, {"data__cutmix": 0.0}, {"data__cutmix": 1.0})
     )
-    boxed = [draw(p, 40).boxes.flatten(1).any(1).float().mean() for p in (ours, off, always)]
+    boxed = [draw(p, 40).pool.boxes.flatten(1).any(1).float().mean() for p in (ours, off, always)]
     assert 0.25 < boxed[0] < 0.75 and boxed[1] == 0 and boxed[2] == 1
-    assert not draw(planned("fixmatch"), 8).boxes.any()
-    a, b = draw(ours, 4), draw(off, 4)
+    assert not draw(planned("fixmatch"), 8).pool.boxes.any()
+    a, b = draw(ours, 4).pool, draw(off, 4).pool
     assert all(torch.equal(x, y) for x, y in zip((a.weak, *a.strong), (b.weak, *b.strong), strict=True))

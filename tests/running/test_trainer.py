@@ -97,7 +97,7 @@ def test_the_checkpoint_and_not_a_fresh_start_is_taken_up(
     take = Trainer.take
 
     def watching(self: Trainer, step: int, batch: Any) -> Any:
-        taken.append((step, self.optimizer.param_groups[0]["lr"], batch.keys))
+        taken.append((step, self.optimizer.param_groups[0]["lr"], batch.labelled.keys))
         return take(self, step, batch)
 
     monkeypatch.setattr(Trainer, "take", watching)
@@ -238,8 +238,8 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     batch = torch.load(folder.path / "nonfinite_batch_0.pt", weights_only=True)
     for text in (told, record.reason or ""):
         assert "step 2" in text and "unsup=nan" in text and "t = 0." in text
-        assert all(key in text for key in (*batch["keys"], *batch["pool_keys"]))
-    assert batch["images"].shape == (2, 1, 1, 32, 32) and batch["masks"].dtype == torch.uint8
+        assert all(key in text for key in (*batch["labelled"]["keys"], *batch["pool"]["keys"]))
+    assert batch["labelled"]["images"].shape == (2, 1, 1, 32, 32)
     assert torch.load(folder.path / "last.ckpt", weights_only=True)["step"] == 0  # nothing of the bad step is kept
 
 

@@ -182,8 +182,8 @@ def _as_torchrun(rank: int, port: int, asked: Any, quietly: Any, folder: Path) -
         seen.append(
             {
                 "half": low,
-                "keys": batch.keys,
-                "pool_keys": batch.pool_keys,
+                "keys": batch.labelled.keys,
+                "pool_keys": batch.pool.keys,
                 "times": found[0].times,
                 "given": found[0].given,
                 "state": state,
