@@ -6,11 +6,14 @@ import ast
 import re
 import runpy
 import shlex
+import sys
+import types
 from pathlib import Path
 
 import pytest
 
 from diffmatch.cli import invoke
+from diffmatch.conformance.method import CHECKS as METHOD_CHECKS
 from diffmatch.domain import InputError
 from diffmatch.learning import registry
 from diffmatch.records.folder import find_runs
@@ -33,11 +36,12 @@ def entropy(monkeypatch):
     text = (DOCS / "own-method.md").read_text()
     code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
     assert code is not None
-    namespace: dict[str, object] = {"__name__": "my_package"}
-    exec(compile(code[1], "docs/own-method.md", "exec"), namespace)
+    module = types.ModuleType("my_package")
+    monkeypatch.setitem(sys.modules, "my_package", module)
+    exec(compile(code[1], "docs/own-method.md", "exec"), module.__dict__)
     get = registry.methods.get
-    monkeypatch.setattr(registry.methods, "get", lambda name: namespace["Entropy"] if name == "entropy" else get(name))
-    return namespace["Entropy"]
+    monkeypatch.setattr(registry.methods, "get", lambda name: module.Entropy if name == "entropy" else get(name))
+    return module.Entropy
 
 
 def test_a_strangers_method_trains_scores_and_takes_its_own_settings(entropy, job, quietly, tmp_path):
@@ -46,6 +50,11 @@ def test_a_strangers_method_trains_scores_and_takes_its_own_settings(entropy, jo
     assert 0 <= record.metrics["test"]["primary"]["value"] <= 1
     with pytest.raises(InputError, match=r"did you mean 'method\.weight'"):
         plan(job(tmp_path, "entropy", method__wieght=1))
+
+
+@pytest.mark.parametrize("name", METHOD_CHECKS)
+def test_the_example_of_a_method_conforms(entropy, name):
+    METHOD_CHECKS[name](entropy)
 
 
 def rewritten(code: str, block: str) -> str:

@@ -14,11 +14,13 @@ from diffmatch.cli import installed  # isort: split
 
 from diffmatch.cli import describe  # isort: split
 
+from diffmatch.cli import plugins  # isort: split
+
 from diffmatch.cli import data
 from diffmatch.cli.options import app
 from diffmatch.domain import InputError
 
-__all__ = ["app", "data", "describe", "installed", "invoke", "main", "runs", "tables"]
+__all__ = ["app", "data", "describe", "installed", "invoke", "main", "plugins", "runs", "tables"]
 
 
 def main() -> None:

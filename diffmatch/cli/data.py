@@ -1,44 +1,17 @@
-"""Commands about data and the plugins that read them: doctor, check, splits, new-domain."""
+"""Commands about data: doctor, splits."""
 
 from __future__ import annotations
 
 import json
-import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.markup import escape
 
 from diffmatch.cli.options import DataOption, JsonOption, app, console, show
 from diffmatch.domain import InputError
 
 DatasetArgument = Annotated[str, typer.Argument(help="one of `diffmatch domains`")]
-
-
-@app.command()
-def check(dataset: DatasetArgument, data: DataOption = None) -> None:
-    """The conformance suite on one dataset plugin."""
-    from diffmatch import plugins
-    from diffmatch.conformance.domain import CHECKS
-    from diffmatch.data.opening import find_data
-
-    domain = plugins.domain(dataset)
-    root, fabricated = find_data(domain, data)
-    console.print(f"{dataset} on {'fabricated data in ' if fabricated else ''}{escape(str(root))}", soft_wrap=True)
-    failed = 0
-    for name, test in CHECKS.items():
-        began = time.monotonic()
-        try:
-            test(domain, root)
-        except Exception as error:  # a stranger's plugin may fail in any way; the other checks go on
-            failed += 1
-            why = str(error) if isinstance(error, AssertionError | InputError) else f"{type(error).__name__}: {error}"
-            console.print(f"  [red]fails[/]  {name}: {escape(' '.join(why.split()))}", soft_wrap=True)
-        else:
-            console.print(f"  [green]passes[/] {name} [dim]({time.monotonic() - began:.1f} s)[/]")
-    if failed:
-        raise InputError(f"{dataset}: {failed} of {len(CHECKS)} checks fail")
 
 
 @app.command()
@@ -88,17 +61,3 @@ def doctor(dataset: DatasetArgument, data: DataOption = None, as_json: JsonOptio
         return
     for renderable in found.shown():
         console.print(renderable, soft_wrap=isinstance(renderable, str))
-
-
-@app.command("new-domain")
-def new_domain(
-    name: Annotated[str, typer.Argument(help="of the plugin, a Python identifier in lower case")],
-    out: Annotated[Path, typer.Option("--out", help="folder in which the plugin's folder is made")] = Path(),
-) -> None:
-    """Writes a dataset plugin that passes `diffmatch check`, for you to change."""
-    from diffmatch.conformance.new_domain import write_domain
-
-    folder = write_domain(name, out)
-    console.print(
-        f"written: {folder}\nnext: pip install -e {folder}; diffmatch check {name}", soft_wrap=True, markup=False
-    )

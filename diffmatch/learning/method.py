@@ -81,7 +81,10 @@ class Method(nn.Module, ABC, Generic[MethodOptions]):
             origin = get_origin(base)
             if isinstance(origin, type) and issubclass(origin, Method):
                 (options,) = get_args(base)
-                cls.Options = (options.__bound__ or Section) if isinstance(options, TypeVar) else options
+                if isinstance(options, TypeVar):
+                    options = options.__bound__
+                if isinstance(options, type) and issubclass(options, Section):
+                    cls.Options = options
 
     def __init__(self, card: Card, settings: Settings[MethodOptions], statistics: Statistics) -> None:
         super().__init__()

@@ -11,8 +11,10 @@ import pytest
 
 from diffmatch import plugins
 from diffmatch.cli import invoke
-from diffmatch.conformance.new_domain import write_domain
+from diffmatch.conformance.method import CHECKS
+from diffmatch.conformance.new_plugin import write_domain, write_method
 from diffmatch.domain import InputError
+from diffmatch.learning import registry
 
 
 def test_a_new_plugin_installs_and_passes_its_own_tests(tmp_path, install_plugin):
@@ -32,17 +34,49 @@ def test_a_new_plugin_installs_and_passes_its_own_tests(tmp_path, install_plugin
         text=True,
     )
     assert tests.returncode == 0, tests.stdout
-    from diffmatch.conformance.domain import CHECKS
+    from diffmatch.conformance.domain import CHECKS as DOMAIN_CHECKS
 
-    assert f"{len(CHECKS) + 1} passed" in tests.stdout
+    assert f"{len(DOMAIN_CHECKS) + 1} passed" in tests.stdout
     with pytest.raises(InputError, match=r"'my_ponds' is taken"):
         write_domain("my_ponds", tmp_path / "elsewhere")
 
 
-def test_what_is_written_is_clean_to_the_linter(tmp_path):
-    folder = write_domain("a", tmp_path)
+def test_a_new_method_installs_and_passes_its_own_tests(tmp_path, install_plugin):
+    """A stranger's method is 40 lines."""
+    folder = write_method("my_glow", tmp_path)
+    assert folder == tmp_path / "diffmatch-my-glow"
+    assert len((folder / "diffmatch_my_glow.py").read_text().splitlines()) <= 40
+    site = install_plugin(folder)
+    method = registry.method("my_glow")
+    assert method.__name__ == "MyGlow" and list(method.Options.model_fields) == ["threshold", "limits", "weight"]
+    tests = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(folder)],
+        env=os.environ | {"PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"},
+        cwd=folder,
+        capture_output=True,
+        text=True,
+    )
+    assert tests.returncode == 0, tests.stdout
+    assert f"{len(CHECKS) + 1} passed" in tests.stdout
+    assert invoke(["check", "my_glow"]) == 0
+    with pytest.raises(InputError, match=r"'my_glow' is taken"):
+        write_method("my_glow", tmp_path / "elsewhere")
+
+
+@pytest.mark.parametrize("write", [write_domain, write_method])
+def test_what_is_written_is_clean_to_the_linter(write, tmp_path):
+    folder = write("a", tmp_path)
     for words in (["check", "--select", "E,F,W,N,UP,B,C4,SIM,RUF,PTH"], ["format", "--check"]):
-        command = [sys.executable, "-m", "ruff", *words, "--isolated", "--line-length", "140", str(folder)]
+        command = [
+            sys.executable,
+            "-m",
+            "ruff",
+            *words,
+            "--isolated",
+            "--line-length",
+            "140" if write is write_domain else "120",
+            str(folder),
+        ]
         ruff = subprocess.run(command, capture_output=True, text=True)
         assert ruff.returncode == 0, ruff.stdout
 
