@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import pickle
 import random
+import shutil
 import zipfile
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
@@ -38,7 +39,10 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "unpacked"
 
 
-def test_a_study_reads_like_the_folder_of_the_same_files(study: Path, folder: Path) -> None:
+@pytest.mark.parametrize("made_by", ["write", "another program"])
+def test_a_study_reads_like_the_folder_of_the_same_files(study: Path, folder: Path, made_by: str) -> None:
+    if made_by == "another program":  # it stores entries for folders too
+        shutil.make_archive(str(study.with_suffix("")), "zip", folder)
     for below in ("", "a", "a/1", "a/1/evaluations", "b/2", "nowhere", "a/1/run.json/more"):
         names = [path.relative_to(folder) for path in packed.files(folder / below)]
         assert [path.relative_to(study) for path in packed.files(study / below)] == names

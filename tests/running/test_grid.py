@@ -114,6 +114,12 @@ def test_the_project_s_records_are_found_from_any_directory(trained, small, tmp_
     assert not entry.done, "a wheel has no records"
 
 
+def test_a_damaged_study_is_told_before_anything_is_trained_again(small, tmp_path):
+    (tmp_path / "study.zip").write_text("truncated")
+    with pytest.raises(InputError, match=r"study\.zip: cannot be read as a packed study"):
+        grid.entries([small()], others=(tmp_path,))
+
+
 def test_the_records_of_this_checkout_are_the_project_s(tmp_path, monkeypatch):
     root = Path(__file__).parents[2]
     monkeypatch.chdir(tmp_path)
