@@ -1,10 +1,10 @@
-"""Does f use the mask it is given? A diagnosis of one finished DiffMatch run, on the split named (val by default).
+"""Does f use the mask that it is given? A diagnosis of one finished DiffMatch run.
 
-    python benchmarks/diagnosis.py runs/msd/diffmatch/3/0-xxxxxxxx [--split test] [--cases 10]
+    python benchmarks/diagnosis.py runs/msd/diffmatch/3/0-xxxxxxxx [--split val|test] [--cases 10]
 
-Prints, and writes as diagnosis.json into the run folder: the mean Dice (or IoU) of the sampler at steps 1-5 and draws 1 and 4; of one call
-of f with y_t made from the truth, by t; and the same with y_t of another image. If shuffling changes nothing, f ignores the mask and
-the diffusion is a classifier in disguise.
+Prints scores (the card's metric) and writes them as diagnosis.json into the run folder: of the sampler at steps 1 to 5
+and draws 1 and 4; of one call of f with y_t made from the truth, by t; and of the same with y_t made from another
+image's mask. Where the last two agree, f ignores the mask and is a mere classifier.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def as_slices(item: Item, sample: Sample) -> Slices:
 
 
 def scored(planned: Plan, volumes: Sequence[Slices], predict: Callable[[Slices], Tensor]) -> float:
-    """The card's metric of `predict`, which gives (N, C, H, W) for an item's slices."""
+    """The card's metric of `predict`, which returns probabilities (N, C, H, W) of an item's slices."""
     counts = Counts(len(planned.card.classes))
     for volume in volumes:
         count(counts, volume[0].id, predict(volume).movedim(0, 1), volume[2], background=planned.card.background)
@@ -52,7 +52,11 @@ def scored(planned: Plan, volumes: Sequence[Slices], predict: Callable[[Slices],
 
 
 def from_truth(method: DiffMatch, volume: Slices, t: float, shuffled: bool) -> Tensor:
-    """One call of f with y_t of the truth; shuffled gives every slice the mask of the one half the volume away."""
+    """Probabilities of one call of f with y_t made from the truth, (N, C, H, W).
+
+    Args:
+        shuffled: every slice gets the mirrored mask of the slice half a volume away.
+    """
     item, images, masks = volume
     ready, back = framed(images, method.settings.data)
     padded = framed_masks(masks, ready.shape[-2:], method.settings.data.resize)
@@ -68,7 +72,9 @@ def from_truth(method: DiffMatch, volume: Slices, t: float, shuffled: bool) -> T
 def framed_masks(masks: Tensor, size: Sequence[int], resize: int | None) -> Tensor:
     """Masks as `framed` frames their images, void where it pads."""
     if resize:
-        masks = torch.nn.functional.interpolate(masks[:, None].float(), size=(resize, resize), mode="nearest-exact")[:, 0].to(torch.uint8)
+        sides = (resize, resize)
+        resized = torch.nn.functional.interpolate(masks[:, None].float(), size=sides, mode="nearest-exact")
+        masks = resized[:, 0].to(torch.uint8)
     spare = [side - have for side, have in zip(size, masks.shape[1:], strict=True)]
     top, left = spare[0] // 2, spare[1] // 2
     return torch.nn.functional.pad(masks, (left, spare[1] - left, top, spare[0] - top), value=VOID)
@@ -95,7 +101,12 @@ def diagnose(folder: RunFolder, split: str, cases: int, data: Path | None) -> di
         assert isinstance(built, DiffMatch), "the diagnosis is of DiffMatch runs"
         return built
 
-    result: dict[str, Any] = {"run": folder.path.name, "split": split, "cases": len(items), "metric": planned.card.metric}
+    result: dict[str, Any] = {
+        "run": folder.path.name,
+        "split": split,
+        "cases": len(items),
+        "metric": planned.card.metric,
+    }
     with torch.no_grad():
         for steps, draws in [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (1, 4), (3, 4)]:
             built = method(steps, draws)

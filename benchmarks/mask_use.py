@@ -1,9 +1,10 @@
-"""What a mask can tell f: draws the `diagnosis.json` of DiffMatch runs, a panel a run, as one picture.
+"""Draws what a mask can tell f: the `diagnosis.json` of DiffMatch runs as one picture, a panel per run.
 
     python benchmarks/mask_use.py OUT.png RUN=TITLE [RUN=TITLE ...]
 
-A panel has the score of one call of f over t, with y_t made of the truth and of another image's mask, and the sampler's score after one and
-three steps. The truth's line at the times of the sampler's later steps is what those steps could reach at best.
+A panel has the score of one call of f over t, with y_t made from the truth and from another image's mask, and the
+sampler's score after one and three steps. Where the truth's line crosses the times of the later steps, it bounds what
+they can reach.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
+from diffmatch.records import packed
 from diffmatch_reports.figures.style import LOOKS, STYLE
 
 LINES = {"y_t from truth": "one call, y_t of the truth", "y_t of another image": "one call, y_t of another image"}
@@ -26,12 +28,12 @@ LATER = (1 / 3, 2 / 3)
 def drawn(runs: list[tuple[Path, str]]) -> Figure:
     figure = Figure(figsize=(2.1 * len(runs) + 0.4, 2.6), layout="constrained")
     for axis, (folder, title) in zip(figure.subplots(1, len(runs), sharey=True, squeeze=False)[0], runs, strict=True):
-        found = json.loads((folder / "diagnosis.json").read_text())
+        scores = json.loads(packed.read_bytes(folder / "diagnosis.json"))
         for look, (key, label) in zip(LOOKS, LINES.items(), strict=False):
-            times, scores = zip(*((float(t), 100 * score) for t, score in found[key].items()), strict=True)
-            axis.plot(times, scores, color=look.color, marker=look.marker, linestyle=look.dash, label=label)
+            times, values = zip(*((float(t), 100 * value) for t, value in scores[key].items()), strict=True)
+            axis.plot(times, values, color=look.color, marker=look.marker, linestyle=look.dash, label=label)
         for look, (key, label) in zip(LOOKS[2:], SAMPLED.items(), strict=False):
-            axis.axhline(100 * found[key], color=look.color, linestyle=look.dash, linewidth=1, label=label)
+            axis.axhline(100 * scores[key], color=look.color, linestyle=look.dash, linewidth=1, label=label)
         for t in LATER:
             axis.axvline(t, color="#999999", linewidth=0.6, zorder=0)
         axis.set_title(title)

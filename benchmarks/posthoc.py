@@ -1,10 +1,12 @@
-"""How strong a post-hoc adjustment (Eq. 7) suits finished runs? The same for every method, so that rivals are given the equivalent.
+"""What a post-hoc adjustment (Eq. 7) of each strength makes of finished runs, the same for every method.
 
     python benchmarks/posthoc.py RUN [RUN ...] [--split val|test] [--tau 0 0.1 0.2 0.3 0.5 1]
-    python benchmarks/posthoc.py RUN [RUN ...] --table      what was found before, mean and deviation over seeds, in Markdown
+    python benchmarks/posthoc.py RUN [RUN ...] --table
 
-A sampler's scores are divided by (C p)^tau at each step, a discriminative method's probabilities once; p is of the labelled pixels. Prints,
-and writes as posthoc.json into each run folder, the card's metric, head, tail and ECE for every tau. Choose on tuning items only.
+A sampler's scores are divided by (C p)^tau at each step, a discriminative method's probabilities once. p is the class
+prior of the labelled pixels. For every tau the card's metric, head, tail and ECE are printed, and written as
+posthoc.json into the run folder. `--table` prints what was written before, in Markdown: mean and deviation over seeds.
+Choose tau on tuning items.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from diffmatch.diffusion.prior import smoothed
 from diffmatch.domain import InputError
 from diffmatch.learning.method import Method
 from diffmatch.progress import Bar
-from diffmatch.records import checkpoint
+from diffmatch.records import checkpoint, packed
 from diffmatch.records.folder import RunFolder
 from diffmatch.running.plan import Plan, job_of, plan
 from diffmatch.scoring.evaluation import evaluate, members
@@ -42,7 +44,7 @@ def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method[Section
     method = planned.build(planned.settings.model_copy(update={"diffusion": changed}))
     method.load_state_dict(state)
     if method.sampled and planned.settings.diffusion.adjustment == "logit":
-        raise InputError(f"{planned.folder.path}: trained with diffusion.adjustment=logit, whose scores are balanced already")
+        raise InputError(f"{planned.folder.path}: was trained with diffusion.adjustment=logit and is balanced already")
     if not method.sampled:
         prior = smoothed(torch.tensor(planned.statistics.pixels))
         ratio = (len(prior) * prior).pow(tau).view(1, -1, 1, 1)
@@ -66,28 +68,38 @@ def strengths(folder: RunFolder, split: str, taus: list[float], data: Path | Non
     result: dict[str, Any] = {}
     for tau in taus:
         counts = evaluate(
-            adjusted(planned, state, tau), planned.domain, items, protocol, bar=Bar(f"tau {tau}", len(items)), distances=False,
+            adjusted(planned, state, tau),
+            planned.domain,
+            items,
+            protocol,
+            bar=Bar(f"tau {tau}", len(items)),
+            distances=False,
             device=torch.device("cpu"),
-        )  # fmt: skip
-        found = summary(counts, planned.card, planned.statistics.pixels)
-        result[str(tau)] = {name: round(found[name]["value"], 4) for name in ("primary", "head", "tail")} | {"ece": round(found["ece"], 4)}
+        )
+        metrics = summary(counts, planned.card, planned.statistics.pixels)
+        values = {name: metrics[name]["value"] for name in ("primary", "head", "tail")} | {"ece": metrics["ece"]}
+        result[str(tau)] = {name: round(value, 4) for name, value in values.items()}
     return {"run": folder.path.name, "split": split, "items": len(items), "metric": planned.card.metric, "tau": result}
 
 
 def table(runs: list[Path]) -> str:
-    """The posthoc.json of runs of one data set: a row per method and strength, told apart by the settings that not all of them share."""
+    """A row per method and strength from the posthoc.json of runs of one data set.
+
+    A row names the settings that not all runs share.
+    """
     records = {run: RunFolder(run).record() for run in runs}
     shared = set.intersection(*(set(changed(record)) for record in records.values()))
     groups: dict[str, list[dict[str, Any]]] = {}
     for run, record in records.items():
-        own = [what for what in changed(record) if what not in shared]
-        groups.setdefault(", ".join([record.method, *own]), []).append(json.loads((run / "posthoc.json").read_text())["tau"])
+        name = ", ".join([record.method, *(setting for setting in changed(record) if setting not in shared)])
+        groups.setdefault(name, []).append(json.loads(packed.read_bytes(run / "posthoc.json"))["tau"])
     lines = ["| | tau | n | metric | head | tail | ECE |", "|---|---|---|---|---|---|---|"]
-    for name, found in groups.items():
-        for tau in found[0]:
-            values = [Measured(tuple(100 * one[tau][column] for one in found)) for column in ("primary", "head", "tail", "ece")]
-            told = [f"{v.mean:.1f}" + (f" ± {v.std:.1f}" if v.std is not None else "") for v in values]
-            lines.append(f"| {name} | {tau} | {len(found)} | {' | '.join(told)} |")
+    for name, by_tau in groups.items():
+        for tau in by_tau[0]:
+            columns = ("primary", "head", "tail", "ece")
+            values = [Measured(tuple(100 * scores[tau][column] for scores in by_tau)) for column in columns]
+            cells = [f"{v.mean:.1f}" + (f" ± {v.std:.1f}" if v.std is not None else "") for v in values]
+            lines.append(f"| {name} | {tau} | {len(by_tau)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 

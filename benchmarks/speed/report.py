@@ -1,10 +1,10 @@
 """How long `diffmatch report` takes over a folder of many runs, and how much memory.
 
-    python benchmarks/speed/report.py [--runs 2000] [--records benchmarks/results] [--out benchmarks/speed/results/report.md]
+    python benchmarks/speed/report.py [--runs 2000] [--records benchmarks/results] [--out FILE.md]
 
-The folder is invented from real records: each is copied in turn under other methods, seeds and hashes, every
-fiftieth as a failed run and every hundredth cut in half. The report is written by processes of its own, on all cores; the memory is theirs
-together (Linux: proportional set size, looked at every fifth of a second).
+The folder is made from real records: each is copied in turn under other methods, seeds and hashes. Every fiftieth is a
+failed run and every hundredth a truncated record. The report's processes use all cores. The memory is that of all
+processes (Linux: proportional set size, read every fifth of a second).
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import json
 import os
 import re
 import resource
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -22,6 +21,7 @@ import time
 from itertools import cycle, islice
 from pathlib import Path
 
+from diffmatch.records import packed
 from diffmatch.records.folder import find_runs
 from diffmatch.shared.machine import usable_cores
 
@@ -36,12 +36,12 @@ def fabricate(records: Path, runs: int, root: Path) -> None:
     for n, folder in enumerate(islice(cycle(originals), runs)):
         turn, seed = divmod(n // len(originals), SEEDS)
         target = root / str(n)
-        for path in folder.path.rglob("*"):
-            if path.is_file() and path.suffix in (".json", ".npz", ".csv") and path != folder.record_path:
+        for path in packed.files(folder.path):
+            if path.suffix in (".json", ".npz", ".csv") and path != folder.record_path:
                 copy = target / path.relative_to(folder.path)
                 copy.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(path, copy)
-        record = json.loads(folder.record_path.read_text())
+                copy.write_bytes(packed.read_bytes(path))
+        record = json.loads(packed.read_bytes(folder.record_path))
         record |= {"method": METHODS[turn % len(METHODS)], "seed": seed, "hash": f"{turn:08x}"}
         if n % FAILED == FAILED - 1:
             record |= {"status": "failed", "reason": "loss is not finite at step 17", "metrics": {}}
@@ -93,8 +93,9 @@ def main() -> None:
         written = [path for path in site.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in written) / 2**20
     text = (
-        f"{asked.runs} run records with {pictures} samples to show, {usable_cores()} cores: `diffmatch report` takes {seconds:.0f} s "
-        f"({busy:.0f} s of the cores' time), peak memory {peak:.0f} MiB, and writes {len(written)} files, {size:.0f} MiB."
+        f"{asked.runs} run records with {pictures} samples to show, {usable_cores()} cores: `diffmatch report` takes "
+        f"{seconds:.0f} s ({busy:.0f} s of the cores' time), peak memory {peak:.0f} MiB, "
+        f"and writes {len(written)} files, {size:.0f} MiB."
     )
     print(text)
     if asked.out:

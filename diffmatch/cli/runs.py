@@ -146,7 +146,7 @@ def predict(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders of them")],
+    runs: Annotated[list[Path], typer.Argument(help="run folders, folders of them, or packed studies")],
     out: Annotated[Path, typer.Option("--out")] = Path("report"),
 ) -> None:
     """Offline pages: the page of one run, or a site of many with leaderboards, tables and comparisons."""

@@ -155,7 +155,7 @@ def _tell(found: list[Entry]) -> None:
 @app.command()
 def figure(
     number: Annotated[int, typer.Argument(help="of the paper's: 1, 4, 5, 6, 8 to 13")],
-    runs: Annotated[list[Path], typer.Argument(help="run folders, or folders of them")],
+    runs: Annotated[list[Path], typer.Argument(help="run folders, folders of them, or packed studies")],
     out: Annotated[Path, typer.Option("--out", help="where it is written as PDF, SVG and PNG")] = Path("figures"),
 ) -> None:
     """One of the paper's figures from the records of runs of one dataset and split."""

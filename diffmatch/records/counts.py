@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from diffmatch.records import packed
 from diffmatch.shared.files import write_atomically
 
 BINS = 15
@@ -89,9 +92,9 @@ class Counts:
         write_atomically(path, write)
 
     @classmethod
-    def load(cls, path: Any) -> Counts:
-        """Read what `save` wrote."""
-        with np.load(path, allow_pickle=False) as data:
+    def load(cls, path: Path) -> Counts:
+        """Read what `save` wrote, on disk or in a packed study."""
+        with np.load(io.BytesIO(packed.read_bytes(path)), allow_pickle=False) as data:
             counts = cls(len(data["confusion"]))
             counts.confusion, counts.accepted = data["confusion"], data["accepted"]
             counts.top, counts.per_class = data["reliability_top"], data["reliability_class"]

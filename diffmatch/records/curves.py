@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from diffmatch.records import packed
 
 
 class Curves:
@@ -27,9 +30,8 @@ class Curves:
     @staticmethod
     def read(path: Path) -> Iterator[dict[str, str]]:
         """Complete rows; a line cut off by a kill is left out."""
-        with path.open(newline="") as handle:
-            rows = csv.reader(handle)
-            names = next(rows, [])
-            for row in rows:
-                if len(row) == len(names) and row[-1]:
-                    yield dict(zip(names, row, strict=True))
+        rows = csv.reader(io.StringIO(packed.read_bytes(path).decode(), newline=""))
+        names = next(rows, [])
+        for row in rows:
+            if len(row) == len(names) and row[-1]:
+                yield dict(zip(names, row, strict=True))

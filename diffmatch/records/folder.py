@@ -8,25 +8,28 @@
         curves.csv    long table: step, name, class, value
         samples/*.npz image, truth and the label map after each sampling step
         last.ckpt val_best.ckpt log.txt
+
+A path that leads through a packed study (`diffmatch.records.packed`) names a run in it, which can be read only.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from zipfile import BadZipFile
 
 from pydantic import ValidationError
 
 from diffmatch.domain import InputError
+from diffmatch.records import packed
 from diffmatch.records.counts import Counts
 from diffmatch.records.schema import SCHEMA, EvaluationRecord, RunRecord
 from diffmatch.shared.files import write_json
 
 
 class RunFolder:
-    """Reads and writes one run folder."""
+    """Reads and writes one run folder; reads one in a packed study."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -41,6 +44,7 @@ class RunFolder:
         Raises:
             InputError: it cannot be written.
         """
+        self._refuse_packed()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=self.path):
@@ -51,6 +55,16 @@ class RunFolder:
             ) from error
         return self
 
+    def _refuse_packed(self) -> None:
+        if study := packed.study_of(self.path):
+            raise InputError(
+                f"{self.path}: cannot write into a packed study; unpack {study.name} and name the run's folder"
+            )
+
+    def exists(self) -> bool:
+        """Whether there is a run.json."""
+        return packed.is_file(self.record_path)
+
     def record(self) -> RunRecord:
         """Parse run.json.
 
@@ -58,7 +72,7 @@ class RunFolder:
             InputError: missing, not JSON, or not this schema.
         """
         try:
-            return RunRecord.model_validate_json(self.record_path.read_bytes())
+            return RunRecord.model_validate_json(packed.read_bytes(self.record_path))
         except (FileNotFoundError, NotADirectoryError) as error:
             raise InputError(f"{self.path}: no run.json here; give a folder under runs/") from error
         except ValidationError as error:
@@ -69,11 +83,13 @@ class RunFolder:
             ) from error
 
     def write(self, record: RunRecord) -> None:
+        self._refuse_packed()
         write_json(self.record_path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def write_evaluation(self, record: EvaluationRecord, counts: Counts) -> None:
         """Write it and its counts. The one that run.json has its numbers from stays: another machine's digits would
         part the two."""
+        self._refuse_packed()
         path = self.path / "evaluations" / f"{record.name}.json"
         try:
             kept, _ = self._read(path)
@@ -86,7 +102,8 @@ class RunFolder:
 
     def _read(self, path: Path) -> tuple[EvaluationRecord, Counts]:
         try:
-            return EvaluationRecord.model_validate_json(path.read_bytes()), Counts.load(path.with_suffix(".npz"))
+            record = EvaluationRecord.model_validate_json(packed.read_bytes(path))
+            return record, Counts.load(path.with_suffix(".npz"))
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise InputError(
                 f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it"
@@ -98,14 +115,14 @@ class RunFolder:
         Raises:
             InputError: one of them is not readable.
         """
-        return [self._read(path) for path in sorted((self.path / "evaluations").glob("*.json"))]
+        return [self._read(path) for path in packed.files(self.path / "evaluations") if path.suffix == ".json"]
 
     def evaluation(self, split: str, checkpoint: str = "last") -> tuple[EvaluationRecord, Counts] | None:
         """The headline evaluation of a split: the one whose numbers stand in run.json."""
         return headline(self.record(), self.evaluations(), split, checkpoint)
 
     def samples(self) -> list[Path]:
-        return sorted((self.path / "samples").glob("*.npz"))
+        return [path for path in packed.files(self.path / "samples") if path.suffix == ".npz"]
 
 
 def headline(
@@ -120,8 +137,15 @@ def headline(
 
 
 def find_runs(root: Path) -> list[RunFolder]:
-    """Every run folder under `root` (or `root` itself), sorted."""
-    return [RunFolder(path.parent) for path in sorted(root.rglob("run.json"))]
+    """Every run at or below `root`, sorted: run folders, and the runs of packed studies."""
+    return [RunFolder(path) for path in packed.folders_with(root, "run.json")]
+
+
+def runs_named(name: Path, root: Path) -> Iterator[RunFolder]:
+    """The runs called <dataset>/<method>/<labels>/<seed>-<hash> in `root`: as a folder, then in packed studies."""
+    for place in (root, *sorted(root.glob(f"*{packed.SUFFIX}"))):
+        if (run := RunFolder(place / name)).exists():
+            yield run
 
 
 def budget_folder(budget: str) -> str:

@@ -6,6 +6,7 @@ import time
 import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from itertools import chain
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ from diffmatch.domain import InputError
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
 from diffmatch.learning.method import evaluating
-from diffmatch.records.folder import RunFolder
+from diffmatch.records.folder import RunFolder, runs_named
 from diffmatch.records.schema import EvaluationRecord
 from diffmatch.records.tables import Column, Row, Table
 from diffmatch.running.job import run
@@ -32,8 +33,6 @@ from diffmatch.scoring.evaluation import POOL_LIMIT
 from diffmatch.scoring.inference import predict_item
 from diffmatch.shared.files import digest
 
-RESULTS = Path("benchmarks/results")
-"""Records that count as done, beside those in the folder asked for."""
 WARM, TIMED = 1, 3
 """Steps that are run to estimate the time of one."""
 
@@ -65,11 +64,21 @@ def identity(job: Job) -> str:
     )
 
 
-def entries(jobs: Iterable[Job], others: Sequence[Path] = (RESULTS,)) -> dict[str, Entry]:
+def results() -> Path:
+    """The folder of the project's own records, relative to the working directory where it lies below that.
+
+    It belongs to a checkout and is no part of a wheel, so it may not be there.
+    """
+    folder = Path(str(files("diffmatch_benchmarks"))) / "results"
+    return folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
+
+
+def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[str, Entry]:
     """`identity` -> entry, each run once though several cells read it, in the order asked for.
 
-    A finished run of the same hash is found under `job.out`, and under `others`.
+    A finished run of the same hash is found under `job.out`, and under `others`: the project's own records by default.
     """
+    others = (results(),) if others is None else others
     found: dict[str, Entry] = {}
     opened: Opened = {}
     for job in jobs:
@@ -77,9 +86,9 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] = (RESULTS,)) -> dict[st
             continue
         planned = plan(job, opened)
         entry = Entry(planned, planned.folder, False)
-        for root in (job.out, *others):
-            folder = RunFolder(root / planned.folder.path.relative_to(job.out))
-            if folder.record_path.is_file() and folder.record().status == "done":
+        name = planned.folder.path.relative_to(job.out)
+        for folder in chain.from_iterable(runs_named(name, root) for root in (job.out, *others)):
+            if folder.record().status == "done":
                 entry.folder, entry.done = folder, True
                 break
         found[key] = entry

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import zipfile
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from diffmatch.domain import Card, InputError
+from diffmatch.records import packed
 from diffmatch.records.counts import Counts
 from diffmatch.records.curves import Curves
 from diffmatch.records.folder import RunFolder, headline
@@ -22,7 +24,7 @@ from diffmatch.records.schema import EvaluationRecord, RunRecord
 from diffmatch.scoring.metrics import majority, summary
 
 SPLITS = ("test", "val", "unlabeled")
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, InputError)
 MANY_CLASSES = 8
 
 Series = dict[int, float]
@@ -130,7 +132,7 @@ def load_run(folder: RunFolder) -> RunView:
                 absent = card.protocol(found[0].protocol).empty
                 baseline = summary(majority(found[1], int(np.argmax(run.labelled_pixels))), card, run.labelled_pixels, empty=absent)
                 run.scores[split] = Score(*found, baseline)
-    except (*UNREADABLE, InputError) as error:
+    except UNREADABLE as error:
         run.problems.append(f"The evaluations could not be read ({_brief(error)}).")
     run.curves = _curves(folder.path / "curves.csv", run.problems)
     for path in folder.samples():
@@ -150,7 +152,7 @@ def _card(text: str) -> Card:
 def _curves(path: Path, problems: list[str]) -> dict[str, dict[str, Series]]:
     """Complete rows with finite numbers; of two rows of one step the later one."""
     found: dict[str, dict[str, Series]] = {}
-    if not path.exists():
+    if not packed.is_file(path):
         return found
     try:
         for row in Curves.read(path):
@@ -167,7 +169,7 @@ def _curves(path: Path, problems: list[str]) -> dict[str, dict[str, Series]]:
 
 
 def _sample(path: Path) -> Sample:
-    with np.load(path, allow_pickle=False) as data:
+    with np.load(io.BytesIO(packed.read_bytes(path)), allow_pickle=False) as data:
         image, truth, steps = data["image"], data["truth"], data["steps"]
         title = str(data["title"]) if "title" in data else path.stem
     dated = image if image.ndim == 4 else image[None]

@@ -7,6 +7,7 @@ import io
 import shutil
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -14,6 +15,7 @@ from rich.console import Console
 from diffmatch.cli import invoke
 from diffmatch.data import opening
 from diffmatch.domain import InputError
+from diffmatch.records import packed
 from diffmatch.records.folder import RunFolder
 from diffmatch.running import grid
 from diffmatch.running import plan as planning
@@ -65,18 +67,65 @@ def test_what_is_missing_is_run_once_and_found_again(small, console):
     assert quiet.file.getvalue() == ""
 
 
-def test_records_under_results_count_as_done(small, console, tmp_path):
-    found = grid.entries([small()], others=())
-    grid.run_missing(found.values(), console)
-    (entry,) = found.values()
-    results = tmp_path / "results"
-    kept = results / entry.folder.path.relative_to(tmp_path / "runs")
-    shutil.copytree(entry.folder.path, kept, ignore=shutil.ignore_patterns("*.ckpt"))
+@pytest.fixture
+def trained(small, console):
+    """The run of `small()`."""
+    (entry,) = grid.entries([small()], others=()).values()
+    grid.run_missing([entry], console)
+    return entry.folder
+
+
+def stored(run, root):
+    """The run's record without its checkpoints below `root`, which is a folder or a packed study."""
+    name = Path(*run.path.parts[-4:])
+    content = {name / p.relative_to(run.path): p.read_bytes() for p in packed.files(run.path) if p.suffix != ".ckpt"}
+    if root.suffix == packed.SUFFIX:
+        packed.write(root, {path.as_posix(): data for path, data in content.items()})
+        return root / name
+    for path, data in content.items():
+        (root / path).parent.mkdir(parents=True, exist_ok=True)
+        (root / path).write_bytes(data)
+    return root / name
+
+
+@pytest.mark.parametrize("place", ["", "study.zip"])
+def test_records_under_results_count_as_done(trained, small, tmp_path, place):
+    kept = stored(trained, tmp_path / "results" / place)
     shutil.rmtree(tmp_path / "runs")
-    (entry,) = grid.entries([small()], others=(results,)).values()
+    (entry,) = grid.entries([small()], others=(tmp_path / "results",)).values()
     assert entry.done
     assert entry.folder.path == kept
     assert grid.evaluation(entry, "last", None, None).checkpoint == "last"
+    assert grid.evaluation(entry, "val", None, None) is None and "no such checkpoint" in entry.problem
+
+
+def test_the_project_s_records_are_found_from_any_directory(trained, small, tmp_path, monkeypatch):
+    package = tmp_path / "package"
+    kept = stored(trained, package / "results" / "study.zip")
+    shutil.rmtree(tmp_path / "runs")
+    monkeypatch.setattr(grid, "files", lambda name: package if name == "diffmatch_benchmarks" else None)
+    for working, shown in ((package, kept.relative_to(package)), (tmp_path / "elsewhere", kept)):
+        working.mkdir(exist_ok=True)
+        monkeypatch.chdir(working)
+        (entry,) = grid.entries([small()]).values()
+        assert entry.done and entry.folder.path == shown
+    monkeypatch.setattr(grid, "files", lambda name: tmp_path / "wheel")
+    (entry,) = grid.entries([small()]).values()
+    assert not entry.done, "a wheel has no records"
+
+
+def test_a_damaged_study_is_told_before_anything_is_trained_again(small, tmp_path):
+    (tmp_path / "study.zip").write_text("truncated")
+    with pytest.raises(InputError, match=r"study\.zip: cannot be read as a packed study"):
+        grid.entries([small()], others=(tmp_path,))
+
+
+def test_the_records_of_this_checkout_are_the_project_s(tmp_path, monkeypatch):
+    root = Path(__file__).parents[2]
+    monkeypatch.chdir(tmp_path)
+    assert grid.results().resolve() == (root / "benchmarks" / "results").resolve()
+    monkeypatch.chdir(root)
+    assert grid.results() == Path("benchmarks/results")
 
 
 @pytest.mark.parametrize("better", ["last", "val"])
