@@ -19,8 +19,10 @@ Empty = Literal["excluded", "zero", "transunet"]
 
 
 class InputError(Exception):
-    """What the user gave cannot be used. The message is one line: what, which file, what to do. The command exits with
-    2."""
+    """What the user gave cannot be used; the command exits with 2.
+
+    The message is one line: what, which file, what to do.
+    """
 
 
 class Frozen(BaseModel):
@@ -42,8 +44,10 @@ class TopBottom(Frozen):
 
 
 class ForegroundThirds(Frozen):
-    """Head and tail are the most and the least frequent third of the foreground classes, one class at least
-    (medicine)."""
+    """Head and tail are the most and the least frequent third of the foreground classes (medicine).
+
+    Each has one class at least.
+    """
 
     kind: Literal["foreground_thirds"] = "foreground_thirds"
 
@@ -90,8 +94,10 @@ class Protocol(Frozen):
 
 
 class Card(Frozen):
-    """What is fixed about a dataset. `protocols[0]` is the default; class 0 is background unless `background` is
-    false."""
+    """What is fixed about a dataset.
+
+    `protocols[0]` is the default. Class 0 is background unless `background` is false.
+    """
 
     api: int = API
     version: int = Field(

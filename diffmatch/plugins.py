@@ -1,5 +1,7 @@
-"""Domains and methods found through entry points. Names are strict, and a broken plugin does not take the others
-down."""
+"""Domains and methods found through entry points.
+
+Names are strict, and a broken plugin does not take the others down.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""Masks as points of a continuous space: y_0 of the diffusion. The denoiser always returns class scores; a codec only
-encodes."""
+"""Masks as points of a continuous space: y_0 of the diffusion.
+
+The denoiser always returns class scores; a codec only encodes.
+"""
 
 from __future__ import annotations
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.distributed
 import torch.nn.functional as F
 from torch import Tensor
 
+from diffmatch.diffusion.adjustment import debiasing_term
 from diffmatch.domain import VOID
 
 
@@ -75,13 +75,7 @@ def denoising_loss(
     else:
         per_pixel = per_pixel_ce(scores, target) if loss == "ce" else per_pixel_squared(probabilities, target)
         total = masked_mean(per_pixel, weight, valid)
-    if tau == 0 or adjustment in ("none", "posthoc", "logit"):
+    if tau == 0 or adjustment not in ("literal", "pixel", "normalised"):
         return total
-    balanced = probabilities / ratio.view(1, -1, 1, 1)
-    if adjustment == "pixel":
-        own = ratio[torch.where(valid, target.long(), 0)]
-        balanced = probabilities / own[:, None]
-    elif adjustment == "normalised":
-        balanced = (balanced / balanced.sum(1, keepdim=True)).detach()
-    term = (probabilities - balanced).square().sum(1) * t.view(-1, 1, 1)
+    term = debiasing_term(probabilities, target, t, ratio, adjustment)
     return total + tau * masked_mean(term, weight * valid, valid)

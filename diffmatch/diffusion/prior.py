@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.distributed
 from torch import Tensor, nn
 
 from diffmatch.shared.ranks import over_ranks
@@ -14,16 +13,19 @@ PRIOR_FLOOR = 1e-4
 
 
 def smoothed(pixels: Tensor) -> Tensor:
-    """Class probabilities of pixel counts (C,): one pixel added to each, floored at 1e-4, summing to 1. Finite for a
-    class never seen."""
+    """Class probabilities of pixel counts, both (C,).
+
+    One pixel is added to each class and the shares are floored at 1e-4, so that a class never seen has a probability.
+    """
     p = (pixels.double() + 1) / (pixels.double().sum() + len(pixels))
     p = p.clamp(min=PRIOR_FLOOR)
     return (p / p.sum()).float()
 
 
 class ClassPrior(nn.Module):
-    """p(y^l) from the labelled ground truth, and p(y^u): starts there and follows hard pseudo-labels by EMA, within
-    [p_l / 2, 2 p_l].
+    """p(y^l) of the labelled ground truth, and p(y^u) of the pseudo-labels.
+
+    p(y^u) starts at p(y^l) and follows hard pseudo-labels by EMA, within [p_l / 2, 2 p_l].
 
     Both are buffers: they travel in the checkpoint.
 

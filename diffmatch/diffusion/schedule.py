@@ -28,8 +28,7 @@ def coefficients(t: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def log_snr(t: Tensor) -> Tensor:
-    """2 ln cot u, clamped to [-10, 10], in training and in sampling alike: this is what the denoiser is told of the
-    time."""
+    """2 ln cot u, clamped to [-10, 10]: the form in which f gets the time, in training and in sampling."""
     u = angle(t)
     return (2 * (torch.log(torch.cos(u)) - torch.log(torch.sin(u)))).clamp(-LOG_SNR_LIMIT, LOG_SNR_LIMIT)
 

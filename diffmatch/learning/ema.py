@@ -29,8 +29,10 @@ def warmed(momentum: float, step: int) -> float:
 
 @torch.no_grad()
 def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
-    """teacher <- momentum * teacher + (1 - momentum) * student for parameters and float buffers; integer buffers are
-    copied."""
+    """teacher <- momentum * teacher + (1 - momentum) * student.
+
+    Parameters and float buffers follow; integer buffers are copied.
+    """
     pairs = zip(teacher.state_dict().values(), student.state_dict().values(), strict=True)
     for old, new in pairs:
         if old.is_floating_point():

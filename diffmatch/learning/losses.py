@@ -1,5 +1,7 @@
-"""Losses over masks with void and acceptance. All take float32 scores at image size; none is NaN on an all-void
-crop."""
+"""Losses over masks with void and acceptance.
+
+All take float32 scores at image size. None is NaN on an all-void crop.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,9 @@ from diffmatch.diffusion.objective import masked_mean, per_pixel_ce, per_pixel_s
 from diffmatch.domain import VOID
 
 OHEM_PROBABILITY, OHEM_KEPT = 0.7, 100_000
-"""UniMatch's on Cityscapes: pixels whose true class has at least this probability are left out, unless fewer than so
-many an image remain.
+"""A pixel whose true class has at least this probability is left out; so many of an image remain at least.
+
+The values are UniMatch's on Cityscapes.
 
 UniMatch keeps 200,000 of the two images of each GPU; counted by the image, as many are kept on one device as on eight.
 """
@@ -35,8 +38,10 @@ def entropy(probabilities: Tensor) -> Tensor:
 
 
 def dice_loss(scores: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """1 - soft Dice, mean over classes, pooled over the batch; only pixels with weight count (UniMatch's on ACDC,
-    squared denominators)."""
+    """1 - soft Dice with squared denominators, as UniMatch has it on ACDC.
+
+    The mean is over the classes, each pooled over the batch. Only pixels with weight count.
+    """
     w = (weight * (target != VOID))[:, None]
     p = scores.softmax(1) * w
     y = one_hot(target, scores.shape[1]) * w
@@ -60,8 +65,10 @@ def ohem(scores: Tensor, target: Tensor) -> Tensor:
 
 
 def supervised_loss(kind: str, scores: Tensor, target: Tensor) -> Tensor:
-    """The labelled loss of the discriminative methods: `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`, or `squared`,
-    DiffMatch's own."""
+    """The labelled loss of the discriminative methods.
+
+    `ce`, `ce_dice` = (CE + Dice) / 2, `ohem`, or `squared`, DiffMatch's own.
+    """
     if kind == "ohem":
         return ohem(scores, target)
     valid = target != VOID
@@ -70,8 +77,9 @@ def supervised_loss(kind: str, scores: Tensor, target: Tensor) -> Tensor:
 
 
 def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> Tensor:
-    """The unlabelled loss of the discriminative methods: Dice for `ce_dice`, squared error for `squared`, else
-    cross-entropy.
+    """The unlabelled loss of the discriminative methods.
+
+    Dice for `ce_dice`, squared error for `squared`, else cross-entropy.
 
     Nothing accepted: exactly 0.
 
@@ -85,8 +93,9 @@ def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> 
 
 
 def consistency_loss(scores: Tensor, probabilities: Tensor, accepted: Tensor, valid: Tensor) -> Tensor:
-    """Squared error between class probabilities, summed over classes (Tarvainen & Valpola 2017; Eq. 6 with f's own
-    output as y_0).
+    """Squared error between class probabilities, summed over the classes.
+
+    Mean Teacher's (Tarvainen & Valpola 2017), and Eq. 6 with f's own output as y_0.
 
     Args:
         probabilities: (N, C, H, W), the teacher's.

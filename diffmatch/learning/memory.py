@@ -35,8 +35,10 @@ class MemoryBank(nn.Module):
         self.filled.copy_((self.filled + valid.sum(1)).clamp(max=size))
 
     def similarities(self, queries: Tensor, count: int) -> Tensor:
-        """Inner products of queries (C, M, R) with `count` random vectors of their class each, (C, M, count); 0 for an
-        empty class."""
+        """Inner products of queries (C, M, R) with `count` random vectors of their class each: (C, M, count).
+
+        They are 0 for an empty class.
+        """
         chosen = torch.rand(*queries.shape[:2], count, device=queries.device) * self.filled[:, None, None]
         return (queries @ self.keys.transpose(1, 2)).gather(2, chosen.long())
 

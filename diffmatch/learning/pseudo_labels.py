@@ -25,8 +25,10 @@ class PseudoLabels(NamedTuple):
 
 
 class ThresholdOptions(Section):
-    """Which pseudo-labels are accepted. `limits` stands in none of these methods' papers; unset, it is not in the run
-    hash either."""
+    """Which pseudo-labels are accepted.
+
+    `limits` stands in none of these methods' papers. Where it is unset, it is not in the run hash either.
+    """
 
     threshold: float = Field(default=0.95, ge=0, le=1, description="of the largest probability; 0 accepts all")
     limits: Literal["class"] | None = Field(
@@ -35,8 +37,10 @@ class ThresholdOptions(Section):
 
 
 class TargetOptions(ThresholdOptions):
-    """What an accepted pixel is taught. `targets` is the authors' in none of these methods; unset, it is not in the run
-    hash either."""
+    """What an accepted pixel is taught.
+
+    `targets` is the authors' in none of these methods. Where it is unset, it is not in the run hash either.
+    """
 
     targets: Literal["soft"] | None = Field(
         default=None,
@@ -51,8 +55,7 @@ def confident(probabilities: Tensor, threshold: float) -> PseudoLabels:
 
 
 def accepted_by(probabilities: Tensor, options: ThresholdOptions, inside: Tensor | None = None) -> PseudoLabels:
-    """Hard labels of probabilities (N, C, H, W), accepted by the threshold and, where they are asked for, by the limits
-    per class.
+    """Hard labels of probabilities (N, C, H, W), accepted by the threshold and the limits per class, if set.
 
     With limits, of each class that is predicted in the batch at least the share of pixels that reaches the threshold
     among all classes together is accepted, the most confident ones (class-balanced self-training, Zou et al. 2018, Eq.
@@ -75,8 +78,10 @@ def accepted_by(probabilities: Tensor, options: ThresholdOptions, inside: Tensor
 
 
 def most_confident(confidence: Tensor, labels: Tensor, wanted: Tensor) -> Tensor:
-    """The `wanted` (C,) most confident pixels of each class, a mask of `labels`' shape; the first of equals. Nothing
-    leaves the device."""
+    """The `wanted` (C,) most confident pixels of each class, as a mask of `labels`' shape.
+
+    Of equally confident pixels the first are taken. Nothing leaves the device.
+    """
     order = confidence.flatten().argsort(descending=True, stable=True)
     order = order[labels.flatten()[order].argsort(stable=True)]
     ranked = labels.flatten()[order]
@@ -94,8 +99,9 @@ def pixels_per_class(labels: Tensor, where: Tensor, classes: int) -> Tensor:
 
 
 def cutmix(x: Tensor, boxes: Tensor) -> Tensor:
-    """The next image's content inside the boxes (Yun et al. 2019): images, labels, confidence and padding go through
-    the same call.
+    """The next image's content inside the boxes (Yun et al. 2019).
+
+    Images, labels, confidence and padding go through the same call.
 
     Args:
         x: (U, H, W) or (U, dates, channels, H, W).
@@ -115,8 +121,7 @@ def mixed_targets(pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> tuple[
 
 
 def soft_loss(scores: Tensor, pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> Tensor:
-    """What `targets=soft` puts in the place of a strong view's loss, of its scores (U, C, H, W): Mean Teacher's
-    consistency.
+    """The loss of a strong view's scores (U, C, H, W) where `targets` is soft: Mean Teacher's consistency.
 
     Its weight has to rise, over SOFT_RAMP of the training.
     """

@@ -1,5 +1,4 @@
-"""CReST: FixMatch in generations; each adds the last one's pseudo-labels to the labelled set, those of rare classes
-more often."""
+"""CReST: FixMatch in generations, with the last one's pseudo-labels as labels, those of rare classes more often."""
 
 from __future__ import annotations
 
@@ -59,8 +58,10 @@ class CReST(WeakToStrong[CReSTOptions]):
         self.register_buffer("generation", torch.tensor(0))
 
     def advance(self, progress: Progress) -> None:
-        """At the first step of a generation the network as it stands becomes the teacher. The step alone decides,
-        resumed or not."""
+        """Make the network as it stands the teacher, at the first step of each generation.
+
+        The step alone decides, so that a resumed run does the same.
+        """
         generations, steps = self.settings.method.generations, max(progress.steps, 1)
         now, before = (step * generations // steps for step in (progress.step, progress.step - 1))
         if now > max(before, 0):

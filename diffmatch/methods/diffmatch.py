@@ -33,8 +33,9 @@ from diffmatch.settings import Settings
 
 
 class DiffMatchOptions(TargetOptions):
-    """The paper names no threshold; UniMatch's is used. `ema` 0: the student is its own teacher, as in the paper
-    (section 3.1).
+    """The paper names no threshold; UniMatch's is used.
+
+    With `ema` 0 the student is its own teacher, as in the paper (section 3.1).
 
     With soft targets the encoded mask stays the label, and the unlabelled term has no adjustment.
     """
@@ -165,8 +166,7 @@ class DiffMatch(Method[DiffMatchOptions]):
         )
 
     def _natural(self) -> Adjust | None:
-        """What makes the network's scores the natural ones: its own are, unless it was trained with the `logit`
-        reading."""
+        """What makes the scores natural: they are, unless the network was trained with the `logit` reading."""
         diffusion = self.settings.diffusion
         return (
             natural(self.prior.labelled, diffusion.tau)
@@ -175,8 +175,10 @@ class DiffMatch(Method[DiffMatchOptions]):
         )
 
     def _adjust(self) -> Adjust | None:
-        """Of predictions. Pseudo-labels stay natural: balanced ones fed back would move the prior that balances
-        them."""
+        """The adjustment of predictions.
+
+        Pseudo-labels stay natural: balanced ones fed back would move the prior that balances them.
+        """
         diffusion = self.settings.diffusion
         if diffusion.adjustment == "posthoc" and diffusion.tau > 0:
             return posthoc(self.prior.labelled, diffusion.tau)

@@ -67,8 +67,10 @@ class FreeMatch(Method[FreeMatchOptions]):
 
     @torch.no_grad()
     def update(self, probabilities: Tensor, inside: Tensor) -> None:
-        """Follow the weak views' predictions (N, C, H, W) of all ranks; where no pixel is inside (N, H, W), nothing
-        changes."""
+        """Follow the weak views' predictions (N, C, H, W) of all ranks.
+
+        Where no pixel is inside (N, H, W), nothing changes.
+        """
         confidence, labels = probabilities.max(1)
         histogram = pixels_per_class(labels, inside, probabilities.shape[1])
         mean = (probabilities * inside[:, None]).sum((0, 2, 3))

@@ -13,8 +13,9 @@ from diffmatch.settings import Section
 
 
 class Resampling(Supervised[Section]):
-    """L = L_sup on images drawn by p_i = 1/K sum_{c in i} 1/m_c: a class is drawn evenly, then one of the m_c images
-    that show it.
+    """L = L_sup on images drawn by p_i = 1/K sum_{c in i} 1/m_c.
+
+    A class is drawn evenly, then one of the m_c images that show it.
 
     K classes are labelled at all; each of them is in a drawn image with probability 1/K at least, be it in one image of
     a thousand. Byrd & Lipton 2019 (section 2) draw examples by the inverse of their class's count and find that, unlike

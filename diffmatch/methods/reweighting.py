@@ -17,16 +17,19 @@ from diffmatch.settings import Section, Settings
 
 
 class ReweightingOptions(Section):
-    """`beta` 0 weighs all classes alike, `beta` -> 1 by inverse frequency. Cui et al. 2019 use 0.9, 0.99, 0.999 and
-    0.9999."""
+    """`beta` 0 weighs all classes alike, `beta` -> 1 by inverse frequency.
+
+    Cui et al. 2019 use 0.9, 0.99, 0.999 and 0.9999.
+    """
 
     beta: float = Field(default=0.9999, ge=0, lt=1)
     unit: int = Field(default=256, ge=1, description="labelled pixels that count as one sample")
 
 
 def effective_number_weights(samples: Sequence[float], beta: float) -> Tensor:
-    """w_c proportional to (1 - beta) / (1 - beta^n_c), mean 1 over the classes that have samples, 0 for the others;
-    (C,).
+    """w_c proportional to (1 - beta) / (1 - beta^n_c), (C,).
+
+    Their mean is 1 over the classes that have samples; the others have 0.
 
     A class that has any sample counts for one at least.
     """
@@ -36,8 +39,9 @@ def effective_number_weights(samples: Sequence[float], beta: float) -> Tensor:
 
 
 class Reweighting(Supervised[ReweightingOptions]):
-    """L = sum_x w_{y(x)} CE(x) / sum_x w_{y(x)}, with w_c = (1 - beta) / (1 - beta^{n_c}) (Cui et al. 2019, section 4),
-    summing to C.
+    """L = sum_x w_{y(x)} CE(x) / sum_x w_{y(x)}, with w_c = (1 - beta) / (1 - beta^{n_c}) summing to C.
+
+    The weights are Cui et al.'s (2019, section 4).
 
     E_n = (1 - beta^n) / (1 - beta) (Proposition 1) is what n overlapping samples are worth. Their settings: beta as
     above, n in images (CIFAR: 5 to 5,000), ResNet-32 and -50, SGD 0.9.

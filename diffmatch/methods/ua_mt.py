@@ -20,8 +20,10 @@ from diffmatch.shared.seeds import seed_of
 
 
 class UAMTOptions(MeanTeacherOptions):
-    """The paper's: T = 8 passes, noise 0.1 cut off at 0.2, dropout 0.5, weight 0.1 that rises through the whole
-    training."""
+    """The paper's values: T = 8, noise 0.1 cut off at 0.2, dropout 0.5, weight 0.1.
+
+    The weight rises through the whole training.
+    """
 
     weight: float = Field(default=0.1, ge=0)
     ramp: float = Field(default=1.0, gt=0, le=1)

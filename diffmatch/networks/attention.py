@@ -53,8 +53,7 @@ class DeformableAttention(nn.Module):
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
-        """Zhu et al.: each head starts looking in its own direction, each point one pixel further, all with equal
-        weight."""
+        """Zhu et al.: each head looks in its own direction at first, each point one pixel further."""
         nn.init.zeros_(self.offsets.weight)
         theta = torch.arange(self.heads) * (2 * math.pi / self.heads)
         direction = torch.stack([theta.cos(), theta.sin()], -1)
@@ -88,6 +87,8 @@ class DeformableAttention(nn.Module):
 
 
 def positions_last(linear: nn.Linear, x: Tensor) -> Tensor:
-    """The linear map of (N, D, Q), as it stands: (N, D', Q). Calling it on (N, Q, D) would leave positions to be copied
-    to their place."""
+    """The linear map of (N, D, Q) as it stands, (N, D', Q).
+
+    Called on (N, Q, D), its result would have to be copied to put positions last.
+    """
     return torch.baddbmm(linear.bias[:, None], linear.weight.expand(len(x), -1, -1), x)

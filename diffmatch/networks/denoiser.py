@@ -13,8 +13,9 @@ from diffmatch.networks.attention import DeformableAttention
 
 
 class TimeConditioning(nn.Module):
-    """log-SNR -> scale and shift of attention and FFN, (N, 4, D): 17 learned features, an MLP 17 -> 4D -> 4D, shared by
-    all layers.
+    """log-SNR -> scale and shift of attention and FFN, (N, 4, D).
+
+    It makes 17 learned features and has one MLP 17 -> 4D -> 4D, which all layers share.
 
     A projection per layer instead would miss the paper's parameter counts by up to 13 % (Table 7).
     """
@@ -86,8 +87,10 @@ class Denoiser(nn.Module):
         self.classifier = nn.Conv2d(dim, classes, 1)
 
     def condition(self, z: Tensor) -> Tensor:
-        """The z half of the linear 1x1 fusion, with its bias: once per image, not once per step. (N, D, h, w) -> (N, D,
-        h, w)."""
+        """The z half of the linear 1x1 fusion, with its bias: (N, D, h, w) -> (N, D, h, w).
+
+        It is computed once per image, not once per step.
+        """
         return F.conv2d(z, self.fuse.weight[:, self.mask_channels :], self.fuse.bias)
 
     def forward(self, y_t: Tensor | None, condition: Tensor, t: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
-"""Encoders: smp/timm by name, or the plain U-Net encoder of the medical field; weights from nowhere, a file or a
-hub."""
+"""Encoders: smp/timm by name, or the plain U-Net encoder of the medical field.
+
+Their weights come from nowhere, a file or a hub.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,10 @@ from torch import Tensor, nn
 from diffmatch.domain import InputError
 
 ALIASES = {"resnet50": "resnet50s", "resnet101": "resnet101s"}
-"""The field's ResNets have a three-convolution stem of width 64 (UniMatch, U2PL): 40.48 M with DeepLabv3+ at 21
-classes."""
+"""The field's ResNets have a three-convolution stem of width 64 (UniMatch, U2PL).
+
+ResNet-50 with DeepLabv3+ has 40.48 M parameters at 21 classes.
+"""
 
 
 class PlainEncoder(nn.Module):

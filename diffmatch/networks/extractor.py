@@ -58,8 +58,10 @@ class DeepLabDecoder(nn.Module):
 
 
 class PSPDecoder(nn.Module):
-    """Pyramid pooling (Zhao et al. 2017) on the encoder's last map at stride 8, bins 1/2/3/6, then a 3x3 convolution; z
-    at `stride`."""
+    """Pyramid pooling (Zhao et al. 2017) on the encoder's last map at stride 8.
+
+    Its bins are 1, 2, 3 and 6; a 3x3 convolution follows and gives z at `stride`.
+    """
 
     def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
         super().__init__()
@@ -78,8 +80,9 @@ class PSPDecoder(nn.Module):
 
 
 class PooledBranch(nn.Module):
-    """ASPP's image pooling. One image has one value per channel, of which no batch statistics exist: it uses the
-    running ones.
+    """ASPP's image pooling.
+
+    One image has one value per channel, of which no batch statistics exist; it uses the running ones.
 
     With an image on each of several devices there are statistics, which SyncBatchNorm takes over all of them.
     """

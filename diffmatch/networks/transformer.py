@@ -53,8 +53,10 @@ class TransformerNetwork(nn.Module):
         return upsample(F.pixel_shuffle(scores, self.POSITIONS), padded.shape[-2:])[..., :height, :width]
 
     def positions(self, rows: int, columns: int, like: Tensor) -> Tensor:
-        """Sinusoids of row and column, (1, rows * columns, width). A larger image than the crop stretches the
-        crop's."""
+        """Sinusoids of row and column, (1, rows * columns, width).
+
+        An image larger than the crop stretches the crop's.
+        """
         shape = [min(rows, self.trained), min(columns, self.trained)]
         encoding = build_sincos2d_pos_embed(shape, self.width, device=like.device, dtype=like.dtype)
         field = encoding.T.unflatten(1, shape)[None]

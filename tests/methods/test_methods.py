@@ -1,4 +1,4 @@
-"""What every installed method must do on real pictures and networks; tests/conformance has the suite that it ships with."""
+"""What every installed method must do on real pictures and networks; tests/conformance has the suite that ships."""
 
 from __future__ import annotations
 
