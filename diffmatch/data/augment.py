@@ -27,8 +27,11 @@ CUTMIX_AREA, CUTMIX_ASPECT = (0.02, 0.4), (0.3, 1 / 0.3)
 
 @dataclass(frozen=True)
 class WeakView:
-    """image (dates, channels, crop, crop), mask (crop, crop) uint8 or None, inside (crop, crop) bool: false off the
-    image."""
+    """One crop.
+
+    image (dates, channels, crop, crop), mask (crop, crop) uint8 or None, inside (crop, crop) bool: false off the
+    image.
+    """
 
     image: Tensor
     mask: Tensor | None
@@ -36,8 +39,7 @@ class WeakView:
 
 
 def resized(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """(dates, channels, H, W) to `size`, bilinear with antialiasing: the deterministic resize that training and scoring
-    share."""
+    """(dates, channels, H, W) resized to `size`, bilinear with antialiasing; training and scoring share this."""
     if tuple(image.shape[-2:]) == size:
         return image
     return F.interpolate(image, size=size, mode="bilinear", align_corners=False, antialias=True)
@@ -130,8 +132,10 @@ def _blur(x: Tensor, sigma: float) -> Tensor:
 
 
 def _random_intensity(x: Tensor, rng: np.random.Generator) -> Tensor:
-    """One to three operations, drawn with replacement, on (channels, H, W); each strength is drawn from its whole
-    range."""
+    """(channels, H, W) after one to three operations, drawn with replacement.
+
+    Each strength is drawn from its whole range.
+    """
     usable = list(INTENSITY) if x.shape[0] == 3 else [name for name in INTENSITY if name not in ("saturation", "hue")]
     for choice in rng.integers(len(usable), size=rng.integers(1, MAX_OPERATIONS + 1)):
         x = INTENSITY[usable[choice]](x, rng.random())
@@ -169,8 +173,10 @@ INTENSITY: dict[str, Callable[[Tensor, float], Tensor]] = {
     "saturation": lambda x, s: tvf.adjust_saturation(x.clamp(0, 1), _weaker(s)),
     "hue": lambda x, s: tvf.adjust_hue(x.clamp(0, 1), s - 0.5),
 }
-"""AugSeg's operations, as functions of (channels, H, W) in nominal [0, 1] and a strength in [0, 1); the last two are
-for colour only."""
+"""AugSeg's operations, as functions of (channels, H, W) in nominal [0, 1] and a strength in [0, 1).
+
+The last two are for colour only.
+"""
 MAX_OPERATIONS = 3
 
 

@@ -1,5 +1,7 @@
-"""What is on disk, before anything is trained on it: counts, shares, ranges, splits, doubles. Every item is read
-once."""
+"""What is on disk, before anything is trained on it: counts, shares, ranges, splits, doubles.
+
+Every item is read once.
+"""
 
 from __future__ import annotations
 

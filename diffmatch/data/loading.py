@@ -1,5 +1,7 @@
-"""The labelled and the unlabelled stream. Draw n is the same whatever the workers, the ranks or the time of
-resuming."""
+"""The labelled and the unlabelled stream.
+
+Draw n is the same whatever the workers, the ranks or the time of resuming.
+"""
 
 from __future__ import annotations
 
@@ -42,8 +44,10 @@ class Stream:
         self._pass: tuple[int, NDArray[np.int64]] | None = None
 
     def rng(self, n: int, purpose: int = 1) -> np.random.Generator:
-        """The generator of draw n, for its views (purpose 1) or its CutMix box (3): the views are the same with and
-        without a box."""
+        """The generator of draw n, for its views (purpose 1) or its CutMix box (3).
+
+        Two generators, so that the views are the same with and without a box.
+        """
         return np.random.default_rng([self.seed, self.name, purpose, n])
 
     def item(self, n: int) -> Item:
@@ -100,8 +104,10 @@ def tensor(array: NDArray[Any]) -> Tensor:
 
 
 class RankSteps(Sampler[list[int]]):
-    """The draws of one rank, step by step: step k of a global batch B has draws k B .. k B + B - 1, rank r the r-th
-    part of them."""
+    """The draws of one rank, step by step.
+
+    Step k of a global batch B has draws k B .. k B + B - 1; rank r has the r-th part of them.
+    """
 
     def __init__(self, start: int, steps: int, batch: int, rank: int, world: int) -> None:
         if batch % world:

@@ -66,8 +66,7 @@ def size_for(domain: type[Domain], budgets: Iterable[str]) -> int:
 
 
 def fabricator_source(domain: type[Domain]) -> bytes:
-    """What fabricated data depend on: the plugin's source text, the painter's, and the split lists that gave the
-    names."""
+    """What fabricated data depend on: the text of plugin and painters, and the split lists that gave the names."""
     module = __import__(domain.__module__)
     sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py"), *Path(readers.__path__[0]).glob("*.py")]
     sources += (store() / domain.card.name).rglob("*.txt")
@@ -84,8 +83,10 @@ def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:
 
 
 def _decoded(name: str, state: str) -> Cache:
-    """The cache of a dataset's files as they are now; arrays of other roots and of files since replaced go when unused
-    for `KEPT`."""
+    """The cache of decoded arrays for a dataset's files as they are now.
+
+    Cached arrays whose source changed or disappeared are deleted after KEPT seconds without use.
+    """
     folder = cache_root() / "decoded" / f"{name}-{state}"
     with suppress(OSError):  # not there yet, or another user's
         os.utime(folder)

@@ -8,17 +8,20 @@ import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 
 from diffmatch.domain import Card, Domain, InputError, Item
-from diffmatch.readers.lists import canonical, chosen, installed
+from diffmatch.readers.lists import Family, canonical, chosen, installed
 
 
 @dataclass(frozen=True)
 class Budget:
-    """How much is labelled: a count of units (`3`), a fraction rounded up (`1/16`), or a percentage rounded down
-    (`5%`)."""
+    """How much is labelled.
+
+    A count of units (`3`), a fraction rounded up (`1/16`), or a percentage rounded down (`5%`).
+    """
 
     text: str
 
@@ -45,8 +48,10 @@ class Budget:
 
 @dataclass(frozen=True)
 class Split:
-    """The members of a run. `sha256` identifies it: of the four sorted id lists, so that any difference in members
-    shows."""
+    """The members of a run.
+
+    `sha256` identifies it. It is of the four sorted id lists, so that any difference in members shows.
+    """
 
     family: str
     budget: str
@@ -64,80 +69,139 @@ class Split:
 
 
 def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None = None, partial: bool = False) -> Split:
-    """The split of an opened domain at a label budget: of the lists asked for, else the community's (the plugin's own,
-    or installed by `diffmatch splits`), else a seeded draw.
+    """The split of an opened domain at a label budget.
+
+    Its labelled members are those of the lists that `lists` names; without, the community's (the plugin's own, or those
+    that `diffmatch splits` installed); without any, a seeded draw.
 
     Args:
         budget: as typed; None: that of the lists, else the card's first.
         seed: of the draw (`data.split_seed`); published budgets do not depend on it.
         lists: a folder of split lists, or the name of an installed family.
-        partial: the data are fabricated and hold a part of the real set: of unlabelled, val and test lists, what is
-            there is taken, and installed lists whose labelled members were not drawn are passed over.
+        partial: the data are fabricated and hold a part of the real set. Of unlabelled, val and test lists, what is
+            there is taken; installed lists whose labelled members were not drawn are passed over.
 
     Raises:
         InputError: an impossible budget (with those that are published), an empty split, an id or case in two places, a
             list that names what is not there, or that has not as many units as the count it is for.
     """
-    card = domain.card
-    train, val, test = domain.index("train"), domain.index("val"), domain.index("test")
-    found = chosen(domain, budget, lists) if lists else None
+    items = Parts(*(domain.index(part) for part in ("train", "val", "test")))
+    named = chosen(domain, budget, lists) if lists else None
     if budget is None:
-        budget = (found and found.budget) or card.budgets[0]
+        budget = (named and named.budget) or domain.card.budgets[0]
     published = None if lists else domain.published(budget)
-    if published is None and found is None:
-        there = {name for i in (*train, *val, *test) for name in (i.id, i.case)}
-        found = next((f for f in installed(domain, budget) if not partial or there.issuperset(f.labelled or ())), None)
-    if found:
-        everything = [*train, *val, *test]
-        if found.val is not None:
-            val = _pick(everything, found.val, f"{found.name} val", domain, partial)
-        if found.test is not None:
-            test = _pick(everything, found.test, f"{found.name} test", domain, partial)
-        if found.unlabelled is not None:
-            train = _pick(
-                everything, [*(found.labelled or ()), *found.unlabelled], f"{found.name} train", domain, partial
-            )
-    if not train or not test:
+    if published is None and named is None:
+        named = _installed(domain, budget, items, partial)
+    if named:
+        items = _divided(items, named, domain, partial)
+    if not items.train or not items.test:
         raise InputError(
-            f"{domain.root}: {card.name} finds {len(train)} training and {len(test)} test items; both are needed"
+            f"{domain.root}: {domain.card.name} finds {len(items.train)} training and {len(items.test)} test items; "
+            "both are needed"
         )
-    by_case = card.label_unit == "cases"
     if published is not None:
-        family, chosen_ids = published.family, set(published.ids)
-    elif found and found.labelled is not None:
-        listed = _pick(train, found.labelled, f"{found.name} {found.budget}", domain)
-        family, chosen_ids = found.name, {i.case if by_case else i.id for i in listed}
-        if found.budget and found.budget.isdigit() and len(chosen_ids) != int(found.budget):
-            raise InputError(
-                f"{lists or family}: the list for labels '{found.budget}' has {len(chosen_ids)} {card.label_unit}: "
-                "correct it, or name its folder after what it has"
-            )
+        family, units = published.family, set(published.ids)
+    elif named and named.labelled is not None:
+        family, units = named.name, _listed_units(items.train, named, domain, lists)
     else:
-        units = sorted({i.case if by_case else i.id for i in train if i.masked})
-        try:
-            total = len({i.case if by_case else i.id for i in train})
-            # a published size is one of the whole set; of a pool that lists fix, a fraction is that pool's
-            count = Budget(budget if found else str(domain.sizes.get(canonical(domain, budget), budget))).count(total)
-        except InputError as error:
-            raise InputError(f"{error}; {card.name} publishes {', '.join(card.budgets)} {card.label_unit}") from error
-        if count > len(units):
-            raise InputError(f"labels '{budget}' asks for {count} {card.label_unit}, only {len(units)} have masks")
-        order = np.random.default_rng([seed, 0x5EED]).permutation(len(units))
-        family, chosen_ids = f"seeded-{seed}", {units[i] for i in order[:count]}
-        family = f"{family} in {found.name}" if found else family
-    labelled = tuple(i for i in train if (i.case if by_case else i.id) in chosen_ids)
-    members = {id(i) for i in labelled}
-    unlabelled = tuple(i for i in train if id(i) not in members)
-    members_found = {i.case if by_case else i.id for i in labelled}
-    if missing := sorted(chosen_ids - members_found):
+        family, units = f"seeded-{seed}", _drawn_units(items.train, budget, domain, seed, whole_set=named is None)
+        family = f"{family} in {named.name}" if named else family
+    labelled, unlabelled = _labelled(items.train, units, budget, domain)
+    split = Split(family, budget, labelled, unlabelled, tuple(items.val), tuple(items.test))
+    check_disjoint(split, domain.card)
+    return split
+
+
+class Parts(NamedTuple):
+    """The items of a data set by the part that they are in."""
+
+    train: list[Item]
+    val: list[Item]
+    test: list[Item]
+
+    @property
+    def everything(self) -> list[Item]:
+        return [*self.train, *self.val, *self.test]
+
+
+def unit(item: Item, card: Card) -> str:
+    """What is labelled as a whole: the item's case where the label unit is cases, else the item."""
+    return item.case if card.label_unit == "cases" else item.id
+
+
+def _installed(domain: Domain, budget: str, items: Parts, partial: bool) -> Family | None:
+    """The first installed family of the budget; on partial data the first whose labelled members are there."""
+    there = {name for item in items.everything for name in (item.id, item.case)}
+    families = installed(domain, budget)
+    return next((f for f in families if not partial or there.issuperset(f.labelled or ())), None)
+
+
+def _divided(items: Parts, family: Family, domain: Domain, partial: bool) -> Parts:
+    """The items as the family's lists divide them; a part that the lists do not mention stays."""
+    everything, (train, val, test) = items.everything, items
+    if family.val is not None:
+        val = _pick(everything, family.val, f"{family.name} val", domain, partial)
+    if family.test is not None:
+        test = _pick(everything, family.test, f"{family.name} test", domain, partial)
+    if family.unlabelled is not None:
+        pool = [*(family.labelled or ()), *family.unlabelled]
+        train = _pick(everything, pool, f"{family.name} train", domain, partial)
+    return Parts(train, val, test)
+
+
+def _listed_units(train: list[Item], family: Family, domain: Domain, lists: str | None) -> set[str]:
+    """The labelled units that a family's list names.
+
+    Raises:
+        InputError: a member is not there, or the list has not as many units as the count that it is for.
+    """
+    picked = _pick(train, family.labelled or (), f"{family.name} {family.budget}", domain)
+    units = {unit(item, domain.card) for item in picked}
+    if family.budget and family.budget.isdigit() and len(units) != int(family.budget):
+        raise InputError(
+            f"{lists or family.name}: the list for labels '{family.budget}' has {len(units)} {domain.card.label_unit}: "
+            "correct it, or name its folder after what it has"
+        )
+    return units
+
+
+def _drawn_units(train: list[Item], budget: str, domain: Domain, seed: int, whole_set: bool) -> set[str]:
+    """Labelled units drawn by the seed among those that have masks.
+
+    Args:
+        whole_set: a published size is one of the whole set; of a pool that lists fix, a fraction is that pool's.
+    """
+    card = domain.card
+    size = str(domain.sizes.get(canonical(domain, budget), budget)) if whole_set else budget
+    try:
+        count = Budget(size).count(len({unit(item, card) for item in train}))
+    except InputError as error:
+        raise InputError(f"{error}; {card.name} publishes {', '.join(card.budgets)} {card.label_unit}") from error
+    units = sorted({unit(item, card) for item in train if item.masked})
+    if count > len(units):
+        raise InputError(f"labels '{budget}' asks for {count} {card.label_unit}, only {len(units)} have masks")
+    order = np.random.default_rng([seed, 0x5EED]).permutation(len(units))
+    return {units[i] for i in order[:count]}
+
+
+def _labelled(
+    train: list[Item], units: set[str], budget: str, domain: Domain
+) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
+    """The training items of the labelled units, and the others.
+
+    Raises:
+        InputError: a unit is not there, or nothing is left unlabelled.
+    """
+    card = domain.card
+    labelled = tuple(item for item in train if unit(item, card) in units)
+    unlabelled = tuple(item for item in train if unit(item, card) not in units)
+    if missing := sorted(units - {unit(item, card) for item in labelled}):
         raise InputError(
             f"{domain.root}: labels '{budget}' needs {card.label_unit} that are not there: {', '.join(missing[:5])}"
         )
     if not unlabelled:
         raise InputError(f"labels '{budget}' leaves nothing unlabelled in {domain.root}")
-    split = Split(family, budget, labelled, unlabelled, tuple(val), tuple(test))
-    check_disjoint(split, card)
-    return split
+    return labelled, unlabelled
 
 
 def _pick(items: Iterable[Item], ids: Collection[str], what: str, domain: Domain, partial: bool = False) -> list[Item]:

@@ -19,8 +19,7 @@ from diffmatch.scoring.scenes import predict_scene
 from diffmatch.settings import Section
 
 SCENE = 4096**2
-"""Pixels above which a picture that is predicted in one piece is predicted by windows instead, in memory that does not
-grow with it."""
+"""Pixels above which a picture is predicted by windows, in memory that does not grow with the picture."""
 WINDOW = 512
 """Side of these windows, or the crop that the run was trained on if it is larger; they overlap by half."""
 
@@ -86,8 +85,10 @@ def predict_files(trained: Trained, files: Mapping[str, Path], out: Path) -> Pre
 
 
 def named(paths: Sequence[Path], endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """The files by the names that their masks get: a file's own without ending, of a folder's files the path below the
-    folder."""
+    """The files by the names that their masks get.
+
+    A mask is called as its file without the ending; of a folder's files, as the path below the folder.
+    """
     seen: dict[str, Path] = {}
     for path in paths:
         if not path.exists():
@@ -116,8 +117,10 @@ def without_ending(name: str, endings: tuple[str, ...]) -> str | None:
 
 
 def labels_of(trained: Trained, name: str, image: Image | Scene) -> Mask:
-    """Classes of one image or volume on its own grid, as the first protocol scores them; what is larger than SCENE by
-    windows."""
+    """Classes of one image or volume on its own grid, as the first protocol scores them.
+
+    A picture larger than SCENE is predicted by windows.
+    """
     settings, protocol = trained.method.settings, trained.domain.card.protocol()
     height, width = image.shape[-2:]
     read = (

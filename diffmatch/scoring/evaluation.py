@@ -20,8 +20,7 @@ from diffmatch.settings import Data, Section
 
 Part = Literal["test", "val", "unlabeled"]
 POOL_LIMIT = 1000
-"""Items of the unlabelled pool that are scored at most, drawn with a fixed seed: the counts say how many pixels there
-were."""
+"""The most items of the unlabelled pool that are scored, drawn with a fixed seed."""
 
 
 def members(split: Split, part: Part, protocol: Protocol) -> list[Item]:
@@ -39,8 +38,10 @@ def members(split: Split, part: Part, protocol: Protocol) -> list[Item]:
 
 
 def shares(items: Sequence[Item], size: int) -> list[Sequence[Item]]:
-    """The items in runs of `size`, to be dealt to ranks: whom an item is batched with, and so its rounding, is the same
-    for any world."""
+    """The items in groups of `size`, to be dealt to ranks.
+
+    An item has the same neighbours in its batch for any number of ranks, and so the same rounding.
+    """
     return [items[first : first + size] for first in range(0, len(items), size)]
 
 
@@ -57,8 +58,9 @@ def evaluate(
     rank: int = 0,
     world: int = 1,
 ) -> Counts:
-    """Counts of test or val items, each predicted whole, by this rank's share of them; the sum over ranks is returned
-    on all.
+    """Counts of test or val items, each predicted whole.
+
+    Each rank predicts its share; the sum over the ranks is returned on all of them.
 
     Args:
         distances: surface distances of volumes too.
@@ -100,8 +102,10 @@ def evaluate_pool(
     rank: int = 0,
     world: int = 1,
 ) -> Counts:
-    """Counts of the pseudo-labels that the teacher gives to unaugmented pool items, against the hidden truth (Figures
-    1, 4, 5, 8)."""
+    """Counts of the teacher's pseudo-labels of pool items against the hidden truth (Figures 1, 4, 5, 8).
+
+    The images are not augmented.
+    """
     card, settings = domain.card, method.settings
     counts = Counts(len(card.classes))
     masks: dict[str, Mask] = {}
@@ -123,8 +127,10 @@ def evaluate_pool(
 
 
 def pool_labels(method: Method[Section], images: Tensor, keys: Sequence[str], data: Data) -> tuple[Tensor, Tensor]:
-    """Pseudo-label probabilities (N, C, H, W) and acceptance (N, H, W) of raw images (N, dates, channels, H, W) on
-    their own grid."""
+    """Pseudo-labels of raw images (N, dates, channels, H, W), on their own grid.
+
+    Returns probabilities (N, C, H, W) and acceptance (N, H, W).
+    """
     ready, back = framed(images, data)
     inside = frame(torch.ones_like(images[:, :1, :1]), data)[0][:, 0, 0] > 0.5
     pseudo = method.pseudo_labels(ready, keys, inside)

@@ -115,8 +115,10 @@ def sliding(
 
 
 def starts(length: int, window: int, stride: int, cut: bool = False) -> list[int]:
-    """First pixels of the windows along one axis. Cut windows begin at every multiple of the stride, as UniMatch's
-    do."""
+    """First pixels of the windows along one axis.
+
+    Cut windows begin at every multiple of the stride, as UniMatch's do.
+    """
     if cut:
         return list(range(0, length, stride))
     if length <= window:

@@ -1,5 +1,4 @@
-"""Counts of a scored split and the metrics made from them. Integers and sums, never pixels; numpy only, so that reports
-need no torch.
+"""The metrics made from the counts of a scored split. numpy only, so that reports need no torch.
 
 Policy: a class that is absent in truth and prediction is NaN and left out of means, `n_valid` says how many remained;
     present in only
@@ -61,8 +60,10 @@ def calibration_error(reliability: Ints) -> Floats:
 
 
 def majority(counts: Counts, klass: int) -> Counts:
-    """The counts of the baseline that answers `klass` everywhere, from another prediction's truth margins; no
-    calibration, no distances."""
+    """The counts of the baseline that answers `klass` everywhere.
+
+    They follow from another prediction's truth margins. They have no calibration and no distances.
+    """
     truth = counts.confusion.sum(1)
     baseline = Counts(counts.classes)
     baseline.confusion[:, klass] = truth

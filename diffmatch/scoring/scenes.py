@@ -1,5 +1,7 @@
-"""Scenes larger than memory: overlapping windows are read, predicted and blended in vertical strips; finished blocks
-are handed out."""
+"""Scenes larger than memory.
+
+Overlapping windows are read, predicted and blended in vertical strips; finished blocks are handed out.
+"""
 
 from __future__ import annotations
 
@@ -38,8 +40,7 @@ def predict_scene(
     strip: int = 4096,
     device: torch.device = torch.device("cpu"),  # noqa: B008 - immutable
 ) -> Iterator[Block]:
-    """The same probabilities as `inference.sliding` over the whole scene, in memory that depends on `window` and
-    `strip` alone.
+    """The probabilities of `inference.sliding` over a scene, in memory that depends on `window` and `strip` alone.
 
     Args:
         size: (H, W) of the scene.
