@@ -29,9 +29,9 @@ class FigurePage:
 
 
 def write_figures(boards: Sequence[Board], out: Path) -> dict[int, list[FigurePage]]:
-    """Draw the figures of the boards with the most methods, two at least, into `out`/figures; real data go before invented.
+    """Draw the figures of the best methods of the board that has the most, two at least, into `out`/figures.
 
-    A board's best methods stand in them. A figure that the records cannot fill is left out.
+    Boards of real data go before boards of invented data. A figure that the records cannot fill is left out.
 
     Returns:
         Number of a board -> its figures.
@@ -44,7 +44,7 @@ def write_figures(boards: Sequence[Board], out: Path) -> dict[int, list[FigurePa
 def _draw(board: Board, out: Path) -> Iterable[FigurePage]:
     from diffmatch_reports.figures import FIGURES, draw, save  # late: matplotlib
 
-    runs = shown(board)
+    runs = best_runs(board)
     grid = GRIDS.get(board.first.record.dataset, 9)
     for number, kind in FIGURES.items():
         if number in (9, *GRIDS.values()) and number != grid:
@@ -60,13 +60,14 @@ def _draw(board: Board, out: Path) -> Iterable[FigurePage]:
         yield page
 
 
-def shown(board: Board) -> list[RunView]:
-    """The runs of one row of each of the best methods, read again with their arrays: the row with the fewest overrides, the newest."""
+def best_runs(board: Board) -> list[RunView]:
+    """Runs of the best methods, with their arrays; of a method the newest row with the fewest overrides."""
     rows: dict[str, Row] = {}
     for row in board.rows:
         if row.runs and row.cells and (row.name not in rows or _plainness(row) > _plainness(rows[row.name])):
             rows[row.name] = row
-    return [load_run(RunFolder(run.folder)) for row in list(rows.values())[:MOST_METHODS] for run in row.runs[:MOST_SEEDS]]
+    best = [run for row in list(rows.values())[:MOST_METHODS] for run in row.runs[:MOST_SEEDS]]
+    return [load_run(RunFolder(run.folder)) for run in best]
 
 
 def _plainness(row: Row) -> tuple[int, str]:

@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from diffmatch.shared.machine import installed
-from diffmatch_reports import compare, confusion, names, paper, paper_text, pictures, sections, wording
+from diffmatch_reports import compare, names, paper, paper_text, pictures, sections, wording
+from diffmatch_reports.plots import run_page, svg
 
 MAX_SAMPLES = 6
 
@@ -19,7 +20,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
     Args:
         path: of the page; its folder is created if absent.
-        values: what the template names, `root` among them: the way back to the site's first page ("", "../"), None for a page alone.
+        values: what the template names. `root` is the way to the site's first page ("", "../"), None for a page alone.
     """
     html = _templates().get_template(f"{template}.html.j2").render(version=installed("diffmatch-bench") or "", **values)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +39,8 @@ def _templates() -> Environment:
     templates.globals |= {
         "sections": sections,
         "words": wording,
-        "matrix": confusion.matrix,
+        "charts": run_page,
+        "hatch": svg.HATCH,
         "run_name": names.run_name,
         "comparable": compare.comparable,
         "safe": names.safe,

@@ -21,7 +21,7 @@ WRONG_COLOR = (213, 94, 0)
 
 @dataclass(frozen=True)
 class Tile:
-    """One picture: caption, what it shows in words, and the map to lay over the photograph (none for the photograph itself)."""
+    """One picture: caption, what it shows in words, and the map over the photograph (a photograph itself has none)."""
 
     caption: str
     alt: str
@@ -30,7 +30,7 @@ class Tile:
 
 @dataclass(frozen=True)
 class Strip:
-    """A sample: its photographs (one per date), the truth, and for each sampling step the prediction and where it is wrong.
+    """A sample: a photograph per date, the truth, and for each sampling step the prediction and where it is wrong.
 
     Attributes:
         images: the photographs as data URIs; the maps lie over the last one.
@@ -58,21 +58,34 @@ def strip(sample: Sample, card: Card) -> Strip:
     truth = Tile("truth", f"Truth. {_shares(sample.truth, valid, card)}", _labels(sample.truth, card))
     steps, errors = [], []
     for number, labels in enumerate(sample.steps, 1):
-        wrong = float((labels != sample.truth)[valid].mean()) if valid.any() else None
         name = f"step {number} of {count}" if count > 1 else "prediction"
-        error = f"{share(wrong)} % wrong" if wrong is not None else "no truth"
-        steps.append(Tile(f"{name}: {error}", f"Predicted, {name}. {_shares(labels, valid, card)}", _labels(labels, card)))
+        error = wrong_share(labels, sample.truth)
+        words = f"Predicted, {name}. {_shares(labels, valid, card)}"
+        steps.append(Tile(f"{name}: {error}", words, _labels(labels, card)))
         differs = ((labels != sample.truth) & valid).astype(np.uint8)
         marked = _palette_png(differs, [(0, 0, 0), WRONG_COLOR], clear=0)
         errors.append(Tile("errors", f"Where {name} differs from the truth: {error}", marked))
     height, width = sample.truth.shape
-    return Strip(sample.title, [_photo(image) for image in sample.image], photos, truth, steps, errors, f"{width} / {height}")
+    images = [_photo(image) for image in sample.image]
+    return Strip(sample.title, images, photos, truth, steps, errors, f"{width} / {height}")
+
+
+def wrong_share(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> str:
+    """How many of the scored pixels are wrong, in words."""
+    valid = truth != VOID
+    return f"{share(float((labels != truth)[valid].mean()))} % wrong" if valid.any() else "no truth"
+
+
+def fit(picture: Image.Image, how: Image.Resampling) -> Image.Image:
+    """The picture, made smaller where a side is longer than `MAX_SIDE`."""
+    scale = min(1.0, MAX_SIDE / max(picture.size))
+    return picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
 
 
 def _shares(labels: NDArray[np.uint8], valid: NDArray[np.bool_], card: Card) -> str:
     counts = np.bincount(labels[valid], minlength=len(card.classes))[: len(card.classes)]
-    named = [f"{name} {share(count / max(counts.sum(), 1))} %" for name, count in zip(card.names, counts, strict=True) if count]
-    return ", ".join(named) + "."
+    shares = {name: count / counts.sum() for name, count in zip(card.names, counts, strict=True) if count}
+    return ", ".join(f"{name} {share(value)} %" for name, value in shares.items()) + "."
 
 
 def _labels(labels: NDArray[np.uint8], card: Card) -> str:
@@ -83,16 +96,11 @@ def _labels(labels: NDArray[np.uint8], card: Card) -> str:
 def _palette_png(indices: NDArray[np.uint8], colors: list[tuple[int, int, int]], clear: int | None = None) -> str:
     picture = Image.fromarray(indices)
     picture.putpalette([channel for color in colors for channel in color])
-    return _uri(_fit(picture, Image.Resampling.NEAREST), transparency=clear)
+    return _uri(fit(picture, Image.Resampling.NEAREST), transparency=clear)
 
 
 def _photo(image: NDArray[np.uint8]) -> str:
-    return _uri(_fit(Image.fromarray(image), Image.Resampling.LANCZOS))
-
-
-def _fit(picture: Image.Image, how: Image.Resampling) -> Image.Image:
-    scale = MAX_SIDE / max(picture.size)
-    return picture if scale >= 1 else picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))), how)
+    return _uri(fit(Image.fromarray(image), Image.Resampling.LANCZOS))
 
 
 def _uri(picture: Image.Image, transparency: int | None = None) -> str:
@@ -102,6 +110,7 @@ def _uri(picture: Image.Image, transparency: int | None = None) -> str:
         picture.save(buffer, "JPEG", quality=88)
         kind = "jpeg"
     else:
-        picture.save(buffer, "PNG", compress_level=3, **({} if transparency is None else {"transparency": transparency}))
+        clear = {} if transparency is None else {"transparency": transparency}
+        picture.save(buffer, "PNG", compress_level=3, **clear)
         kind = "png"
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -1,4 +1,4 @@
-"""A run view cut into what the template prints: rows, matrices, charts, lists."""
+"""A run view cut into what the template prints: rows, tiles, lists."""
 
 from __future__ import annotations
 
@@ -7,12 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from markupsafe import Markup
-
 from diffmatch.settings import flatten
-from diffmatch_reports import charts, wording
-from diffmatch_reports.confusion import DENSE
-from diffmatch_reports.load import RunView, Series
+from diffmatch_reports import wording
+from diffmatch_reports.load import RunView
 from diffmatch_reports.wording import METRICS, SPLITS, class_metric, duration, ece_scope, plural
 
 DISTANCES = {"hd95_mm": "HD95 mm", "asd_mm": "ASD mm", "hd95_voxel": "HD95 voxel", "asd_voxel": "ASD voxel"}
@@ -122,66 +119,6 @@ def class_table(run: RunView, split: str) -> ClassTable | None:
     return ClassTable([column for column in columns if column.key in used], rows, groups)
 
 
-def reliability(run: RunView, split: str) -> list[tuple[str, Markup]]:
-    """Captions and diagrams of a split: all pixels, then the foreground."""
-    if split not in run.scores:
-        return []
-    counts = run.scores[split].counts
-    kinds = [("all pixels", counts.top)] + ([("foreground pixels", counts.foreground)] if run.card.background else [])
-    return [
-        (f"{SPLITS[split].capitalize()}, {name}", charts.reliability(bins, f"{SPLITS[split]}, {name}"))
-        for name, bins in kinds
-        if bins[0].any()
-    ]
-
-
-def distribution(run: RunView) -> Markup | None:
-    """Truth, predictions and accepted pseudo-labels of the unlabelled pool by class."""
-    if "unlabeled" not in run.scores:
-        return None
-    counts = run.scores["unlabeled"].counts
-    chosen = [run.card.names.index(n) for n in (run.spotlight() if len(run.card.names) > DENSE else run.card.names)]
-    found = {"truth": counts.confusion.sum(1)[chosen], "predicted": counts.confusion.sum(0)[chosen]}
-    if counts.accepted.any():
-        found["accepted"] = counts.accepted.sum(0)[chosen]
-    return charts.distribution([run.card.names[c] for c in chosen], found, "unlabelled pool")
-
-
-def training(run: RunView) -> list[tuple[str, Markup]]:
-    """Loss, learning rate and throughput."""
-    found: list[tuple[str, Markup]] = []
-    terms = sorted((n for n in run.curves if n.startswith("loss/")), key=lambda n: (n != "loss/total", n))
-    losses = {name.removeprefix("loss/"): curve for name in terms for curve in run.series(name).values()}
-    if losses:
-        found.append(("Losses", charts.lines(losses, "loss", "Losses")))
-    for name, caption, unit in (("lr", "Learning rate", "learning rate"), ("images_per_second", "Throughput", "images per second")):
-        found += [(caption, charts.lines({unit: curve}, unit, caption)) for curve in run.series(name).values()]
-    return found
-
-
-def pseudo_labels(run: RunView) -> list[tuple[str, str, Markup]]:
-    """Name, head/tail mark and chart of each class in the spotlight; empty where no pseudo-labels were logged."""
-    count, trained = run.series("pseudo/count"), run.series("pseudo/accepted")
-    predicted, truth, correct = (run.series(f"audit/{name}") for name in ("predicted", "truth", "correct"))
-    if trained:
-        accepted_of = count
-    else:
-        accepted_of, trained = predicted, run.series("audit/accepted")
-    totals = {"truth": (truth, _total(truth)), "pseudo-labels": (predicted, _total(predicted)), "training views": (count, _total(count))}
-    head, tail = run.ranks()
-    found = []
-    for name in run.spotlight():
-        shares = {label: _rate(curves.get(name, {}), total) for label, (curves, total) in totals.items()}
-        rates = {
-            "accepted": _rate(trained.get(name, {}), accepted_of.get(name, {})),
-            "correct": _rate(correct.get(name, {}), predicted.get(name, {})),
-        }
-        chart = charts.pseudo_labels(_filled(shares), _filled(rates), name)
-        if chart is not None:
-            found.append((name, "head" if name in head else "tail" if name in tail else "", chart))
-    return found
-
-
 def settings(run: RunView) -> list[tuple[str, str, bool]]:
     """Dotted key, value, and whether the user overrode it."""
     overridden = flatten(run.record.overrides)
@@ -224,24 +161,6 @@ def _timing(name: str, value: float) -> str:
 
 def _listing(items: list[str], most: int = 20) -> str:
     return ", ".join(items[:most]) + (f" and {len(items) - most} more" if len(items) > most else "")
-
-
-def _total(curves: dict[str, Series]) -> Series:
-    """All classes together at each step."""
-    total: Series = {}
-    for curve in curves.values():
-        for step, value in curve.items():
-            total[step] = total.get(step, 0.0) + value
-    return total
-
-
-def _rate(part: Series, whole: Series) -> Series:
-    """Quotient where both are known and the whole is not 0."""
-    return {step: value / whole[step] for step, value in part.items() if whole.get(step, 0) > 0}
-
-
-def _filled(curves: dict[str, Series]) -> dict[str, Series]:
-    return {name: curve for name, curve in curves.items() if curve}
 
 
 def evaluations(run: RunView) -> Iterable[tuple[str, dict[str, Any], Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
 from diffmatch.scoring.metrics import summary
 from diffmatch_reports import write_report
+from diffmatch_reports.load import RunView, load_run
 
 CARD = Card(
     version=1,
@@ -275,6 +277,21 @@ def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
         nonlocal made
         made += 1
         return write(tmp_path / "runs" / str(made), **changes)
+
+    return make
+
+
+@pytest.fixture
+def make_view(make_run: Callable[..., RunFolder]) -> Callable[..., RunView]:
+    """`make_view(confusion, **changes)`: a run as reports read it, with that confusion of the unlabelled pool."""
+
+    def make(confusion: list[list[int]] | None = None, **changes: Any) -> RunView:
+        run = load_run(make_run(**changes))
+        if confusion is not None:
+            counts = Counts(4)
+            counts.confusion = np.array(confusion)
+            run.scores["unlabeled"] = replace(run.scores["unlabeled"], counts=counts)
+        return run
 
     return make
 

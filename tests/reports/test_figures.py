@@ -20,12 +20,12 @@ from PIL import Image
 
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError, TopBottom
-from diffmatch.records.counts import BINS, CONFIDENCE_UNIT, Counts
+from diffmatch.records.counts import BINS, CONFIDENCE_UNIT
 from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import DataId
 from diffmatch_reports.figures import FIGURES, draw, save
-from diffmatch_reports.figures.style import LOOKS
-from diffmatch_reports.load import RunView, Sample, load_run
+from diffmatch_reports.load import load_run
+from diffmatch_reports.plots.spec import STYLES
 
 Make = Callable[..., RunFolder]
 HOSTILE = "<script>alert(1)</script> $x_1$ $\\input{a}$ & %"
@@ -33,23 +33,9 @@ ONE = [[90, 2, 3, 5], [4, 6, 0, 0], [5, 0, 3, 2], [1, 1, 0, 8]]
 TWO = [[100, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [10, 0, 0, 0]]
 RIGHT = [[100, 0, 0, 0], [0, 10, 0, 0], [0, 0, 10, 0], [0, 0, 0, 10]]
 """Rows are background, RV, Myo (the tail), LV (the head): the labelled pixels of `conftest` rank them so."""
+OTHER_DATA = DataId(root="data/acdc", fabricated=True, fingerprint="99" * 32)
 DIFFERENT = sorted(set(FIGURES) - {11, 12, 13})
 """Without the grids that are figure 9 by another number."""
-
-
-@pytest.fixture
-def make_view(make_run: Make) -> Callable[..., RunView]:
-    """A run with the given confusion of the unlabelled pool."""
-
-    def make(confusion: list[list[int]] | None = None, **changes: Any) -> RunView:
-        run = load_run(make_run(**changes))
-        if confusion is not None:
-            counts = Counts(4)
-            counts.confusion = np.array(confusion)
-            run.scores["unlabeled"] = replace(run.scores["unlabeled"], counts=counts)
-        return run
-
-    return make
 
 
 def axes_of(figure: Figure, title: str) -> Axes:
@@ -152,67 +138,15 @@ def test_counts_through_training_are_means_at_common_steps(make_view: Any) -> No
     assert "Left out: supervised (failed), seed 0." in caption(figure)
 
 
-def sample(title: str, steps: list[int], dates: int = 1) -> Sample:
-    truth = np.zeros((6, 8), np.uint8)
-    truth[2:4, 2:6] = 3
-    truth[0] = 255
-    return Sample(title, np.full((dates, 6, 8, 3), 90, np.uint8), truth, np.stack([np.full((6, 8), c, np.uint8) for c in steps]))
-
-
-def test_a_grid_shows_image_truth_and_each_methods_last_step(make_view: Any) -> None:
-    runs = [make_view(), make_view(seed=1), make_view(method="fixmatch")]
-    runs[0].samples = [sample("b", [1, 3]), sample("a", [0, 1])]
-    runs[1].samples = [sample("b", [2, 2])]
-    runs[2].samples = [sample("a", [0]), sample("c", [0])]
-    figure = draw(12, runs)
-    drawn = [axes for axes in figure.axes if axes.images]
-    assert [axes.get_title() for axes in drawn] == ["image", "truth", "diffmatch", "fixmatch"], "one row: only sample a is in both"
-    pixels = [np.asarray(axes.images[0].get_array()) for axes in drawn]
-    colors = [c.color for c in runs[0].card.classes]
-    assert (pixels[0] == 90).all()
-    assert tuple(pixels[1][3, 3]) == colors[3]
-    assert tuple(pixels[1][0, 0]) not in colors, "void has no class's colour"
-    assert (pixels[2] == colors[1]).all(), "the last step of the first seed"
-    assert (pixels[3] == colors[0]).all()
-    assert [[t.get_text() for t in axes.texts] for axes in drawn] == [[], ["3"], ["1"], []], "a class is read without its colour"
-    # 40 scored pixels, 8 of them LV: background everywhere is wrong in 20 %, RV everywhere in all
-    assert [axes.get_xlabel() for axes in drawn] == ["a", "", "100.0 % wrong", "20.0 % wrong"]
-    assert "1 picture of 40 test items" in caption(figure)
-
-
-def test_both_dates_are_shown(make_view: Any) -> None:
-    run = make_view()
-    run.samples = [sample("a", [0, 3], dates=2)]
-    titles = [axes.get_title() for axes in draw(11, [run]).axes]
-    assert titles == ["date 1", "date 2", "truth", "diffmatch"]
-
-
-def test_the_trajectory_shows_every_step(make_view: Any) -> None:
-    runs = [make_view(), make_view(method="discriminative")]
-    runs[0].samples = [sample("a", [0, 1, 3])]
-    runs[1].samples = [sample("a", [0])]
-    figure = draw(10, runs)
-    assert [axes.get_title() for axes in figure.axes] == ["image", "truth", "step 1", "step 2", "step 3"]
-    assert [axes.get_xlabel() for axes in figure.axes[2:]] == ["20.0 % wrong", "100.0 % wrong", "80.0 % wrong"]
-    assert "Left out: discriminative (without pictures of several sampling steps), seed 0." in caption(figure)
-
-
-def test_methods_without_a_common_sample_are_refused(make_view: Any) -> None:
-    runs = [make_view(), make_view(method="fixmatch")]
-    runs[0].samples, runs[1].samples = [sample("a", [0])], [sample("b", [0])]
-    with pytest.raises(InputError, match="no sample in common"):
-        draw(9, runs)
-
-
 @pytest.mark.parametrize(
     ("other", "told"),
     [
         ({"sha": "ff00ff00" * 8}, r"split hash ab12cd34 and ff00ff00"),
         ({"dataset": "msd"}, "dataset acdc and msd"),
-        ({"data": DataId(root="data/acdc", fabricated=True, fingerprint="99" * 32)}, "data fingerprint 77aa88bb and 99999999"),
+        ({"data": OTHER_DATA}, "data fingerprint 77aa88bb and 99999999"),
     ],
 )
-def test_runs_that_may_not_be_compared_are_refused_in_one_line(make_view: Any, other: dict[str, Any], told: str) -> None:
+def test_runs_that_may_not_be_compared_are_refused_in_one_line(make_view: Any, other: Any, told: str) -> None:
     runs = [make_view(), make_view(method="fixmatch", **other)]
     for number in FIGURES:
         with pytest.raises(InputError, match=told) as error:
@@ -222,14 +156,14 @@ def test_runs_that_may_not_be_compared_are_refused_in_one_line(make_view: Any, o
 
 @pytest.mark.parametrize("number", sorted(FIGURES))
 def test_runs_that_lack_what_a_figure_needs_are_told_what_to_do(make_view: Any, number: int) -> None:
-    with pytest.raises(InputError, match=FIGURES[number].needs):
+    with pytest.raises(InputError, match=FIGURES[number].need.words):
         draw(number, [make_view(full=False)])
     with pytest.raises(InputError, match="no run"):
         draw(number, [])
 
 
 @pytest.mark.parametrize("number", DIFFERENT)
-def test_every_figure_says_what_it_rests_on_and_nothing_runs_over_the_edge(make_view: Any, tmp_path: Path, number: int) -> None:
+def test_every_figure_says_what_it_rests_on_inside_its_edges(make_view: Any, tmp_path: Path, number: int) -> None:
     runs = [make_view(), make_view(seed=1), make_view(method="fixmatch")]
     figure = draw(number, runs)
     said = caption(figure)
@@ -279,7 +213,7 @@ def test_hostile_names_are_shown_as_text(make_run: Make, tmp_path: Path, number:
 
 
 def test_no_two_methods_look_alike_without_colour(make_view: Any) -> None:
-    for one, other in combinations(LOOKS, 2):
+    for one, other in combinations(STYLES, 2):
         assert (one.marker, one.dash) != (other.marker, other.dash)
         assert "".join(sorted(one.hatch)) != "".join(sorted(other.hatch))
     runs = [make_view(method=name) for name in ("a", "b", "c", "d", "e")]
@@ -296,9 +230,9 @@ def test_no_two_methods_look_alike_without_colour(make_view: Any) -> None:
 
 def test_more_methods_than_looks_are_refused(make_view: Any) -> None:
     run = make_view()
-    runs = [replace(run, record=run.record.model_copy(update={"method": f"m{i}"})) for i in range(len(LOOKS) + 1)]
+    runs = [replace(run, record=run.record.model_copy(update={"method": f"m{i}"})) for i in range(len(STYLES) + 1)]
     draw(1, runs[:-1])
-    with pytest.raises(InputError, match=f"name {len(LOOKS)} at most"):
+    with pytest.raises(InputError, match=f"name {len(STYLES)} at most"):
         draw(1, runs)
 
 
@@ -318,13 +252,21 @@ def test_settings_that_all_runs_share_stand_in_the_caption_and_hide_no_differenc
     assert f"All with network.encoder={shared['network.encoder']}." in caption(figure)
 
 
+def test_methods_whose_names_are_shortened_alike_are_all_drawn(make_view: Any) -> None:
+    long = {"network.encoder": f"{'x' * 80}"}
+    runs = [make_view(hash=f"{n}0000000", overrides={**long, "train.steps": n}) for n in (600, 900)]
+    runs.append(make_view(method="fixmatch"))
+    titles = [axes.get_title() for axes in draw(4, runs).axes]
+    assert sum("diffmatch" in title for title in titles) == 2 and titles[0] == titles[1]
+
+
 def test_runs_that_differ_in_hash_alone_are_named_by_it(make_view: Any) -> None:
     figure = draw(5, [make_view(hash="aaaa0000"), make_view(hash="ffff0000")])
     names = [axes.get_title().replace("\n", " ") for axes in figure.axes if axes.get_title()]
     assert names == ["diffmatch (hash aaaa0000)", "diffmatch (hash ffff0000)"]
 
 
-def test_the_command_writes_three_files_and_prints_where(make_run: Make, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_command_writes_three_files_and_prints_where(make_run: Make, tmp_path: Path, capfd: Any) -> None:
     root = make_run().path.parent
     make_run(method="fixmatch")
     (root / "broken").mkdir()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from io import BytesIO
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 
 from diffmatch.domain import InputError
 from diffmatch.shared.files import write_atomically
-from diffmatch_reports.figures import classes, pictures, pool, training
-from diffmatch_reports.figures.comparison import Comparison, compare
-from diffmatch_reports.figures.style import STYLE
+from diffmatch_reports.figures import pictures, plots
+from diffmatch_reports.figures.comparison import Comparison, Need, compare
+from diffmatch_reports.figures.drawing import STYLE
 from diffmatch_reports.load import RunView
 
 __all__ = ["FIGURES", "Kind", "draw", "kind", "save"]
@@ -26,43 +26,48 @@ FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Softwa
 
 @dataclass(frozen=True)
 class Kind:
-    """One of the paper's figures.
-
-    Attributes:
-        split: what it is drawn from.
-        usable: whether a run has what the figure needs.
-        needs, remedy: the same in words, and how to get it.
-    """
+    """One of the paper's figures: what it is drawn from, what it needs of a run, and who draws it."""
 
     number: int
     title: str
     split: Literal["test", "unlabeled"]
     paint: Callable[[Comparison], Figure]
-    usable: Callable[[RunView], bool]
-    needs: str
-    remedy: str
+    need: Need
 
 
-_POOL = pool.usable, "an evaluation on the unlabelled pool", "`diffmatch evaluate RUN --split unlabeled` makes one"
-_CLASSES = classes.usable, "test numbers by class", "`diffmatch evaluate RUN` makes them"
-_AUDITS = training.usable, "audits in curves.csv", "train a method that uses the pool, with train.audits above 0"
-_SAMPLES = pictures.usable, "pictures under samples/", "train with eval.samples above 0"
-_STEPS = pictures.stepwise, "pictures of several sampling steps", "train a diffusion method with eval.samples above 0"
-
-FIGURES: dict[int, Kind] = {
-    kind.number: kind
-    for kind in (
-        Kind(1, "Pseudo-labels of head and tail classes", "unlabeled", pool.label_counts, *_POOL),
-        Kind(4, "Calibration of the pseudo-labels", "unlabeled", pool.reliability, *_POOL),
-        Kind(5, "Confusion of the pseudo-labels", "unlabeled", pool.confusions, *_POOL),
-        Kind(6, "Performance by class, relative to the best method", "test", classes.normalised, *_CLASSES),
-        Kind(8, "Pseudo-labels through training", "unlabeled", training.label_counts, *_AUDITS),
-        *(Kind(number, "Predictions on the test split", "test", pictures.grid, *_SAMPLES) for number in (9, 11, 12, 13)),
-        Kind(10, "Prediction after each sampling step", "test", pictures.trajectory, *_STEPS),
-    )
-}
-"""The figures that records can draw. 9, 11, 12 and 13 are one grid, in the paper of PASCAL VOC, WHU-CD, ACDC and Synapse; 2, 7, 14 and 15
-are drawings of the idea, 3 is not a figure of results."""
+_POOL = Need(
+    lambda run: "unlabeled" in run.scores and bool(run.scores["unlabeled"].counts.confusion.any()),
+    "an evaluation on the unlabelled pool",
+    "`diffmatch evaluate RUN --split unlabeled` makes one",
+)
+_CLASSES = Need(
+    lambda run: bool(run.metrics("test").get("per_class")),
+    "test numbers by class",
+    "`diffmatch evaluate RUN` makes them",
+)
+_AUDITS = Need(
+    lambda run: bool(run.series("audit/predicted") and run.series("audit/truth")),
+    "audits in curves.csv",
+    "train a method that uses the pool, with train.audits above 0",
+)
+_SAMPLES = Need(lambda run: bool(run.samples), "pictures under samples/", "train with eval.samples above 0")
+_STEPS = Need(
+    lambda run: any(len(sample.steps) > 1 for sample in run.samples),
+    "pictures of several sampling steps",
+    "train a diffusion method with eval.samples above 0",
+)
+_KINDS = (
+    Kind(1, "Pseudo-labels of head and tail classes", "unlabeled", plots.pool_counts, _POOL),
+    Kind(4, "Calibration of the pseudo-labels", "unlabeled", plots.pool_calibration, _POOL),
+    Kind(5, "Confusion of the pseudo-labels", "unlabeled", plots.pool_confusion, _POOL),
+    Kind(6, "Performance by class, relative to the best method", "test", plots.relative_scores, _CLASSES),
+    Kind(8, "Pseudo-labels through training", "unlabeled", plots.pool_over_steps, _AUDITS),
+    *(Kind(n, "Predictions on the test split", "test", pictures.grid, _SAMPLES) for n in (9, 11, 12, 13)),
+    Kind(10, "Prediction after each sampling step", "test", pictures.trajectory, _STEPS),
+)
+FIGURES = {kind.number: kind for kind in _KINDS}
+"""The figures that records can draw. 9, 11, 12 and 13 are one grid: in the paper of PASCAL VOC, WHU-CD, ACDC, Synapse.
+The paper's 2, 7, 14 and 15 are drawings of the idea, its 3 is not a figure of results."""
 
 
 def kind(number: int) -> Kind:
@@ -86,21 +91,17 @@ def draw(number: int, runs: Sequence[RunView]) -> Figure:
     Raises:
         InputError: unknown number, runs that may not stand side by side, or none that has what is needed.
     """
-    asked = kind(number)
-    found = compare(asked.title, asked.split, runs, asked.usable, asked.needs, asked.remedy)
+    figure = kind(number)
     with matplotlib.rc_context(STYLE):
-        return asked.paint(found)
+        return figure.paint(compare(figure.title, figure.split, runs, figure.need))
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:
     """Write `stem`.pdf, .svg and .png (the same bytes for the same figure), folders created, and return their paths."""
     paths = []
     for form, metadata in FORMATS.items():
-        buffer = BytesIO()
-        with matplotlib.rc_context(STYLE):
-            figure.savefig(buffer, format=form, metadata=metadata)
         path = stem.with_name(f"{stem.name}.{form}")
-        content = buffer.getvalue()
-        write_atomically(path, lambda handle, content=content: handle.write(content))  # type: ignore[misc]
+        with matplotlib.rc_context(STYLE):
+            write_atomically(path, partial(figure.savefig, format=form, metadata=metadata))
         paths.append(path)
     return paths

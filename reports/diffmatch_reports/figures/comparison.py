@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from diffmatch.card import Card
 from diffmatch.domain import InputError
 from diffmatch.records.counts import Counts
 from diffmatch_reports.board import Row, boards
-from diffmatch_reports.figures.style import LOOKS, plain
 from diffmatch_reports.load import RunView
+from diffmatch_reports.plots.spec import STYLES
 from diffmatch_reports.wording import SPLITS, changed, labels, plural
 
 APART: dict[str, Callable[[RunView], str]] = {
@@ -42,11 +43,12 @@ class Comparison:
     """What one figure shows.
 
     Attributes:
+        kind: of figure, its title.
         left_out: runs that lack what the figure needs, in words.
         common: settings that were changed in all runs; what differs stands in the groups' names.
     """
 
-    title: str
+    kind: str
     split: str
     groups: list[Group]
     left_out: list[str]
@@ -64,20 +66,15 @@ class Comparison:
     def runs(self) -> list[RunView]:
         return [run for group in self.groups for run in group.runs]
 
-    def caption(self, shown: str = "", note: str = "") -> str:
-        """What a figure cut out of its page must still say.
-
-        Args:
-            shown: the part of the split that is drawn; without it, all cases of the evaluations.
-            note: how the figure is made.
-        """
+    def caption(self, note: str, drawn: str = "") -> str:
+        """What a figure cut out of its page must still say; `drawn` is what it shows if not all cases."""
         record = self.first.record
         pooled: dict[str, list[str]] = {}
         for group in self.groups:
             seeds = [run.record.seed for run in group.runs]
             pooled.setdefault(f"{plural(len(seeds), 'seeds')} ({_either(seeds)})", []).append(group.name)
         sentences = [
-            f"{self.card.title}, {labels(record)} labelled, {shown or self._scored()}",
+            f"{self.card.title}, {labels(record)} labelled, {drawn or self._scored()}",
             f"Split {record.split.family} (sha256 {record.split.sha256[:8]}), data {record.data.fingerprint[:8]}, "
             f"protocol {self.first.protocol}, {_either(run.record.preset for run in self.runs)} preset",
             "INVENTED DATA: says nothing about how well a method works" if record.data.fabricated else "",
@@ -95,57 +92,73 @@ class Comparison:
         return ", ".join(filter(None, (SPLITS[self.split], f"n = {n} cases" if n else "", "last checkpoint", sampling)))
 
 
-def compare(title: str, split: str, runs: Sequence[RunView], usable: Callable[[RunView], bool], needs: str, remedy: str) -> Comparison:
-    """Group runs into methods, in the order in which they come. The rule of the boards holds: one dataset, split and protocol.
+class Need(NamedTuple):
+    """What a figure needs of a run: whether a run has it, what it is in words, and how to get it."""
 
-    Args:
-        needs, remedy: what makes a run usable, and how to get it, in words.
+    met: Callable[[RunView], bool]
+    words: str
+    remedy: str
+
+
+def compare(kind: str, split: str, runs: Sequence[RunView], need: Need) -> Comparison:
+    """Group runs into methods, in the order in which they come; as on a board, of one dataset, split and protocol.
 
     Raises:
-        InputError: there is no usable run, the runs may not be compared, or there are more methods than can be told apart.
+        InputError: no run has what is needed, runs may not be compared, or methods are too many to be told apart.
     """
     if not runs:
-        raise InputError(f"{title}: no run is given")
-    found = boards(runs)
-    if len(found) > 1:
-        one, other = found[0].first, found[1].first
-        apart = "; ".join(f"{what} {get(one)} and {get(other)}" for what, get in APART.items() if get(one) != get(other))
-        raise InputError(f"{one.folder} and {other.folder} may not stand in one figure ({apart}): name runs that share them")
-    rows = [row for row in found[0].rows if row.runs]
-    rows.sort(key=lambda row: min(next(i for i, run in enumerate(runs) if run is one) for one in row.runs))
-    groups: list[Group] = []
+        raise InputError(f"{kind}: no run is given")
+    board, *others = boards(runs)
+    if others:
+        one, other = board.first, others[0].first
+        differences = [f"{what} {of(one)} and {of(other)}" for what, of in APART.items() if of(one) != of(other)]
+        both = f"{one.folder} and {other.folder} may not stand in one figure"
+        raise InputError(f"{both} ({'; '.join(differences)}): name runs that share them")
+    place = {id(run): position for position, run in enumerate(runs)}
+    rows = sorted((row for row in board.rows if row.runs), key=lambda row: min(place[id(run)] for run in row.runs))
+    drawn: list[tuple[Row, list[RunView]]] = []
     left_out: dict[str, list[int]] = {}
-    drawn = [row for row in rows if row.status == "done" and any(map(usable, row.runs))]
-    common = [what for what in _settings(drawn[0], drawn) if all(what in _settings(row, drawn) for row in drawn)] if drawn else []
     for row in rows:
-        kept = [run for run in row.runs if row.status == "done" and usable(run)]
-        if kept:
-            own = [what for what in _settings(row, drawn) if what not in common]
-            groups.append(Group(plain(f"{row.name} ({', '.join(own)})" if own else row.name), kept))
+        kept: list[RunView] = []
+        reason = f"without {need.words}" if row.status == "done" else row.status
         for run in row.runs:
-            if run not in kept:
-                why = f"{run.record.method} ({f'without {needs}' if row.status == 'done' else row.status})"
-                left_out.setdefault(why, []).append(run.record.seed)
-    if not groups:
-        raise InputError(f"{title}: {runs[0].folder} and what is given with it have not {needs}: {remedy}")
-    if len(groups) > len(LOOKS):
-        raise InputError(f"{title}: {len(groups)} methods cannot be told apart in one figure; name {len(LOOKS)} at most")
-    preset = {run.record.preset for row in drawn for run in row.runs}  # the caption has it already
-    left = [f"{why}, seed {_either(seeds)}" for why, seeds in left_out.items()]
-    return Comparison(title, split, groups, left, [what for what in common if what not in preset])
+            if row.status == "done" and need.met(run):
+                kept.append(run)
+            else:
+                left_out.setdefault(f"{run.record.method} ({reason})", []).append(run.record.seed)
+        drawn += [(row, kept)] if kept else []
+    if not drawn:
+        raise InputError(f"{kind}: {runs[0].folder} and what is given with it have not {need.words}: {need.remedy}")
+    if len(drawn) > len(STYLES):
+        most = f"name {len(STYLES)} at most"
+        raise InputError(f"{kind}: {len(drawn)} methods cannot be told apart in one figure; {most}")
+    settings = [_settings(row, [row for row, _ in drawn]) for row, _ in drawn]
+    common = [text for text in settings[0] if all(text in texts for texts in settings)]
+    groups = []
+    for (row, kept), texts in zip(drawn, settings, strict=True):
+        own = ", ".join(text for text in texts if text not in common)
+        groups.append(Group(plain(f"{row.name} ({own})" if own else row.name), kept))
+    presets = {run.record.preset for row, _ in drawn for run in row.runs}  # the caption has them already
+    missing = [f"{reason}, seed {_either(seeds)}" for reason, seeds in left_out.items()]
+    return Comparison(kind, split, groups, missing, [text for text in common if text not in presets])
 
 
 def _settings(row: Row, rows: Sequence[Row]) -> list[str]:
-    """What tells a row from others of its figure: preset, changed settings and, where all these are another row's too, the hash."""
+    """What tells a row from others: preset, changed settings and, where another row has all these too, the hash."""
 
-    def told(one: Row) -> list[str]:
+    def texts(one: Row) -> tuple[str, ...]:
         record = one.runs[0].record
-        return [record.preset, *changed(record)]
+        return (one.name, record.preset, *changed(record))
 
-    twins = sum(other.name == row.name and told(other) == told(row) for other in rows)
-    return [*told(row), *([f"hash {row.runs[0].record.hash[:8]}"] if twins > 1 else [])]
+    twins = sum(texts(other) == texts(row) for other in rows)
+    return [*texts(row)[1:], *([f"hash {row.runs[0].record.hash[:8]}"] if twins > 1 else [])]
 
 
 def _either(values: Iterable[object]) -> str:
     """The different values, in order: `600` or `600, 1200`."""
     return ", ".join(dict.fromkeys(map(str, values)))
+
+
+def plain(text: str) -> str:
+    """A name as one line of printable characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

@@ -1,8 +1,7 @@
-"""Predictions as pictures: the paper's Figures 9, 11, 12 and 13 (one grid, whatever the dataset) and 10 (step by step)."""
+"""Predictions as pictures: the paper's Figures 9, 11, 12, 13 (one grid, whatever the dataset) and 10 (step by step)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +15,11 @@ from scipy.ndimage import distance_transform_edt
 
 from diffmatch.card import VOID, Card
 from diffmatch.domain import InputError
-from diffmatch_reports.figures.comparison import Comparison, Group
-from diffmatch_reports.figures.style import INK, PAPER, finish, legend, named, sheet
-from diffmatch_reports.load import RunView, Sample
-from diffmatch_reports.pictures import MAX_SIDE, VOID_COLOR
-from diffmatch_reports.wording import plural, share
+from diffmatch_reports.figures.comparison import Comparison
+from diffmatch_reports.figures.drawing import INK, PAPER, finish, legend, named, sheet
+from diffmatch_reports.load import Sample
+from diffmatch_reports.pictures import VOID_COLOR, fit, wrong_share
+from diffmatch_reports.wording import plural
 
 ROWS = 4
 """Samples that a grid shows at most."""
@@ -28,68 +27,51 @@ DIGIT = 0.02
 """Half of a digit's height, as a share of a picture's side."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One line of pictures: the sample that gives image and truth, and (heading, label map) beside them."""
-
-    sample: Sample
-    maps: list[tuple[str, NDArray[np.uint8]]]
+Row = tuple[Sample, list[tuple[str, NDArray[np.uint8]]]]
+"""One line of pictures: the sample that gives image and truth, and headings and label maps beside them."""
 
 
-def usable(run: RunView) -> bool:
-    """Whether the run left pictures."""
-    return bool(run.samples)
-
-
-def stepwise(run: RunView) -> bool:
-    """Whether the run's pictures show more than one sampling step."""
-    return any(len(sample.steps) > 1 for sample in run.samples)
-
-
-def grid(found: Comparison) -> Figure:
+def grid(compared: Comparison) -> Figure:
     """Figures 9, 11, 12, 13: image (both dates), truth and each method's prediction, of samples that all methods have.
 
     Raises:
         InputError: the methods have no sample in common.
     """
-    samples = [{sample.title: sample for sample in group.runs[0].samples} for group in found.groups]
+    samples = [{sample.title: sample for sample in group.runs[0].samples} for group in compared.groups]
     common = [title for title in samples[0] if all(title in other for other in samples)]
     if not common:
-        raise InputError(f"{found.title}: the methods have no sample in common; train them with the same eval.samples")
-    rows = [
-        Row(samples[0][title], [(group.name, own[title].steps[-1]) for group, own in zip(found.groups, samples, strict=True)])
-        for title in common[:ROWS]
-    ]
-    return _draw(found, rows, "the last sampling step of the first seed")
+        raise InputError(
+            f"{compared.kind}: the methods have no sample in common; train them with the same eval.samples"
+        )
+    methods = list(zip([group.name for group in compared.groups], samples, strict=True))
+    rows = [(samples[0][title], [(name, own[title].steps[-1]) for name, own in methods]) for title in common[:ROWS]]
+    return _draw(compared, rows, "the last sampling step of the first seed")
 
 
-def trajectory(found: Comparison) -> Figure:
+def trajectory(compared: Comparison) -> Figure:
     """Figure 10: image, truth and the prediction after each sampling step; several methods share the rows."""
-    most = max(1, ROWS // len(found.groups))
-    rows = [
-        Row(sample, [(_step(group, found, n), labels) for n, labels in enumerate(sample.steps, 1)])
-        for group in found.groups
-        for sample in [s for s in group.runs[0].samples if len(s.steps) > 1][:most]
-    ]
-    return _draw(found, rows, "the first seed")
+    most = max(1, ROWS // len(compared.groups))
+    rows: list[Row] = []
+    for group in compared.groups:
+        name = f"{group.name}, " if len(compared.groups) > 1 else ""
+        for sample in [sample for sample in group.runs[0].samples if len(sample.steps) > 1][:most]:
+            steps = [(f"{name}step {number}", labels) for number, labels in enumerate(sample.steps, 1)]
+            rows.append((sample, steps))
+    return _draw(compared, rows, "the first seed")
 
 
-def _step(group: Group, found: Comparison, number: int) -> str:
-    return f"step {number}" if len(found.groups) == 1 else f"{group.name}, step {number}"
-
-
-def _draw(found: Comparison, rows: list[Row], which: str) -> Figure:
-    card, dates = found.card, len(rows[0].sample.image)
-    columns = dates + 1 + max(len(row.maps) for row in rows)
-    tallest = [row.sample.truth.shape[0] / row.sample.truth.shape[1] for row in rows]
+def _draw(compared: Comparison, rows: list[Row], which: str) -> Figure:
+    card, dates = compared.card, len(rows[0][0].image)
+    columns = dates + 1 + max(len(maps) for _, maps in rows)
+    heights = [min(2.0, sample.truth.shape[0] / sample.truth.shape[1]) for sample, _ in rows]
     side = min(2.0, max(1.1, 15 / columns))
-    body = sheet(max(5.0, side * columns), sum(side * min(2.0, ratio) + 0.2 for ratio in tallest) + 0.6)
-    panels = body.subplots(len(rows), columns, squeeze=False, height_ratios=[min(2.0, ratio) for ratio in tallest])
+    body = sheet(max(5.0, side * columns), sum(side * height + 0.2 for height in heights) + 0.6)
+    panels = body.subplots(len(rows), columns, squeeze=False, height_ratios=heights)
     seen: set[int] = set()
     above: list[str] = []
-    for row, line in zip(rows, panels, strict=True):
-        sample = row.sample
-        headings = [*([f"date {d + 1}" for d in range(dates)] if dates > 1 else ["image"]), "truth", *(heading for heading, _ in row.maps)]
+    images = [f"date {d + 1}" for d in range(dates)] if dates > 1 else ["image"]
+    for (sample, maps), line in zip(rows, panels, strict=True):
+        headings = [*images, "truth", *(heading for heading, _ in maps)]
         if headings != above:
             for axes, heading in zip(line, headings, strict=False):
                 axes.set_title(named(heading, 18), fontsize=7.5, pad=3)
@@ -97,41 +79,43 @@ def _draw(found: Comparison, rows: list[Row], which: str) -> Figure:
         for axes, image in zip(line, sample.image, strict=False):
             _show(axes, _fit(image, Image.Resampling.LANCZOS))
         truth = _fit(sample.truth, Image.Resampling.NEAREST)
-        for axes, labels in zip(line[dates:], [sample.truth, *(labels for _, labels in row.maps)], strict=False):
+        for axes, labels in zip(line[dates:], [sample.truth, *(labels for _, labels in maps)], strict=False):
             small = _fit(labels, Image.Resampling.NEAREST)
             seen |= set(np.unique(small).tolist())
             _show(axes, _colored(small, card))
             _borders(axes, truth)
             _numbers(axes, small, card)
             if labels is not sample.truth:
-                axes.set_xlabel(_error(labels, sample.truth), fontsize=6.5, labelpad=2)
+                axes.set_xlabel(wrong_share(labels, sample.truth), fontsize=6.5, labelpad=2)
         line[0].set_xlabel(named(sample.title, 22), fontsize=6.5, labelpad=2)
-        for axes in line[dates + 1 + len(row.maps) :]:
+        for axes in line[dates + 1 + len(maps) :]:
             axes.set_visible(False)
     legend(body, _key(card, seen))
-    tested = found.first.record.split.counts.get("test")
-    shown = f"{plural(len(rows), 'pictures')}{f' of {tested} test items' if tested else ' of the test split'}, last checkpoint"
-    note = f"Label maps are {which}; lines are the true borders, numbers the classes'; wrong = share of the scored pixels"
-    return finish(body, f"{found.title}, {card.title}", found.caption(shown, note))
+    tested = compared.first.record.split.counts.get("test")
+    of = f"{tested} test items" if tested else "the test split"
+    drawn = f"{plural(len(rows), 'pictures')} of {of}, last checkpoint"
+    note = (
+        f"Label maps are {which}; lines are the true borders, numbers the classes'; wrong: share of the scored pixels"
+    )
+    return finish(compared, body, note, drawn)
 
 
 def _key(card: Card, seen: set[int]) -> list[Patch]:
     """What the colours and numbers of the classes that are seen mean."""
-    colors = [(f"{c} {k.name}", k.color) for c, k in enumerate(card.classes) if c in seen] + [("not scored", VOID_COLOR)] * (VOID in seen)
-    return [Patch(facecolor=_unit(color), edgecolor=INK, linewidth=0.5, label=named(name)) for name, color in colors]
+    colors = {f"{c} {k.name}": k.color for c, k in enumerate(card.classes) if c in seen}
+    colors |= {"not scored": VOID_COLOR} if VOID in seen else {}
+    look: Any = {"edgecolor": INK, "linewidth": 0.5}
+    return [Patch(facecolor=f"#{bytes(color).hex()}", label=named(name), **look) for name, color in colors.items()]
 
 
 def _show(axes: Axes, picture: NDArray[np.uint8]) -> None:
     axes.imshow(picture, cmap="gray", vmin=0, vmax=255, interpolation="none")
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
 
 
 def _fit(picture: NDArray[np.uint8], how: Image.Resampling) -> NDArray[np.uint8]:
-    small = Image.fromarray(picture)
-    small.thumbnail((MAX_SIDE, MAX_SIDE), how)
-    return np.asarray(small)
+    return np.asarray(fit(Image.fromarray(picture), how))
 
 
 def _colored(labels: NDArray[np.uint8], card: Card) -> NDArray[np.uint8]:
@@ -155,14 +139,5 @@ def _numbers(axes: Axes, labels: NDArray[np.uint8], card: Card) -> None:
         depth = distance_transform_edt(np.pad(labels == c, 1))[1:-1, 1:-1]
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         if depth[y, x] > DIGIT * max(depth.shape):
-            outline = [withStroke(linewidth=1.2, foreground=INK)]
-            axes.text(float(x), float(y), str(c), color=PAPER, fontsize=5.5, ha="center", va="center", path_effects=outline)
-
-
-def _error(labels: NDArray[np.uint8], truth: NDArray[np.uint8]) -> str:
-    valid = truth != VOID
-    return f"{share(float((labels != truth)[valid].mean()))} % wrong" if valid.any() else "no truth"
-
-
-def _unit(color: tuple[int, int, int]) -> Any:
-    return tuple(channel / 255 for channel in color)
+            look: Any = {"color": PAPER, "path_effects": [withStroke(linewidth=1.2, foreground=INK)]}
+            axes.text(float(x), float(y), str(c), fontsize=5.5, ha="center", va="center", **look)
