@@ -17,7 +17,7 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 from diffmatch.records import packed
-from diffmatch_reports.figures.style import LOOKS, STYLE
+from diffmatch_reports.figures.drawing import COLORS, STYLE
 
 LINES = {"y_t from truth": "one call, y_t of the truth", "y_t of another image": "one call, y_t of another image"}
 SAMPLED = {"steps 1, draws 1": "sampler, 1 step", "steps 3, draws 1": "sampler, 3 steps"}
@@ -29,11 +29,11 @@ def drawn(runs: list[tuple[Path, str]]) -> Figure:
     figure = Figure(figsize=(2.1 * len(runs) + 0.4, 2.6), layout="constrained")
     for axis, (folder, title) in zip(figure.subplots(1, len(runs), sharey=True, squeeze=False)[0], runs, strict=True):
         scores = json.loads(packed.read_bytes(folder / "diagnosis.json"))
-        for look, (key, label) in zip(LOOKS, LINES.items(), strict=False):
+        for color, marker, (key, label) in zip(COLORS, "os", LINES.items(), strict=False):
             times, values = zip(*((float(t), 100 * value) for t, value in scores[key].items()), strict=True)
-            axis.plot(times, values, color=look.color, marker=look.marker, linestyle=look.dash, label=label)
-        for look, (key, label) in zip(LOOKS[2:], SAMPLED.items(), strict=False):
-            axis.axhline(100 * scores[key], color=look.color, linestyle=look.dash, linewidth=1, label=label)
+            axis.plot(times, values, color=color, marker=marker, label=label)
+        for color, dash, (key, label) in zip(COLORS[2:], (":", "--"), SAMPLED.items(), strict=False):
+            axis.axhline(100 * scores[key], color=color, linestyle=dash, linewidth=1, label=label)
         for t in LATER:
             axis.axvline(t, color="#999999", linewidth=0.6, zorder=0)
         axis.set_title(title)

@@ -205,8 +205,10 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
         layout=opened.layout,
         fingerprint=fingerprint,
         splits={
-            split: SplitCount(items=len(found), cases=len({i.case for i in found}), masked=sum(i.masked for i in found))
-            for split, found in index.items()
+            split: SplitCount(
+                items=len(of_split), cases=len({i.case for i in of_split}), masked=sum(i.masked for i in of_split)
+            )
+            for split, of_split in index.items()
         },
         classes=[
             ClassShare(

@@ -76,10 +76,10 @@ def fabricator_source(domain: type[Domain]) -> bytes:
 def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:
     """The domain on its root with its cache, and the data's fingerprint: sha256 of relative names and sizes."""
     opened = domain(root)
-    found = [(path.relative_to(root).as_posix(), path.stat()) for path in opened.files()]
-    state = _digest([str(root.resolve()), *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in found)])
+    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in opened.files()]
+    state = _digest([str(root.resolve()), *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in stats)])
     opened.prepare(_decoded(opened.card.name, f"{opened.card.version}-{state[:16]}"))
-    return opened, _digest(f"{name} {status.st_size}" for name, status in found)
+    return opened, _digest(f"{name} {status.st_size}" for name, status in stats)
 
 
 def _decoded(name: str, state: str) -> Cache:

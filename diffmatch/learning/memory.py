@@ -26,11 +26,11 @@ class MemoryBank(nn.Module):
     def push(self, vectors: Tensor, members: Tensor) -> None:
         """Write vectors (N, R, h, w) where members (N, C, h, w), over the oldest; of more than fit, a random choice."""
         size = self.keys.shape[1]
-        found, valid = draw(vectors, members, size)
-        slots = ((self.cursor[:, None] + torch.arange(found.shape[1], device=found.device)) % size)[
+        drawn, valid = draw(vectors, members, size)
+        slots = ((self.cursor[:, None] + torch.arange(drawn.shape[1], device=drawn.device)) % size)[
             ..., None
-        ].expand_as(found)
-        self.keys.scatter_(1, slots, torch.where(valid[..., None], found, self.keys.gather(1, slots)))
+        ].expand_as(drawn)
+        self.keys.scatter_(1, slots, torch.where(valid[..., None], drawn, self.keys.gather(1, slots)))
         self.cursor.copy_((self.cursor + valid.sum(1)) % size)
         self.filled.copy_((self.filled + valid.sum(1)).clamp(max=size))
 
@@ -55,5 +55,5 @@ def draw(vectors: Tensor, members: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     flat = members.movedim(1, 0).flatten(1)
     best = torch.where(flat, torch.rand(flat.shape, device=flat.device), -1.0).topk(min(count, flat.shape[1]), dim=1)
-    found: Tensor = vectors.movedim(1, -1).flatten(0, 2)[best.indices]
-    return found, best.values >= 0
+    drawn: Tensor = vectors.movedim(1, -1).flatten(0, 2)[best.indices]
+    return drawn, best.values >= 0

@@ -115,9 +115,9 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
         raise InputError(f"network.encoder={name}: cannot be built with weights={weights} ({why}){advice}") from error
     if weights not in ("none", "hub"):
         load_weights(encoder.model, timm_name, weights_file(weights), channels)
-    found, strides = list(encoder.out_channels), list(encoder.model.feature_info.reduction())
+    channels_out, strides = list(encoder.out_channels), list(encoder.model.feature_info.reduction())
     # smp puts the image (stride 1) before timm's maps, and a map without channels at stride 2 where timm begins at 4.
-    return as_encoder(encoder), found, [*(1, 2)[: len(found) - len(strides)], *strides]
+    return as_encoder(encoder), channels_out, [*(1, 2)[: len(channels_out) - len(strides)], *strides]
 
 
 def weights_file(weights: str) -> Path:
@@ -130,15 +130,15 @@ def weights_file(weights: str) -> Path:
     if kind or not package:
         return Path(weights)
     spec = find_spec(package) if package.isidentifier() else None
-    found = [
+    files = [
         path
         for place in (spec and spec.submodule_search_locations) or ()
         for path in sorted(Path(place).rglob("*.pth"))
     ]
-    if len(found) != 1:
-        what = "no such package is installed" if spec is None else f"{len(found)} .pth files in it, one is needed"
+    if len(files) != 1:
+        what = "no such package is installed" if spec is None else f"{len(files)} .pth files in it, one is needed"
         raise InputError(f"network.weights={weights}: {what}; name the path of a state dict instead")
-    return found[0]
+    return files[0]
 
 
 def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int) -> None:

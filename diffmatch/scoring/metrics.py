@@ -104,7 +104,7 @@ def summary(
         counts: of the whole split.
         card: gives the metric, the classes of the mean and the head/tail rule.
         labelled_pixels: per class in the labelled set, (C,): ranks head and tail.
-        pool: the counts are of pseudo-labels: the share accepted is told too, 0 where none was.
+        pool: the counts are of pseudo-labels: the share accepted is reported too, 0 where none was.
         empty: the protocol's rule for absent classes.
 
     Returns:
