@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -31,12 +30,12 @@ from diffmatch.domain import (
     Mask,
     Protocol,
     Published,
-    Recipe,
     Sample,
     SplitName,
     map_labels,
 )
 from diffmatch.readers import arrays, nifti
+from diffmatch.readers.volumes import RECIPE, Source, sample
 from diffmatch_acdc_phantom import write_patient
 
 LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
@@ -61,24 +60,6 @@ WHERE = (
     "get it from https://www.creatis.insa-lyon.fr/Challenge/acdc and unpack it so that DIR/training/patient001/ exists "
     "(or take the prepared h5 files of SSL4MIS: DIR/data/slices/, DIR/data/patient001_frame01.h5)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an item's pixels are.
-
-    Attributes:
-        key: what the decoded array is cached under.
-        mask: None where there is none; the same file as `image` in the h5 layout.
-        spacing: millimetres (z, y, x); None in the h5 layout, which has lost it.
-        plane: the slice within the volume; None for the whole array.
-    """
-
-    key: str
-    image: Path
-    mask: Path | None
-    spacing: tuple[float, ...] | None = None
-    plane: int | None = None
 
 
 class ACDC(Domain):
@@ -107,7 +88,12 @@ class ACDC(Domain):
         budgets=tuple(BUDGETS),
         protocols=(
             Protocol(name="test40", title="Dice per volume, 40 test volumes", mode="volume"),
-            Protocol(name="unimatch60", title="Dice per volume, val and test volumes together", mode="volume", splits=("val", "test")),
+            Protocol(
+                name="unimatch60",
+                title="Dice per volume, val and test volumes together",
+                mode="volume",
+                splits=("val", "test"),
+            ),
         ),
         metric="mean_dice",
         head_tail=ForegroundThirds(),
@@ -119,36 +105,7 @@ class ACDC(Domain):
         note="the 50 patients of testing/ are not part of this protocol and are not read",
     )
     families = LISTS
-    # Where the paper is silent: UniMatch's published ACDC settings (2D U-Net, 256 x 256, SGD 0.01, batch 12, 300 epochs).
-    recipe = Recipe(
-        paper={
-            "network.decoder": "unet",
-            "network.encoder": "plain16",
-            "network.stride": 2,
-            "data.resize": 256,
-            "data.crop": 256,
-            "data.scale": (1.0, 1.0),
-            "data.flip": "rot90",
-            "data.rotate": 20.0,
-            "data.mean": (0.0,),
-            "data.std": (1.0,),
-            "train.lr": 0.01,
-            "train.batch": 12,
-            "train.epochs": 300,
-            "train.loss": "ce_dice",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.dim": 32,
-            "data.resize": 96,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 2,
-        },
-    )
+    recipe = RECIPE.updated(quick={"data.resize": 96})
     endings = nifti.ENDINGS
 
     def __init__(self, root: Path) -> None:
@@ -164,7 +121,9 @@ class ACDC(Domain):
         raise InputError(f"{root}: neither training/patient001/ nor data/slices/*.h5 is there; {WHERE}")
 
     def remarks(self) -> list[str]:
-        if missing := sorted({f"patient{number:03d}" for number in PATIENTS} - {i.case for items in self._items.values() for i in items}):
+        if missing := sorted(
+            {f"patient{number:03d}" for number in PATIENTS} - {i.case for items in self._items.values() for i in items}
+        ):
             names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             tested = sum(_number(name) in TEST for name in missing)
             return [
@@ -179,10 +138,7 @@ class ACDC(Domain):
         source: Source = item.ref
         pixels = self.cache.array(f"{source.key}_image", lambda: _read_image(source))
         labels = self.cache.array(f"{source.key}_mask", lambda: _read_mask(source)) if mask and source.mask else None
-        if source.plane is not None:
-            pixels, labels = pixels[source.plane], None if labels is None else labels[source.plane]
-        spacing = source.spacing if source.plane is None else None
-        return Sample(np.array(pixels, np.float32)[None, None], None if labels is None else np.array(labels, np.uint8), spacing)
+        return sample(source, pixels[None], labels)
 
     def outside(self, path: Path) -> Image:
         return _read_image(Source(path.name, path, None))[None, None]
@@ -191,9 +147,8 @@ class ACDC(Domain):
         return labels.T
 
     def files(self) -> Iterable[Path]:
-        sources = [item.ref for items in self._items.values() for item in items]
-        found = {path for source in sources for path in (source.image, source.mask) if path}
-        return sorted(found | {info for path in found if (info := path.parent / "Info.cfg").is_file()})
+        paths = set(super().files())
+        return sorted(paths | {info for path in paths if (info := path.parent / "Info.cfg").is_file()})
 
     def published(self, budget: str) -> Published | None:
         if budget not in BUDGETS:
@@ -201,7 +156,9 @@ class ACDC(Domain):
         ids = tuple(f"patient{number:03d}" for number in BUDGETS[budget])
         labelled = {item.case for item in self._items["train"] if item.masked}
         if missing := sorted(set(ids) - labelled):
-            raise InputError(f"{self.folder}: budget {budget} needs the masks of {', '.join(missing)}, which are not there; add them")
+            raise InputError(
+                f"{self.folder}: budget {budget} needs the masks of {', '.join(missing)}, which are not there; add them"
+            )
         return Published("ssl4mis", ids)
 
     @cached_property
@@ -210,7 +167,9 @@ class ACDC(Domain):
         for number, item in self._raw_items() if self.raw else self._h5_items():
             split = _split(number)
             if split != "train" and not item.masked:
-                raise InputError(f"{item.ref.image}: its mask (..._gt.nii.gz) is missing, and {item.case} belongs to {split}; add it")
+                raise InputError(
+                    f"{item.ref.image}: its mask (..._gt.nii.gz) is missing, and {item.case} belongs to {split}; add it"
+                )
             items[split].append(item)
         return items
 
@@ -223,7 +182,9 @@ class ACDC(Domain):
             for phase, frame in enumerate(_phases(folder), 1):
                 image, mask = _nifti(folder, frame), _nifti(folder, f"{frame}_gt")
                 if image is None:
-                    raise InputError(f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient again")
+                    raise InputError(
+                        f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient again"
+                    )
                 key, header = f"{folder.name}_frame{phase:02d}", _open(image).header
                 spacing = tuple(float(z) for z in header.get_zooms()[2::-1])
                 planes = range(header.get_data_shape()[2]) if _split(number) == "train" else (None,)
@@ -235,7 +196,9 @@ class ACDC(Domain):
         slices = [(path, True) for path in (self.folder / "slices").glob("patient*_frame*_slice_*.h5")]
         volumes = [(path, False) for path in self.folder.glob("patient*_frame??.h5")]
         # By number, not by letter: slice 2 comes before slice 10, as in the raw layout.
-        for path, is_slice in sorted(slices + volumes, key=lambda pair: [int(n) for n in re.findall(r"\d+", pair[0].stem)]):
+        for path, is_slice in sorted(
+            slices + volumes, key=lambda pair: [int(n) for n in re.findall(r"\d+", pair[0].stem)]
+        ):
             number = _number(path.name[:10])
             if number and is_slice == (_split(number) == "train"):
                 yield number, Item(path.stem, path.name[:10], Source(path.stem, path, path))
@@ -247,7 +210,9 @@ class ACDC(Domain):
         Patients keep their real names. patient090's end diastole is frame 04, as in the real set. A patient looks the same at every size.
         """
         labelled = BUDGETS["7"]
-        others = np.random.default_rng(seed).permutation([n for n in PATIENTS if _split(n) == "train" and n not in (*labelled, 90)])
+        others = np.random.default_rng(seed).permutation(
+            [n for n in PATIENTS if _split(n) == "train" and n not in (*labelled, 90)]
+        )
         chosen = [*labelled, 90, *others[: 9 * size - 1], *sorted(VAL)[: 3 * size], *sorted(TEST)[: 5 * size]]
         for count, number in enumerate(int(n) for n in chosen):
             folder = root / "training" / f"patient{number:03d}"
@@ -274,9 +239,17 @@ def _phases(folder: Path) -> list[str]:
     told = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
     if len(told) == 2:
         return [f"{folder.name}_frame{int(told[phase]):02d}" for phase in ("ED", "ES")]
-    frames = sorted({found[1] for path in folder.iterdir() if (found := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))})
+    frames = sorted(
+        {
+            found[1]
+            for path in folder.iterdir()
+            if (found := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))
+        }
+    )
     if len(frames) != 2:
-        raise InputError(f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it again")
+        raise InputError(
+            f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it again"
+        )
     return frames
 
 
@@ -288,7 +261,9 @@ def _open(path: Path) -> Any:
     """A NIfTI file's header and affine; pixels are not read yet."""
     volume = nifti.volume(path)
     if len(volume.shape) != 3:
-        raise InputError(f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take the single frames, not the 4D file")
+        raise InputError(
+            f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take the single frames, not the 4D file"
+        )
     return volume
 
 

@@ -76,7 +76,9 @@ class Patient:
         self.bias = rng.normal(0, 0.22, 5)
         self.noise, self.gain = rng.uniform(0.025, 0.055), rng.uniform(250, 900)
 
-    def _ellipse(self, y: float | Array, x: float | Array, height: float | Array, width: float | Array, angle: float = 0.0) -> Array:
+    def _ellipse(
+        self, y: float | Array, x: float | Array, height: float | Array, width: float | Array, angle: float = 0.0
+    ) -> Array:
         """Where the volume lies inside an ellipse; arguments may vary along the slices, shape (Z, 1, 1)."""
         dy, dx = self.y - y, self.x - x
         along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
@@ -87,7 +89,12 @@ class Patient:
         """Everything but the heart."""
         a, grey, s = self.anatomy, self.grey, self.long_axis
         width, height = 0.56 + 0.04 * a[0], 0.45 + 0.03 * a[1]
-        for scale, value in ((1.0, grey["fat"]), (0.91 + 0.02 * a[2], grey["chest"]), (0.84, 0.85 * grey["fat"]), (0.81, grey["chest"])):
+        for scale, value in (
+            (1.0, grey["fat"]),
+            (0.91 + 0.02 * a[2], grey["chest"]),
+            (0.84, 0.85 * grey["fat"]),
+            (0.81, grey["chest"]),
+        ):
             image[np.broadcast_to(self._ellipse(0, 0, height * scale, width * scale), image.shape)] = value
         fatty = gaussian_filter(self.rng.standard_normal(image.shape), (0.7, 6, 6)) > 0.03
         image[fatty & self._ellipse(-0.05, 0, 0.3, 0.25)] = 0.85 * grey["fat"]
@@ -126,7 +133,9 @@ class Patient:
         cavity, muscle = (rho < endo) & present, (rho < epi) & present
 
         outer = radius + wall
-        crescent = np.sqrt(np.clip(1 - (np.clip(s, 0, None) / 0.85) ** 2, 0, 1)) * (0.82 if systole else 1.0) * self.right
+        crescent = (
+            np.sqrt(np.clip(1 - (np.clip(s, 0, None) / 0.85) ** 2, 0, 1)) * (0.82 if systole else 1.0) * self.right
+        )
         base = self.radius + self.wall
         ry, rx = y + 0.92 * outer * np.sin(self.angle), x + 0.92 * outer * np.cos(self.angle)
         long, short = 1.06 * base * crescent, 0.78 * base * crescent
@@ -138,12 +147,19 @@ class Patient:
         image[around & patchy & (s <= 1.1)] = 0.9 * grey["fat"]
         image[self._ellipse(ry, rx, long + 0.012, short + 0.012, self.angle) & (s >= -0.08)] = grey["muscle"]
         image[right] = grey["right blood"]
-        image[(rho < 0.85 * outer) & (s < 0)] = grey["blood"]  # the atrium above the valve: bright, round and not the ventricle
+        image[(rho < 0.85 * outer) & (s < 0)] = grey[
+            "blood"
+        ]  # the atrium above the valve: bright, round and not the ventricle
         image[muscle] = grey["muscle"]
         image[cavity] = grey["blood"]
-        for side in (-1.0, 1.0):  # papillary muscles are dark and belong to the cavity, as the database's contours have it
+        for side in (
+            -1.0,
+            1.0,
+        ):  # papillary muscles are dark and belong to the cavity, as the database's contours have it
             at = self.angle + np.pi + 0.9 * side
-            papillary = self._ellipse(y + 0.6 * radius * np.sin(at), x + 0.6 * radius * np.cos(at), 0.17 * radius, 0.2 * radius)
+            papillary = self._ellipse(
+                y + 0.6 * radius * np.sin(at), x + 0.6 * radius * np.cos(at), 0.17 * radius, 0.2 * radius
+            )
             image[papillary & cavity & (s > 0.15) & (s < 0.75)] = 1.15 * grey["muscle"]
         label[right], label[muscle], label[cavity] = RV, MYO, LV
 

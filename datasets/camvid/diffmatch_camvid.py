@@ -6,27 +6,13 @@ PNGs of the same names: 0 to 10 are classes, 11 is void. A frame's name begins w
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from diffmatch.domain import (
-    VOID,
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    InputError,
-    Item,
-    Protocol,
-    Recipe,
-    Sample,
-    SplitName,
-    TopBottom,
-    map_labels,
-)
-from diffmatch.readers import image as reader
+from diffmatch.domain import VOID, Card, ClassInfo, InputError, Item, Protocol, SplitName, TopBottom
+from diffmatch.readers.image import by_stem, size
+from diffmatch.readers.photographs import STREETS, Photographs, paired
 from diffmatch_camvid_phantom import write_set
 
 # Names of SegNet's 11 classes, and its colours.
@@ -54,15 +40,7 @@ WHERE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A photograph and its mask, None where there is none."""
-
-    image: Path
-    mask: Path | None
-
-
-class CamVid(Domain):
+class CamVid(Photographs):
     """Items are frames. Without `test/` the val frames are the test, and val is empty.
 
     Args:
@@ -91,33 +69,10 @@ class CamVid(Domain):
         note="without test/ the val frames are the test and val is empty; they are one clip of drive 0016E5 between training frames of the "
         "same drive, so scores on them say little about new streets",
     )
-    # The paper has no CamVid. Cityscapes' settings (section 4.1; where it is silent, UniMatch's), the crop as large as the frames allow.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "data.crop": 353,
-            "data.scale": (0.5, 2.0),
-            "train.lr": 5e-3,
-            "train.batch": 8,
-            "train.epochs": 240,
-            "train.loss": "ohem",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 72,
-            "train.optimizer": "adamw",
-            "train.lr": 0.0005,
-            "train.batch": 4,
-            "train.steps": 1200,
-            "train.validations": 2,
-        },
-    )
+    # The paper has no CamVid: Cityscapes' settings, the crop as large as the frames allow (`__init__`).
+    recipe = STREETS.updated(paper={"data.crop": 353})
     sizes = SIZES
-    endings = reader.ENDINGS
+    labels = LABELS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -125,17 +80,16 @@ class CamVid(Domain):
         if not inner or not (inner[0] / "trainannot").is_dir():
             raise InputError(f"{root}: train/ and trainannot/ are not both there; {WHERE}")
         self.folder = inner[0]
-        first = next(iter(_images(self.folder / "train").values()), None)
-        if first is None:
+        photographs = list(by_stem(self.folder / "train").values())
+        if not photographs:
             raise InputError(f"{self.folder / 'train'}: no jpg or png images; {WHERE}")
-        self.frame = reader.size(first)
-        # paper: a multiple of the output stride and one, as 513 and 801 are; quick: five eighths of a frame, what two cores bear at most
+        self.frame = size(photographs[0])
+        # paper: a multiple of the output stride and one, as 513 and 801 are; quick: five eighths of a frame, what two
+        # cores bear at most
         side = min(self.frame)
-        self.recipe = self.recipe.model_copy(
-            update={
-                "paper": {**self.recipe.paper, "data.crop": (side - 1) // 16 * 16 + 1},
-                "quick": {**self.recipe.quick, "data.crop": max(32, min(112, side * 5 // 8 // 8 * 8))},
-            }
+        self.recipe = self.recipe.updated(
+            paper={"data.crop": (side - 1) // 16 * 16 + 1},
+            quick={"data.crop": max(32, min(112, side * 5 // 8 // 8 * 8))},
         )
 
     @property
@@ -145,7 +99,9 @@ class CamVid(Domain):
 
     @property
     def layout(self) -> str:
-        folders = ", ".join(f"{split}/ {len(self._items[split])}" for split in ("train", "val", "test") if self._items[split])
+        folders = ", ".join(
+            f"{split}/ {len(self._items[split])}" for split in ("train", "val", "test") if self._items[split]
+        )
         return f"SegNet's folders, frames of {self.frame[1]} x {self.frame[0]}: {folders}"
 
     def remarks(self) -> list[str]:
@@ -161,7 +117,9 @@ class CamVid(Domain):
             if items and len(items) != FRAMES[split]
         ]
         if bare := [item.id for item in self._items["train"] if not item.masked]:
-            found.append(f"{len(bare)} training frames have no mask in trainannot/ and can only be unlabelled: {', '.join(bare[:3])}")
+            found.append(
+                f"{len(bare)} training frames have no mask in trainannot/ and can only be unlabelled: {', '.join(bare[:3])}"
+            )
         return found
 
     def index(self, split: SplitName) -> list[Item]:
@@ -169,52 +127,20 @@ class CamVid(Domain):
             return [] if split == "val" else self._items["val" if split == "test" else "train"]
         return self._items[split]
 
-    def read(self, item: Item, mask: bool = True) -> Sample:
-        pair: Pair = item.ref
-        pixels = reader.photograph(pair.image)
-        if not mask or pair.mask is None:
-            return Sample(pixels[None])
-        labels = map_labels(reader.index_mask(pair.mask), LABELS, pair.mask)
-        reader.same_size(labels, pair.mask, pixels, pair.image)
-        return Sample(pixels[None], labels)
-
-    def outside(self, path: Path) -> Image:
-        return reader.upright_photograph(path)[None]
-
-    def files(self) -> Iterable[Path]:
-        pairs = (item.ref for items in self._items.values() for item in items)
-        return sorted(path for pair in pairs for path in (pair.image, pair.mask) if path)
-
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
         return {split: self._frames(split) for split in FRAMES}
 
     def _frames(self, split: SplitName) -> list[Item]:
         """The frames of one folder, by name; only names are looked at."""
-        folder = self.folder / split
-        images, masks = _images(folder), _images(folder.with_name(f"{split}annot"))
-        if lost := sorted(masks.keys() - images.keys()):
-            raise InputError(f"{masks[lost[0]]}: no image of this name in {folder}, nor of {len(lost) - 1} other masks; complete {split}/")
-        if split != "train" and (bare := sorted(images.keys() - masks.keys())):
-            raise InputError(f"{images[bare[0]]}: no mask of this name in {split}annot/, nor of {len(bare) - 1} other images; complete it")
-        return [Item(name, name.split("_")[0], Pair(images[name], masks.get(name)), masked=name in masks) for name in sorted(images)]
+        frames = paired(self.folder / split, self.folder / f"{split}annot")
+        if split != "train" and (bare := [frame.ref.image for frame in frames if not frame.masked]):
+            raise InputError(
+                f"{bare[0]}: no mask of this name in {split}annot/, nor of {len(bare) - 1} other images; complete it"
+            )
+        return [replace(frame, case=frame.id.split("_")[0]) for frame in frames]
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
         """The folders without `test/`, invented streets: about 96 x size frames to train, 32 x size in val, names as SegNet's."""
         write_set(root, seed, size, list(CLASSES))
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    """Images by name without ending.
-
-    Raises:
-        InputError: two files differ in their ending only.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in reader.ENDINGS and not path.name.startswith("."):
-            if path.stem in found:
-                raise InputError(f"{path}: {found[path.stem].name} is there too; keep one of the two")
-            found[path.stem] = path
-    return found

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffmatch.readers.streets import PARTS, street
+from diffmatch.invented.streets import PARTS, street
 
 SHAPE = (120, 160)
 THINGS = {

@@ -8,7 +8,7 @@ the official test cities is withheld: as everywhere in the field, the 500 val im
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,21 +17,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import (
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    InputError,
-    Item,
-    Protocol,
-    Recipe,
-    Sample,
-    SplitName,
-    TopBottom,
-    map_labels,
-)
-from diffmatch.readers import image as reader
+from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, SplitName, TopBottom
+from diffmatch.readers import image
+from diffmatch.readers.photographs import STREETS, Pair, Photographs
 from diffmatch_cityscapes_labels import CLASSES, FOREIGN_VOID, LABEL_IDS, TRAIN_IDS, only_label_ids, void_share
 from diffmatch_cityscapes_phantom import write_set
 
@@ -50,15 +38,17 @@ WHERE = (
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A photograph and its mask, None where there is none; `part`, the mask's split and file name ending, is what has one numbering."""
+class FramePair(Pair):
+    """A photograph and its mask, and the part of the set that the mask belongs to.
 
-    image: Path
-    mask: Path | None
-    part: tuple[SplitName, str] | None
+    Attributes:
+        part: the mask's split and file name ending, None without a mask. The masks of one part have one numbering.
+    """
+
+    part: tuple[SplitName, str] | None = None
 
 
-class Cityscapes(Domain):
+class Cityscapes(Photographs):
     """2,975 training images and 500 val images, which are the test; an item's case is its city.
 
     Args:
@@ -102,32 +92,10 @@ class Cityscapes(Domain):
         source=WHERE,
         note="the official test annotation is withheld: the 500 val images are the test, and val is empty",
     )
-    # Section 4.1 of the paper; where it is silent, UniMatch's published settings.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "data.crop": 801,
-            "data.scale": (0.5, 2.0),
-            "train.lr": 5e-3,
-            "train.batch": 8,
-            "train.epochs": 240,
-            "train.loss": "ohem",
-            "method.threshold": 0.0,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 72,
-            "train.optimizer": "adamw",
-            "train.lr": 0.0005,
-            "train.batch": 4,
-            "train.steps": 1200,
-            "train.validations": 2,
-            "method.threshold": 0.95,  # weights from nothing: with 0 their first labels are all accepted, and few classes survive
-        },
+    recipe = STREETS.updated(
+        paper={"method.threshold": 0.0},
+        # Weights from nothing: with 0 their first labels are all accepted, and few classes survive.
+        quick={"method.threshold": 0.95},
     )
     sizes: ClassVar[Mapping[str, int]] = {"1/16": 186, "1/8": 372, "1/4": 744, "1/2": 1488}
     families: ClassVar[Mapping[str, str]] = {
@@ -137,7 +105,6 @@ class Cityscapes(Domain):
         "6856046a4415296a575f0fa65ec9757c6c26cc1044d4e93534b01b60921e2b80": "unimatch",
         "2b3183629a3a9f1a1e9b4a8eb3296e53c957a0aa4d4f986a2b29aa9da339deef": "unimatch",
     }
-    endings = reader.ENDINGS
     values = tuple(value for value, _ in CLASSES.values())  # labelIds, as the benchmark's server wants them
 
     def __init__(self, root: Path) -> None:
@@ -160,38 +127,31 @@ class Cityscapes(Domain):
 
     def remarks(self) -> list[str]:
         found = ["the official test annotation is withheld: val is the test, leftImg8bit/test is not read"]
-        for split, ending in sorted({item.ref.part for items in self._items.values() for item in items if item.ref.part}):
+        for split, ending in sorted(
+            {item.ref.part for items in self._items.values() for item in items if item.ref.part}
+        ):
             if self._holds_label_ids((split, ending)) != (ending == MASKS[0]):
                 held = "trainIds" if ending == MASKS[0] else "labelIds"
-                found.append(f"gtFine/{FOLDERS[split]}: files called *{ending} hold {held} by their values, and are read as such")
+                found.append(
+                    f"gtFine/{FOLDERS[split]}: files called *{ending} hold {held} by their values, and are read as such"
+                )
         for split, items in self._items.items():
             if len(items) != FRAMES[split]:
-                found.append(f"{FOLDERS[split]} holds {len(items)} images, the official archive {FRAMES[split]}: scores are of this set")
+                found.append(
+                    f"{FOLDERS[split]} holds {len(items)} images, the official archive {FRAMES[split]}: scores are of this set"
+                )
             if bare := [item.id for item in items if not item.masked]:
-                found.append(f"{len(bare)} training images have no mask in gtFine and can only be unlabelled: {', '.join(bare[:3])}")
+                found.append(
+                    f"{len(bare)} training images have no mask in gtFine and can only be unlabelled: {', '.join(bare[:3])}"
+                )
         return found
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items.get(split, [])
 
-    def read(self, item: Item, mask: bool = True) -> Sample:
-        pair: Pair = item.ref
-        pixels = reader.photograph(pair.image)
-        if not mask or pair.mask is None:
-            return Sample(pixels[None])
-        raw = reader.index_mask(pair.mask)
-        reader.same_size(raw, pair.mask, pixels, pair.image)
-        return Sample(pixels[None], map_labels(raw, self._numbering(pair, raw), pair.mask))
-
-    def outside(self, path: Path) -> Image:
-        return reader.upright_photograph(path)[None]
-
-    def files(self) -> Iterable[Path]:
-        pairs = (item.ref for items in self._items.values() for item in items)
-        return sorted(path for pair in pairs for path in (pair.image, pair.mask) if path)
-
-    def _numbering(self, pair: Pair, raw: NDArray[Any]) -> Mapping[int, int]:
+    def labels_of(self, item: Item, raw: NDArray[Any]) -> Mapping[int, int]:
         """The map of one mask: by its own values, or if they fit both numberings, by those of its part of the set."""
+        pair: FramePair = item.ref
         assert pair.part is not None
         if only_label_ids(raw):
             return LABEL_IDS
@@ -211,7 +171,7 @@ class Cityscapes(Domain):
             self._asked[part] = False
             for path in masks[:: max(1, len(masks) // ASKED)]:
                 with suppress(InputError):
-                    if only_label_ids(reader.index_mask(path)):
+                    if only_label_ids(image.index_mask(path)):
                         self._asked[part] = True
                         break
         return self._asked[part]
@@ -228,11 +188,15 @@ class Cityscapes(Domain):
         for name, path in sorted(photographs.items()):
             ending = next((ending for ending in MASKS if name in masks[ending]), None)
             if ending is None and split == "test":
-                raise InputError(f"{path}: neither {name}{' nor '.join(MASKS)} is in {self.masks / 'val'}; unpack gtFine again")
-            pair = Pair(path, masks[ending][name] if ending else None, (split, ending) if ending else None)
+                raise InputError(
+                    f"{path}: neither {name}{' nor '.join(MASKS)} is in {self.masks / 'val'}; unpack gtFine again"
+                )
+            pair = FramePair(path, masks[ending][name] if ending else None, (split, ending) if ending else None)
             items.append(Item(name, name.split("_")[0], pair, masked=ending is not None))
         if lost := sorted({name for found in masks.values() for name in found} - photographs.keys()):
-            raise InputError(f"{lost[0]}{PHOTOGRAPH}: missing in {self.images / FOLDERS[split]}, though its mask is there; unpack it again")
+            raise InputError(
+                f"{lost[0]}{PHOTOGRAPH}: missing in {self.images / FOLDERS[split]}, though its mask is there; unpack it again"
+            )
         return items
 
     @classmethod

@@ -39,7 +39,9 @@ CLASSES: dict[str, tuple[int, tuple[int, int, int]]] = {
 NEGATIVE = (-1, 255, 65535)
 """The licence plate's id is -1; unsigned files of 8 and 16 bits hold it as 255 and 65535."""
 
-LABEL_IDS = dict.fromkeys((*range(34), *NEGATIVE), VOID) | {value: index for index, (value, _) in enumerate(CLASSES.values())}
+LABEL_IDS = dict.fromkeys((*range(34), *NEGATIVE), VOID) | {
+    value: index for index, (value, _) in enumerate(CLASSES.values())
+}
 TRAIN_IDS = dict.fromkeys(NEGATIVE, VOID) | {index: index for index in range(len(CLASSES))}
 
 FOREIGN_VOID = 0.02

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffmatch.domain import Domain
+from diffmatch.invented.streets import PARTS, street
 from diffmatch.readers.lists import installed
-from diffmatch.readers.streets import PARTS, street
 from diffmatch_cityscapes_labels import CLASSES
 
 SHAPE = (96, 192)
@@ -27,7 +27,19 @@ BORDER, OUTSIDE = 2, 3
 assert tuple(CLASSES) == PARTS[: len(CLASSES)]
 
 CITIES = {
-    "train": ("aachen", "bremen", "darmstadt", "erfurt", "hanover", "jena", "krefeld", "strasbourg", "tubingen", "weimar", "zurich"),
+    "train": (
+        "aachen",
+        "bremen",
+        "darmstadt",
+        "erfurt",
+        "hanover",
+        "jena",
+        "krefeld",
+        "strasbourg",
+        "tubingen",
+        "weimar",
+        "zurich",
+    ),
     "val": ("frankfurt", "lindau", "munster"),
     "test": ("berlin",),
 }
@@ -53,7 +65,9 @@ def write_set(domain: type[Domain], root: Path, seed: int, size: int) -> None:
                 _save(np.repeat(ids[..., None], 3, -1), root, "gtFine", split, name, "gtFine_color")
 
 
-def _save(pixels: NDArray[np.uint8] | NDArray[np.uint16], root: Path, kind: str, split: str, name: str, ending: str) -> None:
+def _save(
+    pixels: NDArray[np.uint8] | NDArray[np.uint16], root: Path, kind: str, split: str, name: str, ending: str
+) -> None:
     folder = root / kind / split / name.split("_")[0]
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(folder / f"{name}_{ending}.png", compress_level=1)

@@ -21,19 +21,17 @@ from diffmatch.domain import (
     Cache,
     Card,
     ClassInfo,
-    Domain,
-    Image,
     InputError,
     Item,
     Mask,
     Protocol,
-    Recipe,
     Sample,
     SplitName,
     TopBottom,
     map_labels,
 )
 from diffmatch.readers import image
+from diffmatch.readers.photographs import RECIPE, Photographs
 from diffmatch_coco_instances import PAINTING, Instances, opened
 from diffmatch_coco_phantom import write
 from diffmatch_coco_things import THINGS
@@ -57,7 +55,7 @@ class Source:
     row: int = -1
 
 
-class COCO(Domain):
+class COCO(Photographs):
     """118,287 photographs to train on and 5,000 to test on.
 
     Args:
@@ -72,12 +70,20 @@ class COCO(Domain):
         name="coco",
         title="COCO 2017",
         modality="photographs",
-        classes=(ClassInfo(name="background", color=(0, 0, 0)), *(ClassInfo(name=name, color=color) for _, name, color in THINGS)),
+        classes=(
+            ClassInfo(name="background", color=(0, 0, 0)),
+            *(ClassInfo(name=name, color=color) for _, name, color in THINGS),
+        ),
         label_unit="images",
         budgets=("1/512", "1/256", "1/128", "1/64", "1/32"),
         protocols=(
             Protocol(name="val2017", title="mIoU over 81 classes, whole images of val2017", mode="image"),
-            Protocol(name="unimatch_compat", title="the same; an absent class counts 0 as in UniMatch", mode="image", empty="zero"),
+            Protocol(
+                name="unimatch_compat",
+                title="the same; an absent class counts 0 as in UniMatch",
+                mode="image",
+                empty="zero",
+            ),
         ),
         metric="mean_iou",
         head_tail=TopBottom(k=5),
@@ -87,30 +93,10 @@ class COCO(Domain):
         note="val2017 is the test, as the community has it: there is no val. test2017 has no public annotation and is not read",
     )
     # Where the paper is silent: UniMatch's published COCO settings (lr 4e-3, ten times that outside the encoder).
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "xception65",
-            "network.weights": "hub",
-            "data.crop": 513,
-            "train.lr": 0.004,
-            "train.head_lr_scale": 10.0,
-            "train.batch": 8,
-            "train.epochs": 30,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.head_lr_scale": 1.0,
-            "train.batch": 4,
-            "train.steps": 1100,
-            "train.validations": 0,
-            "diffusion.loss": "ce",  # from p = 1/81 the squared error leaves most classes alone for longer than this (README)
-        },
+    recipe = RECIPE.updated(
+        paper={"network.encoder": "xception65", "train.lr": 0.004, "train.epochs": 30},
+        # From p = 1/81 the squared error leaves most classes alone for longer than these steps (README).
+        quick={"train.steps": 1100, "diffusion.loss": "ce"},
     )
     sizes: ClassVar = {"1/512": 232, "1/256": 463, "1/128": 925, "1/64": 1849, "1/32": 3697}
     families: ClassVar = {
@@ -120,7 +106,6 @@ class COCO(Domain):
         "67e1fa5b00095d68e9e7b811e8590c95314ff5ab96b55b11dd4b17976536e805": "unimatch",
         "3410484b2537220155eaed47112df3fa8a88fde40f9d2fea8ce03152c0099a5c": "unimatch",
     }
-    endings = image.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -150,7 +135,9 @@ class COCO(Domain):
             if bare := sum(not item.masked for item in items):
                 found.append(f"{folder}: {bare:,} photographs have no mask in masks/; they can only be unlabelled")
         if self.ready and self._json("train2017").is_file():
-            found.append("masks/ is read; annotations/ is left alone (take masks/ away to have masks painted from the json)")
+            found.append(
+                "masks/ is read; annotations/ is left alone (take masks/ away to have masks painted from the json)"
+            )
         if not self.ready:
             found.append(
                 "which recipe made UniMatch's masks is not known: figures compare with others only where the masks were made alike"
@@ -175,11 +162,10 @@ class COCO(Domain):
             image.same_size(labels, where, pixels, path)
         return Sample(pixels[None], labels)
 
-    def outside(self, path: Path) -> Image:
-        return image.upright_photograph(path)[None]
-
     def files(self) -> Iterable[Path]:
-        photographs = [self.root / folder / f"{name}.jpg" for folder in FULL for name in _scan(self.root / folder, ".jpg")]
+        photographs = [
+            self.root / folder / f"{name}.jpg" for folder in FULL for name in _scan(self.root / folder, ".jpg")
+        ]
         if self.ready:
             return [*photographs, *(self._mask_path(name) for name in _scan(self.root / "masks", ".png"))]
         return [*photographs, *map(self._json, FULL)]
@@ -194,10 +180,14 @@ class COCO(Domain):
         photographs, masks = _scan(self.root / folder, ".jpg"), set(_scan(self.root / "masks", ".png"))
         if not photographs or not masks:
             empty = self.root / ("masks" if photographs else folder)
-            raise InputError(f"{empty}: no file named by twelve digits, such as 000000000139{'.png' if photographs else '.jpg'}; {WHERE}")
+            raise InputError(
+                f"{empty}: no file named by twelve digits, such as 000000000139{'.png' if photographs else '.jpg'}; {WHERE}"
+            )
         missing = [name for name in photographs if name not in masks]
         if folder == FOLDERS["test"] and missing:
-            raise InputError(f"{self._mask_path(missing[0])}: missing, though {folder} is scored ({len(missing)} such); add the masks")
+            raise InputError(
+                f"{self._mask_path(missing[0])}: missing, though {folder} is scored ({len(missing)} such); add the masks"
+            )
         return [Item(name, name, Source(folder), masked=name in masks) for name in photographs]
 
     def _json_items(self, folder: str) -> list[Item]:

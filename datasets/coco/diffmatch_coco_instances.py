@@ -87,7 +87,9 @@ def parse(path: Path, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[
                     f"{path}: annotation {number} has category_id {category}, which is none of its categories; repair the json"
                 )
             if owner not in objects:
-                raise InputError(f"{path}: annotation {number} belongs to image {owner}, which the json does not list; repair the json")
+                raise InputError(
+                    f"{path}: annotation {number} belongs to image {owner}, which the json does not list; repair the json"
+                )
             objects[owner].append((number, classes[category], bool(a.get("iscrowd", 0)), a["segmentation"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
@@ -124,7 +126,9 @@ def paint(objects: Sequence[Object], size: tuple[int, int], where: str) -> Mask:
         try:
             region = region_of(segmentation, size)
         except (ValueError, TypeError, KeyError, IndexError) as error:
-            raise InputError(f"{where}, annotation {number}: {error or type(error).__name__}; repair or download the json again") from error
+            raise InputError(
+                f"{where}, annotation {number}: {error or type(error).__name__}; repair or download the json again"
+            ) from error
         if crowd:
             mask[region] = VOID
         else:
@@ -147,12 +151,18 @@ def region_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
             points = np.asarray(outline, np.float64)
             if points.ndim != 1 or len(points) % 2 or not (np.abs(points) <= 2 * max(size)).all():
                 raise ValueError(f"an outline that is no list of x, y in an image of {width} x {height}")
-        drawn = rasters.decode(rasters.merge(rasters.frPyObjects(outlines, height, width))) if outlines else np.zeros(size, np.uint8)
+        drawn = (
+            rasters.decode(rasters.merge(rasters.frPyObjects(outlines, height, width)))
+            if outlines
+            else np.zeros(size, np.uint8)
+        )
         return np.asarray(drawn, np.bool_)
     counts = segmentation["counts"]
     runs = np.asarray(run_lengths(counts) if isinstance(counts, str) else counts, np.int64)
     if list(segmentation["size"]) != [height, width] or (runs < 0).any() or runs.sum() != height * width:
-        raise ValueError(f"run lengths of {runs.sum()} pixels, size {segmentation['size']}, in an image of {width} x {height}")
+        raise ValueError(
+            f"run lengths of {runs.sum()} pixels, size {segmentation['size']}, in an image of {width} x {height}"
+        )
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T
 
 

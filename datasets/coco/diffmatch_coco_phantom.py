@@ -17,7 +17,7 @@ from PIL import Image as Pillow
 from pycocotools import mask as rasters  # type: ignore[import-untyped]
 
 from diffmatch.domain import Domain
-from diffmatch.readers import painting
+from diffmatch.invented import painting
 from diffmatch.readers.lists import installed
 from diffmatch_coco_instances import region_of
 from diffmatch_coco_things import THINGS
@@ -76,7 +76,9 @@ def write(root: Path, seed: int, size: int, domain: type[Domain]) -> None:
                 name = f"{number:012d}.jpg"
                 picture = Pillow.fromarray(pixels)
                 (picture.convert("L") if n % 40 == 7 else picture).save(root / folder / name, quality=92, subsampling=0)
-                images.append({"id": number, "file_name": name, "height": pixels.shape[0], "width": pixels.shape[1], "license": 1})
+                images.append(
+                    {"id": number, "file_name": name, "height": pixels.shape[0], "width": pixels.shape[1], "license": 1}
+                )
                 for about in objects:
                     annotations.append({"id": 100_000 + 7 * len(annotations), "image_id": number, **about})
         content = {
@@ -132,7 +134,9 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
         drawn.append((int(region.sum()), index, region))
         found.append(about(index, region, outlines, crowd=0))
     for _, index, region in sorted(drawn, key=lambda one: -one[0]):
-        rows, columns = (slice(where.min(), where.max() + 1) if where.size else slice(0) for where in np.nonzero(region))
+        rows, columns = (
+            slice(where.min(), where.max() + 1) if where.size else slice(0) for where in np.nonzero(region)
+        )
         inside = region[rows, columns]
         image[rows, columns][inside] = texture(rng, inside.shape, index)[inside]
     return photograph(rng, image), found
@@ -177,6 +181,14 @@ def run_lengths(region: NDArray[np.bool_]) -> dict[str, Any]:
 def about(index: int, region: NDArray[np.bool_], segmentation: Any, crowd: int) -> dict[str, Any]:
     """One annotation without its ids."""
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    box = [float(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)] if region.any() else [0.0] * 4
+    box = (
+        [float(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)] if region.any() else [0.0] * 4
+    )
     area = float(region.sum())
-    return {"category_id": THINGS[index - 1][0], "iscrowd": crowd, "area": area, "bbox": box, "segmentation": segmentation}
+    return {
+        "category_id": THINGS[index - 1][0],
+        "iscrowd": crowd,
+        "area": area,
+        "bbox": box,
+        "segmentation": segmentation,
+    }

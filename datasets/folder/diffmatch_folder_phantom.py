@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from diffmatch.readers import painting
+from diffmatch.invented import painting
 
 SIDE = 112
 """The longer side of a picture."""

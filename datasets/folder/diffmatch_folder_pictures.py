@@ -88,7 +88,9 @@ def scene(path: Path) -> Scene | None:
     with _rasterio(path) as file:
         count, height, width = file.count, file.height, file.width
         told = file.tags(ns="IMAGE_STRUCTURE")
-        converted = file.colorinterp[0].name == "palette" or told.get("SOURCE_COLOR_SPACE") == "CMYK" or "MINISWHITE" in told
+        converted = (
+            file.colorinterp[0].name == "palette" or told.get("SOURCE_COLOR_SPACE") == "CMYK" or "MINISWHITE" in told
+        )
         if height * width <= LARGE or converted or "NBITS" in file.tags(1, ns="IMAGE_STRUCTURE") or file.subdatasets:
             return None
 
@@ -104,9 +106,13 @@ def _unit(stored: NDArray[Any], path: Path) -> Image:
     if stored.dtype.kind == "u":
         return np.ascontiguousarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
     if stored.dtype.kind != "f":
-        raise InputError(f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in [0, 1]")
+        raise InputError(
+            f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in [0, 1]"
+        )
     if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
-        raise InputError(f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to [0, 1]")
+        raise InputError(
+            f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to [0, 1]"
+        )
     return np.ascontiguousarray(stored, np.float32)
 
 
@@ -144,7 +150,11 @@ def _wants_rasterio(path: Path) -> bool:
                 if tags is None:  # a PNG or JPEG under a TIFF's name
                     return False
                 known = image.mode in (*AS_STORED, *ALPHA, "1", "P", "CMYK", "YCbCr", "LAB")
-                return not (known and len(bands) == tags.get(CHANNELS, 1) and (len(bands) == 1 or max(tags.get(BITS, (1,))) <= 8))
+                return not (
+                    known
+                    and len(bands) == tags.get(CHANNELS, 1)
+                    and (len(bands) == 1 or max(tags.get(BITS, (1,))) <= 8)
+                )
     except UnidentifiedImageError:
         return True
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
@@ -157,7 +167,9 @@ def _one_page(path: Path, image: Pillow.Image) -> None:
         size = image.size
         image.seek(1)
         if image.size == size and not image.tag_v2.get(KIND, 0) & (SMALLER | TRANSPARENCY):  # type: ignore[attr-defined]
-            raise InputError(f"{path}: holds several pages; save each picture as a file of its own, or the pages as channels of one")
+            raise InputError(
+                f"{path}: holds several pages; save each picture as a file of its own, or the pages as channels of one"
+            )
 
 
 @contextmanager
@@ -180,4 +192,6 @@ def _rasterio(path: Path) -> Iterator[Any]:
             with rasterio.open(path) as file:
                 yield file
     except rasterio.errors.RasterioError as error:
-        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again") from error
+        raise InputError(
+            f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again"
+        ) from error

@@ -11,7 +11,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -28,16 +28,14 @@ from diffmatch.domain import (
     Item,
     Mask,
     Protocol,
-    Recipe,
     Sample,
     SplitName,
+    distinct_color,
     map_labels,
 )
 from diffmatch.readers import inside, nifti
+from diffmatch.readers.volumes import RECIPE, Source, sample
 from diffmatch_msd_phantom import write_task
-
-# Okabe and Ito's colours, told apart by colour-blind readers; background is black.
-COLORS = ((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
 
 # Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the organ is the lung.
 SOFT_TISSUE, LUNG = (-125.0, 275.0), (-1000.0, 400.0)
@@ -45,20 +43,9 @@ SOFT_TISSUE, LUNG = (-125.0, 275.0), (-1000.0, 400.0)
 WHERE = "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, imagesTr/ and labelsTr/"
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an item's pixels are.
-
-    Attributes:
-        spacing: millimetres along (slices, rows, columns).
-        plane: the slice, counted from 0 along the slice axis; None for the whole volume.
-    """
-
-    case: str
-    image: Path
-    mask: Path
-    spacing: tuple[float, ...]
-    plane: int | None = None
+def _color(index: int) -> tuple[int, int, int]:
+    """Black for the background, the others distinct."""
+    return distinct_color(index - 1) if index else (0, 0, 0)
 
 
 class MSD(Domain):
@@ -76,11 +63,13 @@ class MSD(Domain):
         name="msd",
         title="Medical Segmentation Decathlon",
         modality="MRI or CT, as the task says",
-        classes=(ClassInfo(name="background", color=COLORS[0]), ClassInfo(name="foreground", color=COLORS[1])),
+        classes=(ClassInfo(name="background", color=_color(0)), ClassInfo(name="foreground", color=_color(1))),
         channels=1,
         label_unit="cases",
         budgets=("1", "3", "7"),
-        protocols=(Protocol(name="volumes", title="Dice per volume on its own grid, 20 % of the cases", mode="volume"),),
+        protocols=(
+            Protocol(name="volumes", title="Dice per volume on its own grid, 20 % of the cases", mode="volume"),
+        ),
         metric="mean_dice",
         head_tail=ForegroundThirds(),
         foreground_calibration=True,
@@ -90,34 +79,7 @@ class MSD(Domain):
         note="a template: classes, channels and title are those of the task's dataset.json once data are given",
     )
     # UniMatch's ACDC settings on the native grid. A task's crop is the first multiple of 32 that holds its median slice, 256 at most.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "unet",
-            "network.encoder": "plain16",
-            "network.stride": 2,
-            "data.resize": None,
-            "data.crop": 256,
-            "data.scale": (1.0, 1.0),
-            "data.flip": "horizontal",
-            "data.rotate": 20.0,
-            "data.mean": (0.0,),
-            "data.std": (1.0,),
-            "train.lr": 0.01,
-            "train.batch": 12,
-            "train.epochs": 300,
-            "train.loss": "ce_dice",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.dim": 32,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 2,
-        },
-    )
+    recipe = RECIPE.updated(paper={"data.resize": None, "data.flip": "horizontal"})
     endings = nifti.ENDINGS
 
     def __init__(self, root: Path) -> None:
@@ -131,7 +93,11 @@ class MSD(Domain):
             labels = {int(value): str(name) for value, name in told["labels"].items()}
             self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in told["modality"].items())]
             entries = [
-                (_stem(entry["image"]), inside(root, entry["image"], self.about), inside(root, entry["label"], self.about))
+                (
+                    _stem(entry["image"]),
+                    inside(root, entry["image"], self.about),
+                    inside(root, entry["label"], self.about),
+                )
                 for entry in told["training"]
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -139,7 +105,9 @@ class MSD(Domain):
                 f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, modality and training"
             ) from error
         if 0 not in labels or len(labels) < 2 or not self.modalities:
-            raise InputError(f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct it")
+            raise InputError(
+                f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct it"
+            )
         # Archives packed on macOS carry a hidden twin ("._name") of every file.
         self.pairs = {case: (image, mask) for case, image, mask in sorted(entries) if not case.startswith("._")}
         self._check_files(Counter(case for case, *_ in entries))
@@ -162,7 +130,7 @@ class MSD(Domain):
             "data.std": (1.0,) * len(self.modalities),
             "data.crop": min(256, 32 * math.ceil(np.median(sides) / 32)),
         }
-        self.recipe = self.recipe.model_copy(update={"paper": self.recipe.paper | fitted})
+        self.recipe = self.recipe.updated(fitted)
 
     def index(self, split: SplitName) -> list[Item]:
         cases = list(self.pairs)
@@ -183,12 +151,9 @@ class MSD(Domain):
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         source: Source = item.ref
-        pixels = self.cache.array(f"{source.case}_image", lambda: self._image(source.image))
-        labels = self.cache.array(f"{source.case}_mask", lambda: self._mask(source)) if mask else None
-        if source.plane is not None:
-            pixels, labels = pixels[:, source.plane], None if labels is None else labels[source.plane]
-        spacing = source.spacing if source.plane is None else None
-        return Sample(np.array(pixels, np.float32)[None], None if labels is None else np.array(labels, np.uint8), spacing)
+        pixels = self.cache.array(f"{source.key}_image", lambda: self._image(source.image))
+        labels = self.cache.array(f"{source.key}_mask", lambda: self._mask(source)) if mask else None
+        return sample(source, pixels, labels)
 
     def outside(self, path: Path) -> Image:
         volume = nifti.volume(path)
@@ -211,7 +176,9 @@ class MSD(Domain):
         masks = [mask.name for _, mask in self.pairs.values() if not mask.is_file()]
         known = {mask.name for _, mask in self.pairs.values()}
         strays = sorted(
-            path.name for path in self.root.glob("labelsTr/*.nii*") if not path.name.startswith("._") and path.name not in known
+            path.name
+            for path in self.root.glob("labelsTr/*.nii*")
+            if not path.name.startswith("._") and path.name not in known
         )
         twice = [case for case, count in entries.items() if count > 1]
         problems = {
@@ -223,7 +190,9 @@ class MSD(Domain):
         for what, names in problems.items():
             if names:
                 some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                raise InputError(f"{self.about}: {len(names)} {what} ({some}); unpack the task again or correct the list")
+                raise InputError(
+                    f"{self.about}: {len(names)} {what} ({some}); unpack the task again or correct the list"
+                )
         if len(self.pairs) < 3:
             raise InputError(f"{self.about}: {len(self.pairs)} labelled cases; train, val and test need at least 3")
 
@@ -266,11 +235,14 @@ class MSD(Domain):
             if "CT" in modality.upper().replace("-", " ").split():
                 window = np.array(LUNG if "lung" in self.name.lower() else SOFT_TISSUE)
             low, high = window
-            scaled.append(np.clip((channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float16).transpose(self._axes))
+            scaled.append(
+                np.clip((channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float16).transpose(self._axes)
+            )
         return np.stack(scaled)
 
     def _mask(self, source: Source) -> Mask:
         """Class indices, (slices, rows, columns)."""
+        assert source.mask is not None
         mask = nifti.volume(source.mask)
         nifti.same_grid(mask, source.mask, nifti.volume(source.image))
         return map_labels(nifti.pixels(mask, source.mask), self.mapping, source.mask).transpose(self._axes)
@@ -283,10 +255,3 @@ class MSD(Domain):
 
 def _stem(name: str) -> str:
     return Path(name).name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _color(index: int) -> tuple[int, int, int]:
-    """Black for the background; past the seven foreground colours they repeat, darker."""
-    again, at = divmod(max(index - 1, 0), len(COLORS) - 1)
-    r, g, b = COLORS[min(index, at + 1)]
-    return r >> again, g >> again, b >> again

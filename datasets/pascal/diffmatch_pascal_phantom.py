@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_dilation
 
-from diffmatch.readers import painting
+from diffmatch.invented import painting
 
 LONG = 96
 """The longer side of a scene; the real photographs' is 500."""

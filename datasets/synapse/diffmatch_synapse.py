@@ -12,8 +12,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -32,12 +31,12 @@ from diffmatch.domain import (
     Item,
     Mask,
     Protocol,
-    Recipe,
     Sample,
     SplitName,
     map_labels,
 )
 from diffmatch.readers import arrays, nifti
+from diffmatch.readers.volumes import RECIPE, Source, sample
 from diffmatch_synapse_anatomy import doubts
 from diffmatch_synapse_phantom import write_case
 
@@ -50,24 +49,6 @@ WHERE = (
     "DIR/RawData/Training/img/img0001.nii.gz and DIR/RawData/Training/label/label0001.nii.gz exist "
     "(or take TransUNet's prepared files: DIR/train_npz/case0005_slice000.npz, DIR/test_vol_h5/case0001.npy.h5)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an item's pixels are.
-
-    Attributes:
-        key: what decoded arrays are cached under.
-        mask: the same file as `image` in the archive layout.
-        spacing: millimetres along (slices, rows, columns); None in the archive layout, which has lost it.
-        plane: the slice within a raw volume; None for the whole array.
-    """
-
-    key: str
-    image: Path
-    mask: Path
-    spacing: tuple[float, ...] | None = None
-    plane: int | None = None
 
 
 class Synapse(Domain):
@@ -119,43 +100,25 @@ class Synapse(Domain):
     )
     # The paper names no settings for Synapse: UniMatch's of ACDC (2D U-Net, SGD 0.01, batch 12, 300 epochs) at TransUNet's 224 x 224.
     # No flip: a mirrored abdomen has its left kidney on the right.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "unet",
-            "network.encoder": "plain16",
-            "network.stride": 2,
-            "data.resize": 224,
-            "data.crop": 224,
-            "data.scale": (1.0, 1.0),
-            "data.flip": "none",
-            "data.rotate": 20.0,
-            "data.mean": (0.0,),
-            "data.std": (1.0,),
-            "train.lr": 0.01,
-            "train.batch": 12,
-            "train.epochs": 300,
-            "train.loss": "ce_dice",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.dim": 32,
-            "data.resize": 64,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 0,
-        },
+    recipe = RECIPE.updated(
+        paper={"data.resize": 224, "data.crop": 224, "data.flip": "none"},
+        quick={"data.resize": 64, "train.validations": 0},
     )
     # The hash is of the 2,211 training slices: the list divides, it does not say who is labelled.
-    families: ClassVar[dict[str, str]] = {"73e18dd93a7628cfa0b6e63a24f0ae48cde5e33187b176ffcb291b52d7395732": "transunet"}
+    families: ClassVar[dict[str, str]] = {
+        "73e18dd93a7628cfa0b6e63a24f0ae48cde5e33187b176ffcb291b52d7395732": "transunet"
+    }
     endings = nifti.ENDINGS
     values = btcv.VALUES
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        for folder in (root, root / "Training", root / "RawData" / "Training", root / "Abdomen" / "RawData" / "Training"):
+        for folder in (
+            root,
+            root / "Training",
+            root / "RawData" / "Training",
+            root / "Abdomen" / "RawData" / "Training",
+        ):
             if any((folder / "img").glob("img????.nii*")) or any((folder / "label").glob("label????.nii*")):
                 self.folder, self.raw = folder, True
                 return
@@ -187,19 +150,13 @@ class Synapse(Domain):
         key, path = source.key, source.image
         image = self.cache.array(f"{key}_image", lambda: btcv.image(path)) if self.raw else arrays.array(path, "image")
         labels = self.cache.array(f"{key}_mask", lambda: _labels(source)) if mask else None
-        if source.plane is not None:
-            image, labels = image[source.plane], None if labels is None else labels[source.plane]
-        spacing = source.spacing if source.plane is None else None
-        return Sample(np.array(image, np.float32)[None, None], None if labels is None else np.array(labels, np.uint8), spacing)
+        return sample(source, image[None], labels)
 
     def outside(self, path: Path) -> Image:
         return btcv.image(path).astype(np.float32)[None, None]
 
     def aligned(self, labels: Mask, like: Path) -> Mask:
         return btcv.turned_back(labels, like)
-
-    def files(self) -> Iterable[Path]:
-        return sorted({path for split in self._items.values() for item in split for path in (item.ref.image, item.ref.mask)})
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
@@ -232,7 +189,9 @@ class Synapse(Domain):
         volumes = _found(self.folder / "test_vol_h5", r"case(\d{4})(?:\.npy)?\.h5")
         for (number, _), path in sorted(slices.items()):
             if number in TEST:
-                raise InputError(f"{path}: a slice of a test case among the training slices; take an archive of the 18/12 division")
+                raise InputError(
+                    f"{path}: a slice of a test case among the training slices; take an archive of the 18/12 division"
+                )
             if number in TRAIN:
                 yield "train", Item(path.stem, _case(number), Source(path.stem, path, path))
         for (number,), path in sorted(volumes.items()):
@@ -241,13 +200,17 @@ class Synapse(Domain):
 
     def _orientations(self) -> list[str]:
         """How raw volumes are stored, and whether their headers say so."""
-        volumes = [nifti.volume(path) for path in sorted({item.ref.image for split in self._items.values() for item in split})]
+        volumes = [
+            nifti.volume(path) for path in sorted({item.ref.image for split in self._items.values() for item in split})
+        ]
         stored = Counter("".join(nib.aff2axcodes(volume.affine)) for volume in volumes)
         told = ", ".join(f"{count} as {axes}" for axes, count in stored.most_common())
         found = [f"volumes are stored {told}; all are turned feet to head, front to back, right to left"]
         silent = [volume for volume in volumes if not (volume.header["sform_code"] or volume.header["qform_code"])]
         if silent:
-            found.append(f"{len(silent)} volumes do not say how they lie (sform and qform codes are 0): left and right are a guess")
+            found.append(
+                f"{len(silent)} volumes do not say how they lie (sform and qform codes are 0): left and right are a guess"
+            )
         return found
 
     def _ranges(self) -> list[str]:
@@ -284,6 +247,7 @@ def _found(folder: Path, pattern: str) -> dict[tuple[int, ...], Path]:
 
 def _labels(source: Source) -> Mask:
     """Class indices, shape of the image."""
+    assert source.mask is not None
     if source.spacing is not None:
         return btcv.labels(source.mask, source.image)
     return map_labels(arrays.array(source.mask, "label", like="image"), {c: c for c in range(9)}, source.mask)

@@ -52,7 +52,9 @@ def scan(rng: np.random.Generator, depth: int, gallbladder: bool = True) -> tupl
     """Image int16 in Hounsfield units and label uint8 (raw values 0..13), both (Z, Y, X): feet, front and right first."""
     shape = (depth, int(rng.integers(60, 73)), int(rng.integers(66, 81)))
     z, rows, columns = shape
-    s, y, x = np.meshgrid(np.linspace(0, 1, z), np.linspace(-0.8, 0.8, rows), np.linspace(-1, 1, columns), indexing="ij")
+    s, y, x = np.meshgrid(
+        np.linspace(0, 1, z), np.linspace(-0.8, 0.8, rows), np.linspace(-1, 1, columns), indexing="ij"
+    )
     circle = np.hypot(x[0], y[0] / 0.8) < 1.25  # of the scanner
     image, label = np.full(shape, AIR), np.zeros(shape, np.uint8)
     build = rng.uniform(0.94, 1.06, 2)
@@ -79,9 +81,13 @@ def scan(rng: np.random.Generator, depth: int, gallbladder: bool = True) -> tupl
             _paint(rng, image, label, value, np.logical_or.reduce(inside) & belly)
     for value, (cx, cy, low, high, radius) in TUBES.items():
         drift = rng.normal(0, 0.03)
-        _paint(rng, image, label, value, (np.hypot(x - cx - drift * s, y - cy) < radius) & (s > low) & (s < high) & belly)
+        _paint(
+            rng, image, label, value, (np.hypot(x - cx - drift * s, y - cy) < radius) & (s > low) & (s < high) & belly
+        )
     texture = gaussian_filter(rng.standard_normal(shape), (0.5, 1.2, 1.2))
-    image = gaussian_filter(np.where(image > -500, image + 40 * texture, image), (0, 0.5, 0.5)) + rng.normal(0, 18, shape)
+    image = gaussian_filter(np.where(image > -500, image + 40 * texture, image), (0, 0.5, 0.5)) + rng.normal(
+        0, 18, shape
+    )
     image = np.clip(np.rint(image), -1024, 3071).astype(np.int16)
     image[:, ~circle] = -1024
     return image, label
@@ -90,7 +96,9 @@ def scan(rng: np.random.Generator, depth: int, gallbladder: bool = True) -> tupl
 def _wobble(rng: np.random.Generator, axes: tuple[Array, Array, Array]) -> Array:
     """A smooth displacement of a few hundredths."""
     phase, wave = rng.uniform(0, 2 * np.pi, 3), rng.uniform(1.5, 3.5, 3)
-    bent: Array = sum(0.018 * np.sin(w * axis + p) for axis, w, p in zip(axes, wave, phase, strict=True)) + rng.normal(0, 0.015)
+    bent: Array = sum(0.018 * np.sin(w * axis + p) for axis, w, p in zip(axes, wave, phase, strict=True)) + rng.normal(
+        0, 0.015
+    )
     return bent
 
 
@@ -110,7 +118,9 @@ def _paint(rng: np.random.Generator, image: Array, label: Array, value: int, whe
     image[where], label[where] = rng.uniform(*UNITS[value]), value
 
 
-def write_case(folder: Path, number: int, rng: np.random.Generator, axes: str, depth: int, gallbladder: bool = True) -> None:
+def write_case(
+    folder: Path, number: int, rng: np.random.Generator, axes: str, depth: int, gallbladder: bool = True
+) -> None:
     """Write img/img####.nii.gz and label/label####.nii.gz, anisotropic and stored along any axes.
 
     Args:

@@ -9,7 +9,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from diffmatch.readers.aerial import pair
+from diffmatch.invented.aerial import pair
 
 BLOCK = 256
 """Of a scene's tiles, as they lie in the file."""
@@ -31,7 +31,9 @@ def write_scene(root: Path, height: int, width: int, seed: int = 0, side: int = 
         "transform": from_origin(1_570_000, 5_180_000, 0.2, 0.2), "tiled": True, "blockxsize": BLOCK, "blockysize": BLOCK,
         "compress": "deflate", "sparse_ok": True, "bigtiff": "if_safer",
     }  # fmt: skip
-    blocks = [(y, x) for y in range(top, min(top + side, height), BLOCK) for x in range(left, min(left + side, width), BLOCK)]
+    blocks = [
+        (y, x) for y in range(top, min(top + side, height), BLOCK) for x in range(left, min(left + side, width), BLOCK)
+    ]
     drawn = {place: pair(np.random.default_rng([seed, *place]), (BLOCK, BLOCK)) for place in blocks}
     for which, (name, bands) in enumerate(files.items()):
         (root / name).parent.mkdir(parents=True)

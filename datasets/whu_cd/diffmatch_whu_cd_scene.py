@@ -15,14 +15,15 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from diffmatch.domain import InputError
+from diffmatch.readers.change import PATCH
 from diffmatch.readers.pairs import Pair
-
-PATCH = 256
 
 
 def find(root: Path) -> Pair | None:
     """The three scenes below a root, None if the first is not there."""
-    pair = Pair(root / "before" / "before.tif", root / "after" / "after.tif", root / "change label" / "change_label.tif")
+    pair = Pair(
+        root / "before" / "before.tif", root / "after" / "after.tif", root / "change label" / "change_label.tif"
+    )
     return pair if pair.before.is_file() else None
 
 
@@ -79,6 +80,8 @@ def window(path: Path, mask: bool, top: int, left: int, height: int = PATCH, wid
     with opened(path) as raster:
         if raster.count < (1 if mask else 3) or (mask and raster.count > 1) or raster.dtypes[0] != "uint8":
             kind = "one band of 0/1 or 0/255" if mask else "red, green and blue"
-            raise InputError(f"{path}: {raster.count} bands of {raster.dtypes[0]}, expected {kind} as uint8; take the original file")
+            raise InputError(
+                f"{path}: {raster.count} bands of {raster.dtypes[0]}, expected {kind} as uint8; take the original file"
+            )
         pixels = raster.read(1 if mask else (1, 2, 3), window=Window(left, top, width, height))
     return np.asarray(pixels) if mask else np.ascontiguousarray(pixels.transpose(1, 2, 0))

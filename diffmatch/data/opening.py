@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from diffmatch import readers
+from diffmatch import invented, readers
 from diffmatch.domain import Cache, Domain, InputError
 from diffmatch.readers.lists import canonical, store
 
@@ -68,7 +68,8 @@ def size_for(domain: type[Domain], budgets: Iterable[str]) -> int:
 def fabricator_source(domain: type[Domain]) -> bytes:
     """What fabricated data depend on: the text of plugin and painters, and the split lists that gave the names."""
     module = __import__(domain.__module__)
-    sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py"), *Path(readers.__path__[0]).glob("*.py")]
+    sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py")]
+    sources += [path for package in (invented, readers) for path in Path(package.__path__[0]).glob("*.py")]
     sources += (store() / domain.card.name).rglob("*.txt")
     return b"".join(path.read_bytes() for path in sorted(sources))
 

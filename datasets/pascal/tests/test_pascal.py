@@ -85,7 +85,13 @@ def find(domain: Domain, name: str) -> Item:
 
 
 def test_classes_have_vocs_colours() -> None:
-    told = {"background": (0, 0, 0), "aeroplane": (128, 0, 0), "bicycle": (0, 128, 0), "boat": (0, 0, 128), "chair": (192, 0, 0)}
+    told = {
+        "background": (0, 0, 0),
+        "aeroplane": (128, 0, 0),
+        "bicycle": (0, 128, 0),
+        "boat": (0, 0, 128),
+        "chair": (192, 0, 0),
+    }
     told |= {"person": (192, 128, 128), "pottedplant": (0, 64, 0), "tvmonitor": (0, 64, 128)}
     card = Pascal.card
     assert len(card.names) == 21 and {info.name: info.color for info in card.classes if info.name in told} == told
@@ -109,7 +115,9 @@ def test_root_may_be_any_of_three_folders(voc: Path, above: int) -> None:
     assert ids(domain) == ["2007_000032", "2007_000039", "2008_000002", "2008_000007", "2011_003276"]
     assert ids(domain, "test") == ["2007_000033"] and ids(domain, "val") == []
     assert all(item.case == item.id and item.masked for item in domain.index("train"))
-    assert not any("2012_004331" in path.name for path in domain.files()), "a photograph without a mask is no part of the set"
+    assert not any("2012_004331" in path.name for path in domain.files()), (
+        "a photograph without a mask is no part of the set"
+    )
 
 
 def test_sbd_masks_lie_in_either_folder(voc: Path) -> None:
@@ -164,11 +172,20 @@ BAD_SETS = {
         remove("JPEGImages/2008_000002.jpg"),
         r"2008_000002\.jpg: missing, though SegmentationClassAug/ has its mask",
     ),
-    "test mask": (remove("SegmentationClass/2007_000033.png"), r"SegmentationClass/2007_000033\.png: missing, though the list"),
-    "absent file": ([(TRAIN, b"2007_000032\n2010_000001")], r"2010_000001\.png: missing, though the list .* \(and 1 in all\)"),
+    "test mask": (
+        remove("SegmentationClass/2007_000033.png"),
+        r"SegmentationClass/2007_000033\.png: missing, though the list",
+    ),
+    "absent file": (
+        [(TRAIN, b"2007_000032\n2010_000001")],
+        r"2010_000001\.png: missing, though the list .* \(and 1 in all\)",
+    ),
     "val list": (remove(VAL), r"val\.txt: missing, .*official archive.*diffmatch splits pascal"),
     "empty list": ([(VAL, b"\n")], r"val\.txt: the list is empty"),
-    "nothing": ([(VAL, b"2007_000032\n2007_000039\n2008_000002\n2008_000007\n2011_003276")], r"nothing is left to train on"),
+    "nothing": (
+        [(VAL, b"2007_000032\n2007_000039\n2008_000002\n2008_000007\n2011_003276")],
+        r"nothing is left to train on",
+    ),
 }
 
 
@@ -188,7 +205,10 @@ def test_incomplete_sets_are_refused_by_name(voc: Path, what: str) -> None:
 
 
 def test_folders_without_photographs_or_masks_are_refused(voc: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing: neither VOCdevkit/VOC2012/JPEGImages/ nor JPEGImages/ .*VOCtrainval_11-May-2012\.tar"):
+    with pytest.raises(
+        InputError,
+        match=r"nothing: neither VOCdevkit/VOC2012/JPEGImages/ nor JPEGImages/ .*VOCtrainval_11-May-2012\.tar",
+    ):
         Pascal(tmp_path / "nothing")
     for name in ("SegmentationClass", "SegmentationClassAug"):
         shutil.rmtree(voc / name)
@@ -228,7 +248,11 @@ def test_lists_are_known_by_hash() -> None:
     assert sorted(str(family.budget) for family in found if family.name == "u2pl") == ["1/16", "1/4", "1/8"]
     for family in found:
         labelled, unlabelled, test = family.labelled or (), family.unlabelled or (), family.test or ()
-        assert (len(labelled), len(labelled) + len(unlabelled), len(test)) == (Pascal.sizes[str(family.budget)], 10_582, 1_449)
+        assert (len(labelled), len(labelled) + len(unlabelled), len(test)) == (
+            Pascal.sizes[str(family.budget)],
+            10_582,
+            1_449,
+        )
         assert Pascal.families[identity(labelled)] == family.name and not {*labelled, *unlabelled} & {*test}
 
 
@@ -245,9 +269,13 @@ def classic(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("classic")
 def test_the_whole_sets_division(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real set's file names in place of the folders' content."""
-    train, val, official = (set(ids_of(LISTS / name, Pascal)) for name in ("train_aug.txt", "val.txt", "1464/labeled.txt"))
+    train, val, official = (
+        set(ids_of(LISTS / name, Pascal)) for name in ("train_aug.txt", "val.txt", "1464/labeled.txt")
+    )
     masks = train | val
-    monkeypatch.setattr("diffmatch_pascal._stems", lambda folder, ending: set() if folder.name == "SegmentationClassAug" else masks)
+    monkeypatch.setattr(
+        "diffmatch_pascal._stems", lambda folder, ending: set() if folder.name == "SegmentationClassAug" else masks
+    )
     for name in (TRAIN, VAL):
         (voc / name).unlink()
     domain = Pascal(voc)
@@ -292,9 +320,13 @@ def test_invented_set_takes_the_names_of_installed_lists(tmp_path: Path, monkeyp
     monkeypatch.setattr("diffmatch_pascal.write_scene", touch)
     Pascal.fabricate(tmp_path / "set", seed=3)
     domain = Pascal(tmp_path / "set")
-    labelled, val, official = (set(ids_of(LISTS / name, Pascal)) for name in ("92/labeled.txt", "val.txt", "1464/labeled.txt"))
+    labelled, val, official = (
+        set(ids_of(LISTS / name, Pascal)) for name in ("92/labeled.txt", "val.txt", "1464/labeled.txt")
+    )
     assert labelled < set(ids(domain)) and len(domain.index("train")) == 184 and set(ids(domain, "test")) < val
-    assert all((item.ref.mask.parent.name == "SegmentationClass") == (item.id in official) for item in domain.index("train"))
+    assert all(
+        (item.ref.mask.parent.name == "SegmentationClass") == (item.id in official) for item in domain.index("train")
+    )
 
 
 def test_fabrication_follows_its_seed(fabricated: Path, tmp_path: Path) -> None:

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diffmatch.data import splits
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.readers import arrays as arrays_reader
-from diffmatch.readers import lists, splits
+from diffmatch.readers import lists
 from diffmatch_synapse import TEST, TRAIN, Synapse
 from diffmatch_synapse_anatomy import CASCADE
 
@@ -66,15 +67,21 @@ def archive(raw: Path, tmp_path: Path) -> Path:
     return out
 
 
-def write_raw(root: Path, number: int, image: NDArray[Any], label: NDArray[Any], affine: NDArray[Any] | None = None) -> None:
+def write_raw(
+    root: Path, number: int, image: NDArray[Any], label: NDArray[Any], affine: NDArray[Any] | None = None
+) -> None:
     for array, name in ((image, "img"), (label, "label")):
         (root / name).mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), root / name / f"{name}{number:04d}.nii.gz")
+        nib.save(
+            nib.Nifti1Image(array, np.eye(4) if affine is None else affine), root / name / f"{name}{number:04d}.nii.gz"
+        )
 
 
 def rewrite(path: Path, change: Callable[[NDArray[Any]], NDArray[Any]], affine: NDArray[Any] | None = None) -> None:
     volume = nib.load(path)
-    nib.save(nib.Nifti1Image(change(np.asarray(volume.dataobj).copy()), volume.affine if affine is None else affine), path)
+    nib.save(
+        nib.Nifti1Image(change(np.asarray(volume.dataobj).copy()), volume.affine if affine is None else affine), path
+    )
 
 
 def test_both_layouts_hold_the_same_items_and_pixels(raw: Path, archive: Path) -> None:
@@ -87,7 +94,11 @@ def test_both_layouts_hold_the_same_items_and_pixels(raw: Path, archive: Path) -
             (image, mask), (their_image, their_mask) = arrays(ours, mine), arrays(theirs, other)
             np.testing.assert_allclose(image * 1.35 - 0.15, their_image, atol=1e-5)
             np.testing.assert_array_equal(mask, their_mask)
-            assert image.shape == (1, 1, *mask.shape) and image.dtype == their_image.dtype == np.float32 and their_mask.dtype == np.uint8
+            assert (
+                image.shape == (1, 1, *mask.shape)
+                and image.dtype == their_image.dtype == np.float32
+                and their_mask.dtype == np.uint8
+            )
             assert theirs.read(other).spacing is None
     assert [item.id for item in ours.index("train")[:2]] == ["case0005_slice000", "case0005_slice001"]
     assert {item.case for item in ours.index("train")} == {"case0005", "case0021"}
@@ -123,12 +134,23 @@ def test_volumes_are_turned_by_their_affine(tmp_path: Path, axes: str) -> None:
     np.testing.assert_array_equal(arrays(domain, planes[2])[1], expected[2])
     raw = np.asarray(nib.load(volume.ref.mask).dataobj)
     kept = np.isin(raw, domain.values)  # raw labels that are no organ here come back as background
-    np.testing.assert_array_equal(np.array(domain.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0))
+    np.testing.assert_array_equal(
+        np.array(domain.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0)
+    )
     np.testing.assert_array_equal(domain.outside(volume.ref.image), image)
 
 
 def test_raw_labels_become_the_eight_organs(tmp_path: Path) -> None:
-    raw_names = {1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gallbladder", 6: "liver", 7: "stomach", 8: "aorta", 11: "pancreas"}
+    raw_names = {
+        1: "spleen",
+        2: "right kidney",
+        3: "left kidney",
+        4: "gallbladder",
+        6: "liver",
+        7: "stomach",
+        8: "aorta",
+        11: "pancreas",
+    }
     write_raw(tmp_path, 1, np.zeros((14, 1, 1), np.int16), np.arange(14, dtype=np.uint8).reshape(14, 1, 1))
     domain = Synapse(tmp_path)
     organs = arrays(domain, domain.index("test")[0])[1].ravel()[::-1]
@@ -184,7 +206,9 @@ def test_headers_that_mirror_or_keep_silent_are_told(raw: Path) -> None:
     assert any("on each other's side" in line for line in remarks)
 
 
-def test_unlabelled_read_never_opens_a_mask(raw: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlabelled_read_never_opens_a_mask(
+    raw: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     domain = Synapse(raw)
     items = domain.index("train")
     shutil.rmtree(raw / TRAINING / "label")
@@ -195,7 +219,9 @@ def test_unlabelled_read_never_opens_a_mask(raw: Path, archive: Path, tmp_path: 
     np.testing.assert_array_equal(domain.read(items[3], mask=False).image, fresh[3].image)
     keys: list[str] = []
     opened = arrays_reader.array
-    monkeypatch.setattr(arrays_reader, "array", lambda path, key, like=None: (keys.append(key), opened(path, key, like))[1])
+    monkeypatch.setattr(
+        arrays_reader, "array", lambda path, key, like=None: (keys.append(key), opened(path, key, like))[1]
+    )
     for item in Synapse(archive).index("train")[:3]:
         Synapse(archive).read(item, mask=False)
     assert set(keys) == {"image"}
@@ -279,9 +305,16 @@ def test_bad_archives_are_named(archive: Path) -> None:
 def test_division_and_ids_are_transunets(tmp_path: Path) -> None:
     """A raw layout with the list's slice counts gives exactly the list's names, and the list is known by its hash."""
     (family,) = lists.read(LISTS, Synapse)
-    assert family.name == "transunet" and family.labelled is None and family.unlabelled is not None and family.test is not None
+    assert (
+        family.name == "transunet"
+        and family.labelled is None
+        and family.unlabelled is not None
+        and family.test is not None
+    )
     cases = {name[:8] for name in family.unlabelled}
-    assert cases == {f"case{number:04d}" for number in TRAIN} and set(family.test) == {f"case{number:04d}" for number in TEST}
+    assert cases == {f"case{number:04d}" for number in TRAIN} and set(family.test) == {
+        f"case{number:04d}" for number in TEST
+    }
     for case in cases:
         depth = sum(name.startswith(case) for name in family.unlabelled)
         write_raw(tmp_path, int(case[4:]), *(np.zeros((2, 2, depth), np.uint8) for _ in range(2)))
@@ -305,7 +338,11 @@ def test_fabrication_follows_its_seed(fabricated: Path, tmp_path: Path, monkeypa
         paths = sorted((root / TRAINING).glob("*/*000[15].nii.gz"))
         return hashlib.sha256(b"".join(np.asarray(nib.load(path).dataobj).tobytes() for path in paths)).hexdigest()
 
-    assert len(list((fabricated / TRAINING / "img").iterdir())) == 30 == len(list((fabricated / TRAINING / "label").iterdir()))
+    assert (
+        len(list((fabricated / TRAINING / "img").iterdir()))
+        == 30
+        == len(list((fabricated / TRAINING / "label").iterdir()))
+    )
     monkeypatch.setattr("diffmatch_synapse.TRAIN", frozenset((5,)))
     monkeypatch.setattr("diffmatch_synapse.TEST", frozenset((1,)))
     for seed in (0, 1):
@@ -314,7 +351,9 @@ def test_fabrication_follows_its_seed(fabricated: Path, tmp_path: Path, monkeypa
 
 
 def test_fabricated_organs_are_skewed_and_in_every_training_case(fabricated: Path, tmp_path: Path) -> None:
-    raw_values = set(np.unique(np.asarray(nib.load(fabricated / TRAINING / "label" / "label0005.nii.gz").dataobj)).tolist())
+    raw_values = set(
+        np.unique(np.asarray(nib.load(fabricated / TRAINING / "label" / "label0005.nii.gz").dataobj)).tolist()
+    )
     assert raw_values == set(range(14))
     domain = Synapse(fabricated)
     domain.prepare(Cache(tmp_path))
@@ -336,7 +375,10 @@ def test_brightness_alone_does_not_solve_the_phantom(fabricated: Path) -> None:
     for weighed in (table, table / table.sum(1, keepdims=True)):
         guess = weighed.argmax(0)
         dice = [
-            [2 * ((guess[x] == c) & (y == c)).sum() / max(1, (guess[x] == c).sum() + (y == c).sum()) for c in range(1, 9)]
+            [
+                2 * ((guess[x] == c) & (y == c)).sum() / max(1, (guess[x] == c).sum() + (y == c).sum())
+                for c in range(1, 9)
+            ]
             for x, y in bins[6:]
         ]
         assert np.mean(dice) < 0.15

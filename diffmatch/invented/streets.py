@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.readers import painting
-from diffmatch.readers.painting import Array, Bool
+from diffmatch.invented import painting
+from diffmatch.invented.painting import Array, Bool
 
 PARTS = (
     "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain", "sky", "person",
