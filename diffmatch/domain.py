@@ -202,7 +202,7 @@ class Domain(ABC):
     families: ClassVar[Mapping[str, str]] = {}
     """Hash of the labelled ids of a community list (`identity`) -> its name. Two lists of one size are two families."""
     endings: ClassVar[tuple[str, ...]] = ()
-    """Endings of the files that `outside` reads, in lower case. Empty: `diffmatch predict` reads files of the set only."""
+    """Endings of the files that `outside` reads, in lower case; empty where `diffmatch predict` cannot read any."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -217,7 +217,7 @@ class Domain(ABC):
         return "as documented"
 
     def remarks(self) -> list[str]:
-        """What the owner of these files should know before training: variants, doubts, missing files and their source."""
+        """What the owner of the files should know before training: variants, doubts, missing files and their source."""
         return []
 
     @classmethod
@@ -296,7 +296,7 @@ class Domain(ABC):
     @classmethod
     def can_fabricate(cls) -> bool:
         """Whether the plugin has a `fabricate` of its own."""
-        return cls.fabricate.__func__ is not Domain.fabricate.__func__  # type: ignore[attr-defined]
+        return getattr(cls.fabricate, "__func__", None) is not vars(Domain)["fabricate"].__func__
 
 
 def _paths_in(ref: object) -> Iterator[Path]:

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation
 
 from diffmatch.invented import painting
 
@@ -52,10 +51,8 @@ def scene(seed: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     values = [value for value in CLASSES if value]
     for place in np.flatnonzero(rng.random(len(values)) < SHARE):
         row, column = rng.uniform(0.15, 0.85, 2) * shape
-        inside = painting.outline(rng, shape, (row, column), RADIUS[place] * rng.lognormal(0, 0.2), int(place) + 1)
-        image[inside] = painting.texture(rng, shape, int(place) + 1)[inside]
-        mask[binary_dilation(inside)] = VOID
-        mask[inside] = values[place]
+        radius = RADIUS[place] * rng.lognormal(0, 0.2)
+        painting.add_object(rng, image, mask, int(place) + 1, (row, column), radius, values[place], rim=VOID)
     return painting.photograph(rng, image), mask
 
 

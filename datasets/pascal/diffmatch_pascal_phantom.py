@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation
 
 from diffmatch.invented import painting
 
@@ -50,10 +49,7 @@ def scene(seed: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     objects = [(RADIUS[place] * rng.lognormal(0, 0.35), ORDER[place]) for place in present(seed, number)]
     for radius, klass in sorted(objects, reverse=True):
         row, column = rng.uniform(0.1, 0.9, 2) * shape
-        inside = painting.outline(rng, shape, (row, column), radius, klass)
-        image[inside] = painting.texture(rng, shape, klass)[inside]
-        mask[binary_dilation(inside)] = 255
-        mask[inside] = klass
+        painting.add_object(rng, image, mask, klass, (row, column), radius, value=klass, rim=255)
     return painting.photograph(rng, image, NOISE), mask
 
 

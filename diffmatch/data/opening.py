@@ -32,7 +32,8 @@ def find_data(domain: type[Domain], given: Path | None, size: int = 1) -> tuple[
         size: of what is made; 1 holds the smallest published budget (`size_for`).
 
     Raises:
-        InputError: `given` does not exist or is empty; it is never replaced by something else.
+        InputError: `given` does not exist or is empty; it is never replaced by something else. Or nothing is given and
+            the domain cannot invent data.
     """
     name = domain.card.name
     if given is not None:

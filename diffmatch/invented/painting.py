@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -82,6 +83,29 @@ def outline(
     edge = radius * (1 + 0.22 * np.cos(lobes * np.arctan2(v, u)))
     inside: Bool = np.hypot(u, v) <= np.maximum(edge, 0.75)
     return inside
+
+
+def add_object(
+    rng: np.random.Generator,
+    image: Array,
+    mask: NDArray[np.uint8],
+    klass: int,
+    centre: tuple[float, float],
+    radius: float,
+    value: int,
+    rim: int | None = None,
+) -> None:
+    """Paint one object of a class into `image` (H, W, 3) and `mask` (H, W).
+
+    Args:
+        value: what its pixels have in the mask.
+        rim: what a border of one pixel around it has in the mask; None draws no border.
+    """
+    inside = outline(rng, mask.shape, centre, radius, klass)
+    image[inside] = texture(rng, mask.shape, klass)[inside]
+    if rim is not None:
+        mask[binary_dilation(inside)] = rim
+    mask[inside] = value
 
 
 def surroundings(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
