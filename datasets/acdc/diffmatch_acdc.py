@@ -2,7 +2,8 @@
 
 Two layouts are read, and an item has the same id in both, so that split hashes agree:
 
-* raw: `training/patient###/{Info.cfg, patient###_frame##.nii.gz, patient###_frame##_gt.nii.gz}` as the challenge hands it out;
+* raw: `training/patient###/{Info.cfg, patient###_frame##.nii.gz, patient###_frame##_gt.nii.gz}` as the challenge hands
+  it out;
 * h5: `data/slices/patient###_frame01_slice_1.h5` and `data/patient###_frame01.h5` as SSL4MIS and UniMatch prepare it.
 
 Ids follow the community's lists: frame 01 is end diastole, 02 end systole, slices count from 1.
@@ -45,7 +46,8 @@ VAL = frozenset((2, 19, 28, 30, 39, 45, 78, 82, 85, 87))
 TEST = frozenset((1, 7, 8, 11, 13, 22, 24, 33, 52, 59, 64, 65, 66, 68, 75, 80, 81, 83, 84, 93))
 PATIENTS = range(1, 101)
 
-# Their labelled patients (UniMatch, splits/acdc/{1,3,7}/labeled.txt; SSL4MIS: the first 32, 68 and 136 lines of train_slices.list).
+# Their labelled patients (UniMatch, splits/acdc/{1,3,7}/labeled.txt; SSL4MIS: the first 32, 68 and 136 lines of
+# train_slices.list).
 BUDGETS = {"1": (99,), "3": (38, 50, 99), "7": (21, 38, 49, 50, 58, 99, 100)}
 
 # The same members as lists of slices, as UniMatch and SSL4MIS publish them.
@@ -99,7 +101,8 @@ class ACDC(Domain):
         head_tail=ForegroundThirds(),
         foreground_calibration=True,
         licence="CC BY-NC-SA 4.0",
-        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and Diagnosis: "
+        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation "
+        "and Diagnosis: "
         "Is the Problem Solved?, IEEE Transactions on Medical Imaging 37(11), 2018",
         source=WHERE,
         note="the 50 patients of testing/ are not part of this protocol and are not read",
@@ -127,7 +130,8 @@ class ACDC(Domain):
             names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             tested = sum(_number(name) in TEST for name in missing)
             return [
-                f"{len(missing)} of the 100 patients are missing ({names}), {tested} of them the test's: scores are not comparable; {WHERE}"
+                f"{len(missing)} of the 100 patients are missing ({names}), {tested} of them the test's: scores are "
+                f"not comparable; {WHERE}"
             ]
         return []
 
@@ -183,7 +187,8 @@ class ACDC(Domain):
                 image, mask = _nifti(folder, frame), _nifti(folder, f"{frame}_gt")
                 if image is None:
                     raise InputError(
-                        f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient again"
+                        f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient "
+                        "again"
                     )
                 key, header = f"{folder.name}_frame{phase:02d}", _open(image).header
                 spacing = tuple(float(z) for z in header.get_zooms()[2::-1])
@@ -205,9 +210,11 @@ class ACDC(Domain):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Raw layout, invented pixels: the labelled patients of all budgets, 9 x size more, 3 x size for val, 5 x size for test.
+        """Raw layout, invented pixels: the labelled patients of all budgets, 9 x size more, 3 x size for val, 5 x size
+        for test.
 
-        Patients keep their real names. patient090's end diastole is frame 04, as in the real set. A patient looks the same at every size.
+        Patients keep their real names. patient090's end diastole is frame 04, as in the real set. A patient looks the
+        same at every size.
         """
         labelled = BUDGETS["7"]
         others = np.random.default_rng(seed).permutation(
@@ -248,7 +255,8 @@ def _phases(folder: Path) -> list[str]:
     )
     if len(frames) != 2:
         raise InputError(
-            f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it again"
+            f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it "
+            "again"
         )
     return frames
 

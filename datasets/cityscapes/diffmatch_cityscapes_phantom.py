@@ -16,12 +16,28 @@ from diffmatch_cityscapes_labels import CLASSES
 SHAPE = (96, 192)
 LABELLED, VAL = 186, 32
 THINGS = {
-    "wall": 0.9, "fence": 0.85, "pole": 1.1, "traffic sign": 3.2, "traffic light": 0.6, "terrain": 0.35, "person": 1.1, "rider": 0.25,
-    "car": 1.8, "truck": 0.0, "bus": 0.0, "train": 0.0, "motorcycle": 0.7, "bicycle": 0.85, "own car": 1.0, "clutter": 0.5, "plate": 1.0,
-}  # fmt: skip
+    "wall": 0.9,
+    "fence": 0.85,
+    "pole": 1.1,
+    "traffic sign": 3.2,
+    "traffic light": 0.6,
+    "terrain": 0.35,
+    "person": 1.1,
+    "rider": 0.25,
+    "car": 1.8,
+    "truck": 0.0,
+    "bus": 0.0,
+    "train": 0.0,
+    "motorcycle": 0.7,
+    "bicycle": 0.85,
+    "own car": 1.0,
+    "clutter": 0.5,
+    "plate": 1.0,
+}
 RARE = ("truck", "bus", "train", "rider", "truck", "bus", "train", "traffic light")
 
-# labelIds: parts that are no class are the ego vehicle, static things and licence plates, whose -1 is 255 in eight bits.
+# labelIds: parts that are no class are the ego vehicle, static things and licence plates, whose -1 is 255 in eight
+# bits.
 LABEL_IDS = np.array([*(value for value, _ in CLASSES.values()), 1, 4, 255], np.uint8)
 BORDER, OUTSIDE = 2, 3
 assert tuple(CLASSES) == PARTS[: len(CLASSES)]

@@ -2,7 +2,8 @@
 
 Two layouts are read, and an item has the same id in both, its image's twelve digits:
 
-* instances: `train2017/ val2017/ annotations/instances_{train,val}2017.json`; masks are painted (`diffmatch_coco_instances.PAINTING`);
+* instances: `train2017/ val2017/ annotations/instances_{train,val}2017.json`; masks are painted
+  (`diffmatch_coco_instances.PAINTING`);
 * masks: `train2017/ val2017/ masks/000000000139.png`, one flat folder of class indices, as UniMatch has it.
 """
 
@@ -42,14 +43,19 @@ FOLDERS: dict[SplitName, str] = {"train": "train2017", "test": "val2017"}
 FULL = {"train2017": 118_287, "val2017": 5_000}
 
 WHERE = (
-    "take train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download and unpack them so that "
-    "DIR/train2017/, DIR/val2017/ and DIR/annotations/instances_train2017.json exist (or put ready masks into DIR/masks/000000000139.png)"
+    "take train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download and "
+    "unpack them so that "
+    "DIR/train2017/, DIR/val2017/ and DIR/annotations/instances_train2017.json exist (or put ready masks into "
+    "DIR/masks/000000000139.png)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an item's pixels are: the photograph's folder, and the image's row in that folder's json (-1 with ready masks)."""
+    """Where an item's pixels are.
+
+    The photograph's folder, and the image's row in that folder's json (-1 with ready masks).
+    """
 
     folder: str
     row: int = -1
@@ -90,7 +96,8 @@ class COCO(Photographs):
         licence="annotations CC BY 4.0; photographs under their Flickr licences, which the json lists",
         citation="Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014",
         source=WHERE,
-        note="val2017 is the test, as the community has it: there is no val. test2017 has no public annotation and is not read",
+        note="val2017 is the test, as the community has it: there is no val. test2017 has no public annotation and is "
+        "not read",
     )
     # Where the paper is silent: UniMatch's published COCO settings (lr 4e-3, ten times that outside the encoder).
     recipe = RECIPE.updated(
@@ -140,7 +147,8 @@ class COCO(Photographs):
             )
         if not self.ready:
             found.append(
-                "which recipe made UniMatch's masks is not known: figures compare with others only where the masks were made alike"
+                "which recipe made UniMatch's masks is not known: figures compare with others only where the masks "
+                "were made alike"
             )
         return found
 
@@ -181,12 +189,14 @@ class COCO(Photographs):
         if not photographs or not masks:
             empty = self.root / ("masks" if photographs else folder)
             raise InputError(
-                f"{empty}: no file named by twelve digits, such as 000000000139{'.png' if photographs else '.jpg'}; {WHERE}"
+                f"{empty}: no file named by twelve digits, such as 000000000139{'.png' if photographs else '.jpg'}; "
+                f"{WHERE}"
             )
         missing = [name for name in photographs if name not in masks]
         if folder == FOLDERS["test"] and missing:
             raise InputError(
-                f"{self._mask_path(missing[0])}: missing, though {folder} is scored ({len(missing)} such); add the masks"
+                f"{self._mask_path(missing[0])}: missing, though {folder} is scored ({len(missing)} such); add the "
+                "masks"
             )
         return [Item(name, name, Source(folder), masked=name in masks) for name in photographs]
 
@@ -195,12 +205,14 @@ class COCO(Photographs):
         photographs = _scan(self.root / folder, ".jpg")
         if strange := [name for name in photographs if name not in rows]:
             raise InputError(
-                f"{self.root / folder / strange[0]}.jpg: {self._json(folder).name} has no such image ({len(strange)} such); "
+                f"{self.root / folder / strange[0]}.jpg: {self._json(folder).name} has no such image ({len(strange)} "
+                "such); "
                 "take the photographs and the json of one release"
             )
         if missing := sorted(set(rows) - set(photographs)):
             raise InputError(
-                f"{self.root / folder / missing[0]}.jpg: missing, though {self._json(folder).name} lists it ({len(missing)} such); "
+                f"{self.root / folder / missing[0]}.jpg: missing, though {self._json(folder).name} lists it "
+                f"({len(missing)} such); "
                 f"unpack {folder}.zip again"
             )
         return [Item(name, name, Source(folder, rows[name])) for name in photographs]
@@ -229,7 +241,8 @@ def _index_mask(path: Path) -> Mask:
     raw = image.index_mask(path)
     if (foreign := raw[(raw > len(THINGS)) & (raw != VOID)]).size:
         raise InputError(
-            f"{path}: label value {foreign[0]} on {(raw == foreign[0]).sum()} pixels, but classes end at {len(THINGS)}; this looks like a "
+            f"{path}: label value {foreign[0]} on {(raw == foreign[0]).sum()} pixels, but classes end at "
+            f"{len(THINGS)}; this looks like a "
             "COCO-Stuff map or raw category ids: take 81-class masks, or the instances json without masks/"
         )
     return map_labels(raw, LABELS, path)

@@ -1,7 +1,8 @@
 """Masks from an instances json: parsed once into two flat arrays, painted when asked for.
 
-The json of the real training set is 450 MB and takes gigabytes once parsed. What is kept is a row of four numbers per image and the
-text of its objects, in the engine's cache and memory-mapped: any number of processes share it, and a look-up reads a few kilobytes.
+The json of the real training set is 450 MB and takes gigabytes once parsed. What is kept is a row of four numbers per
+image and the text of its objects, in the engine's cache and memory-mapped: any number of processes share it, and a
+look-up reads a few kilobytes.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from pycocotools import mask as rasters  # type: ignore[import-untyped]
 from diffmatch.domain import VOID, Cache, InputError, Mask
 
 PAINTING = "area-1"
-"""The recipe's name, part of the cache key: crowd regions are void, objects are painted over them by falling area in pixels (those of one
-area in the json's order), so that the smaller object lies on top. A change of the recipe changes the name and the card's version."""
+"""The recipe's name, part of the cache key: crowd regions are void, objects are painted over them by falling area in
+pixels (those of one area in the json's order), so that the smaller object lies on top. A change of the recipe changes
+the name and the card's version."""
 
 Object = tuple[int, int, bool, Any]
 """Annotation id, class index (1..80), crowd, segmentation as the json has it."""
@@ -45,7 +47,8 @@ class Instances:
         """(H, W) class indices 0..80 and 255, painted by the recipe `PAINTING`.
 
         Raises:
-            InputError: an outline or run lengths that do not describe a region of this image; json, image and annotation are named.
+            InputError: an outline or run lengths that do not describe a region of this image; json, image and
+                annotation are named.
         """
         number, height, width, end = (int(n) for n in self.rows[row])
         start = int(self.rows[row - 1, 3]) if row else 0
@@ -84,16 +87,19 @@ def parse(path: Path, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[
             number, category, owner = int(a["id"]), int(a["category_id"]), int(a["image_id"])
             if category not in classes:
                 raise InputError(
-                    f"{path}: annotation {number} has category_id {category}, which is none of its categories; repair the json"
+                    f"{path}: annotation {number} has category_id {category}, which is none of its categories; repair "
+                    "the json"
                 )
             if owner not in objects:
                 raise InputError(
-                    f"{path}: annotation {number} belongs to image {owner}, which the json does not list; repair the json"
+                    f"{path}: annotation {number} belongs to image {owner}, which the json does not list; repair the "
+                    "json"
                 )
             objects[owner].append((number, classes[category], bool(a.get("iscrowd", 0)), a["segmentation"]))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            f"{path}: not a readable instances json ({type(error).__name__}: {str(error)[:80]}); unpack instances_*2017.json again"
+            f"{path}: not a readable instances json ({type(error).__name__}: {str(error)[:80]}); unpack "
+            "instances_*2017.json again"
         ) from error
     if len(objects) != len(images):
         raise InputError(f"{path}: lists {len(images) - len(objects)} images twice; repair the json")
@@ -109,7 +115,8 @@ def _same_names(path: Path, found: Sequence[str], names: Sequence[str]) -> None:
     i = next((i for i, (a, b) in enumerate(zip(found, names, strict=False)) if a != b), min(len(found), len(names)))
     theirs, ours = (repr(n[i]) if i < len(n) else "missing" for n in (found, names))
     raise InputError(
-        f"{path}: {len(found)} categories, number {i + 1} is {theirs} where {ours} should be; the classes are the {len(names)} things of "
+        f"{path}: {len(found)} categories, number {i + 1} is {theirs} where {ours} should be; the classes are the "
+        f"{len(names)} things of "
         "instances_*2017.json in the order of their ids (not stuff_*.json or panoptic_*.json)"
     )
 
@@ -139,7 +146,8 @@ def paint(objects: Sequence[Object], size: tuple[int, int], where: str) -> Mask:
 
 
 def region_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) of polygons (lists of x, y) or of run lengths, plain or compressed. An outline of fewer than three points encloses nothing.
+    """(H, W) of polygons (lists of x, y) or of run lengths, plain or compressed. An outline of fewer than three points
+    encloses nothing.
 
     Raises:
         ValueError: it does not lie in an image of this size.
@@ -167,8 +175,8 @@ def region_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def run_lengths(text: str) -> list[int]:
-    """Run lengths from COCO's compressed form: five bits a character from '0' on, a sixth says that more follow; from the fourth run on,
-    what is written is the difference to the run two before."""
+    """Run lengths from COCO's compressed form: five bits a character from '0' on, a sixth says that more follow; from
+    the fourth run on, what is written is the difference to the run two before."""
     runs: list[int] = []
     value = shift = 0
     for character in text:

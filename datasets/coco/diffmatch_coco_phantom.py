@@ -1,7 +1,8 @@
 """Invented photographs with COCO's annotation format, for runs without the data.
 
-Nothing here looks like the real thing. What is like it: ids with gaps, polygons in one part or two, crowd regions as run lengths (plain
-and compressed), objects that overlap, photographs in gray, a few classes everywhere and many that are rare and small.
+Nothing here looks like the real thing. What is like it: ids with gaps, polygons in one part or two, crowd regions as
+run lengths (plain and compressed), objects that overlap, photographs in gray, a few classes everywhere and many that
+are rare and small.
 """
 
 from __future__ import annotations
@@ -23,9 +24,27 @@ from diffmatch_coco_instances import region_of
 from diffmatch_coco_things import THINGS
 
 COMMON = (
-    "person", "dining table", "couch", "bed", "car", "train", "bus", "cat", "dog", "pizza", "chair", "truck", "horse", "elephant",
-    "motorcycle", "toilet", "airplane", "giraffe", "tv", "cake",
-)  # fmt: skip
+    "person",
+    "dining table",
+    "couch",
+    "bed",
+    "car",
+    "train",
+    "bus",
+    "cat",
+    "dog",
+    "pizza",
+    "chair",
+    "truck",
+    "horse",
+    "elephant",
+    "motorcycle",
+    "toilet",
+    "airplane",
+    "giraffe",
+    "tv",
+    "cake",
+)
 RARE = ("mouse", "sports ball", "toothbrush", "toaster", "hair drier")
 """Most and least frequent classes; the others lie between, in the order of their ids."""
 NAMES = [name for _, name, _ in THINGS]
@@ -92,7 +111,10 @@ def write(root: Path, seed: int, size: int, domain: type[Domain]) -> None:
 
 
 def image_ids(seed: int, size: int, domain: type[Domain]) -> tuple[list[int], list[int], list[int]]:
-    """Labelled, unlabelled and test images: of an installed list of the smallest budget where there is one, the others by the seed."""
+    """Labelled, unlabelled and test images.
+
+    Of an installed list of the smallest budget where there is one, the others by the seed.
+    """
     family = next(iter(installed(domain, domain.card.budgets[0])), None)
     count = domain.sizes[domain.card.budgets[0]]
     listed = [int(i) for i in (family.labelled or () if family else ())]
@@ -105,14 +127,20 @@ def image_ids(seed: int, size: int, domain: type[Domain]) -> tuple[list[int], li
 
 
 def deal(rng: np.random.Generator, count: int) -> list[list[int]]:
-    """The classes of each of `count` images' objects: a deck with every class's share, none less than thrice (and one in twenty images)."""
+    """The classes of each of `count` images' objects.
+
+    A deck with every class's share, none less than thrice (and one in twenty images).
+    """
     copies = np.maximum(np.rint(SHARE / SHARE.sum() * count * OBJECTS), max(3, count // 20)).astype(int)
     deck = rng.permutation(np.repeat(ORDER, copies))
     return [[int(c) for c in deck[k::count]] for k in range(count)]
 
 
 def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
-    """A photograph (H, W, 3) and its annotations without ids. Objects lie as the masks are painted: the smaller on top."""
+    """A photograph (H, W, 3) and its annotations without ids.
+
+    Objects lie as the masks are painted: the smaller on top.
+    """
     shape = (96, 128) if rng.random() < 0.7 else (128, 96)
     image = painting.surroundings(rng, shape)
     found: list[dict[str, Any]] = []

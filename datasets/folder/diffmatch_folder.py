@@ -1,10 +1,11 @@
 """A folder of your own pictures: images/, masks/ for some of them, classes.csv.
 
-    ROOT/classes.csv            rows value,name[,#rrggbb]
-    ROOT/images/NAME.ENDING     PNG, JPEG, TIFF, GeoTIFF or BMP; 1 to n channels, 8 or 16 bit, or float TIFF in [0, 1]
-    ROOT/masks/NAME.ENDING      the same name, one channel of the values of classes.csv; a picture without one is unlabelled
+    ROOT/classes.csv            rows value,name[,#rrggbb] ROOT/images/NAME.ENDING     PNG, JPEG, TIFF, GeoTIFF or BMP; 1
+    to n channels, 8 or 16 bit, or float TIFF in [0, 1] ROOT/masks/NAME.ENDING      the same name, one channel of the
+    values of classes.csv; a picture without one is unlabelled
 
-Parts are the subfolders train/, val/ and test/ of both, or the lists train.txt, val.txt and test.txt beside them, or drawn.
+Parts are the subfolders train/, val/ and test/ of both, or the lists train.txt, val.txt and test.txt beside them, or
+drawn.
 """
 
 from __future__ import annotations
@@ -45,7 +46,10 @@ LOOKED_AT = 16
 SMALL = 256
 """Longer side in pixels up to which the quick preset leaves pictures as they are."""
 
-WHERE = "your own: pictures in DIR/images/, masks of the same names in DIR/masks/, and DIR/classes.csv with a row `value,name` per class"
+WHERE = (
+    "your own: pictures in DIR/images/, masks of the same names in DIR/masks/, and DIR/classes.csv with a row "
+    "`value,name` per class"
+)
 
 
 class Folder(Domain):
@@ -85,13 +89,15 @@ class Folder(Domain):
         if strays := [path for name, path in self.masks.items() if name not in self.images]:
             more = f" (and {len(strays) - 1} more)" if len(strays) > 1 else ""
             raise InputError(
-                f"{strays[0]}{more}: no picture of this name is in {root / 'images'}; a mask is called as its picture is"
+                f"{strays[0]}{more}: no picture of this name is in {root / 'images'}; a mask is called as its picture "
+                "is"
             )
         if lossy := [path for path in self.masks.values() if path.suffix.lower() in (".jpg", ".jpeg")]:
             raise InputError(f"{lossy[0]}: a mask as JPEG, which alters class numbers; draw or export the masks as PNG")
         if len(self.masks) < 2:
             raise InputError(
-                f"{root}: {len(self.images)} pictures, {len(self.masks)} masks; train and test need a mask each at least"
+                f"{root}: {len(self.images)} pictures, {len(self.masks)} masks; train and test need a mask each at "
+                "least"
             )
         self.parts, self.how = divide(self, self.images, self.masks)
         for part in ("val", "test") if self.parts["val"] else ("test",):
@@ -128,7 +134,8 @@ class Folder(Domain):
         told = []
         if unused := len(self.images) - sum(map(len, self.parts.values())):
             told.append(
-                f"{unused} pictures are in no list and are not used; add them to train.txt to learn from them unlabelled"
+                f"{unused} pictures are in no list and are not used; add them to train.txt to learn from them "
+                "unlabelled"
             )
         looked_at = list(self.images.values())[:: math.ceil(len(self.images) / LOOKED_AT)]
         pixels = [picture(path) for path in looked_at]
@@ -144,7 +151,10 @@ class Folder(Domain):
 
     @classmethod
     def listed(cls, line: str) -> str:
-        """A line names a picture by its path with or without `images/` and ending, which may contain spaces; a mask's path may follow."""
+        """A line names a picture by its path with or without `images/` and ending, which may contain spaces.
+
+        A mask's path may follow.
+        """
         name = line.strip().replace("\\", "/")
         name = re.split(r"\.(?:jpe?g|png|tiff?|bmp)(?:\s|$)", name, maxsplit=1, flags=re.IGNORECASE)[0]
         return name.removeprefix("./").removeprefix("images/")
@@ -162,7 +172,8 @@ class Folder(Domain):
         if not same.all():
             one, other = (list(self.images.values())[int(np.flatnonzero(which)[0])] for which in (same, ~same))
             raise InputError(
-                f"{other}: {header(other).channels} channels, but {one.name} and {same.sum()} of {len(same)} pictures have "
+                f"{other}: {header(other).channels} channels, but {one.name} and {same.sum()} of {len(same)} pictures "
+                "have "
                 f"{self.card.channels}; convert them to one kind"
             )
         return {

@@ -1,4 +1,7 @@
-"""What the folder says: the classes of classes.csv, the files of images/ and masks/, and which part each picture belongs to."""
+"""What the folder says.
+
+The classes of classes.csv, the files of images/ and masks/, and which part each picture belongs to.
+"""
 
 from __future__ import annotations
 
@@ -39,8 +42,8 @@ class Classes:
 def read_classes(path: Path) -> Classes:
     """classes.csv: rows `value,name[,#rrggbb]`, a first row `value,name[,color]` if you like.
 
-    Values that share a name are one class. A row without a name, or with the name void, is void. So is 255 without a row of its own, unless
-    there are only two values: there it is as likely to be the second class.
+    Values that share a name are one class. A row without a name, or with the name void, is void. So is 255 without a
+    row of its own, unless there are only two values: there it is as likely to be the second class.
 
     Raises:
         InputError: missing or not such a table; the row is named.
@@ -88,7 +91,8 @@ def scan(folder: Path) -> dict[str, Path]:
     """The pictures of a folder, or of its subfolders train, val and test, by id (`a`, or `train/a`), sorted.
 
     Raises:
-        InputError: no such folder, other subfolders, both kinds at once, two files of one name, or a file that is no picture.
+        InputError: no such folder, other subfolders, both kinds at once, two files of one name, or a file that is no
+            picture.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; put pictures into images/, masks of the same names into masks/")
@@ -128,7 +132,8 @@ def _split(folder: Path, deepest: bool = False) -> tuple[list[Path], list[str]]:
 def divide(domain: Domain, ids: Iterable[str], masked: Iterable[str]) -> tuple[dict[SplitName, list[str]], str]:
     """The ids of each part, and how they were found, in words: subfolders, else lists, else a draw.
 
-    Without a test part, val is the test. The draw is of the sorted ids with masks, 70 / 10 / 20 %; the others join train.
+    Without a test part, val is the test. The draw is of the sorted ids with masks, 70 / 10 / 20 %; the others join
+    train.
 
     Raises:
         InputError: subfolders and lists at once, no train or no test, a list that names what is not there.
@@ -163,6 +168,7 @@ def divide(domain: Domain, ids: Iterable[str], masked: Iterable[str]) -> tuple[d
     if not parts["train"] or not parts["test"]:
         kind = how.split(";")[0]
         raise InputError(
-            f"{domain.root}: the {kind} give {len(parts['train'])} pictures to train and {len(parts['test'])} to test; both need some"
+            f"{domain.root}: the {kind} give {len(parts['train'])} pictures to train and {len(parts['test'])} to "
+            "test; both need some"
         )
     return parts, how

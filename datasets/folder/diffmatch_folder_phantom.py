@@ -1,4 +1,7 @@
-"""Invented pictures in the folder's own layout, for runs without data: things on the ground, some of them rare and small."""
+"""Invented pictures in the folder's own layout, for runs without data.
+
+Things on the ground, some of them rare and small.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,10 @@ RADIUS = np.geomspace(0.18, 0.09, 5) * SIDE
 
 
 def write_folder(root: Path, seed: int, masked: int, bare: int) -> None:
-    """Write so many pictures with masks and so many without, and classes.csv. Masks are of mode P, L or 16 bit in turn."""
+    """Write so many pictures with masks and so many without, and classes.csv.
+
+    Masks are of mode P, L or 16 bit in turn.
+    """
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     rows = [f"{value},{name},#{bytes(color).hex()}" for value, (name, color) in CLASSES.items()]

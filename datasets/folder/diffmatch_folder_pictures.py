@@ -1,6 +1,8 @@
-"""Pictures of any number of channels, 8 or 16 bit or float, as Pillow reads them; TIFF files that it does not read, through rasterio.
+"""Pictures of any number of channels, 8 or 16 bit or float, as Pillow reads them; TIFF files that it does not read,
+through rasterio.
 
-Pillow opens some TIFF files that it does not read whole: it leaves out channels, or halves 16 bit colour. Such files go to rasterio too.
+Pillow opens some TIFF files that it does not read whole: it leaves out channels, or halves 16 bit colour. Such files go
+to rasterio too.
 """
 
 from __future__ import annotations
@@ -60,7 +62,8 @@ def header(path: Path) -> Header:
 def picture(path: Path) -> Image:
     """(channels, H, W) float32 in [0, 1]: integers over the range of their type, floats as they are.
 
-    Palette, CMYK and other colour files become RGB. The transparency of a PNG is left out; a TIFF's is a channel like any other.
+    Palette, CMYK and other colour files become RGB. The transparency of a PNG is left out; a TIFF's is a channel like
+    any other.
 
     Raises:
         InputError: unreadable, signed integers, or floats outside [0, 1].
@@ -107,11 +110,13 @@ def _unit(stored: NDArray[Any], path: Path) -> Image:
         return np.ascontiguousarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
     if stored.dtype.kind != "f":
         raise InputError(
-            f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in [0, 1]"
+            f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in "
+            "[0, 1]"
         )
     if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
         raise InputError(
-            f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to [0, 1]"
+            f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to "
+            "[0, 1]"
         )
     return np.ascontiguousarray(stored, np.float32)
 
@@ -162,7 +167,10 @@ def _wants_rasterio(path: Path) -> bool:
 
 
 def _one_page(path: Path, image: Pillow.Image) -> None:
-    """Overviews follow the first page of many GeoTIFFs; pages of the same size are channels or pictures that would be lost."""
+    """Overviews follow the first page of many GeoTIFFs.
+
+    Pages of the same size are channels or pictures that would be lost.
+    """
     if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
         size = image.size
         image.seek(1)
@@ -184,7 +192,8 @@ def _rasterio(path: Path) -> Iterator[Any]:
         from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
         raise InputError(
-            f"{path}: Pillow does not read this TIFF whole; unless it is damaged, install rasterio: pip install 'diffmatch-folder[geo]'"
+            f"{path}: Pillow does not read this TIFF whole; unless it is damaged, install rasterio: pip install "
+            "'diffmatch-folder[geo]'"
         ) from error
     try:
         with warnings.catch_warnings():

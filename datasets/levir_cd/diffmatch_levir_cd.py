@@ -2,7 +2,8 @@
 
 Two kinds of files are read, in `A/`, `B/` and `label/` directly below the root or below `train/`, `val/` and `test/`:
 
-* images: `train_100.png`, 1024 pixels a side, as the authors hand them out; each stands for 16 patches that are cut as they are read;
+* images: `train_100.png`, 1024 pixels a side, as the authors hand them out; each stands for 16 patches that are cut as
+  they are read;
 * patches: `train_100_10.png`, 256 pixels a side, as SemiCD and UniMatch prepare them.
 
 An item is a patch in both cases and has the same id. The 16 patches count from 1, row by row;
@@ -34,8 +35,10 @@ ACROSS = 4
 PUBLISHED = {"train": 7120, "val": 1024, "test": 2048}
 
 WHERE = (
-    "get it from https://justchenhao.github.io/LEVIR/ and unpack it so that DIR/train/A/train_1.png, DIR/train/B, DIR/train/label exist, "
-    "val and test beside them (or take the 256-pixel patches that SemiCD and UniMatch link to: DIR/A/train_1_1.png, DIR/B, DIR/label)"
+    "get it from https://justchenhao.github.io/LEVIR/ and unpack it so that DIR/train/A/train_1.png, DIR/train/B, "
+    "DIR/train/label exist, "
+    "val and test beside them (or take the 256-pixel patches that SemiCD and UniMatch link to: DIR/A/train_1_1.png, "
+    "DIR/B, DIR/label)"
 )
 
 
@@ -125,7 +128,8 @@ class LEVIRCD(ChangeDetection):
             kinds.setdefault(whole, pair.before)
             if len(kinds) > 1:
                 raise InputError(
-                    f"{kinds[True]}: a whole image beside the patch {kinds[False].name}; keep images or patches, not both"
+                    f"{kinds[True]}: a whole image beside the patch {kinds[False].name}; keep images or patches, not "
+                    "both"
                 )
             if whole:
                 side = side or _side(pair.before)
@@ -157,7 +161,8 @@ class LEVIRCD(ChangeDetection):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Patches in A, B, label, invented, masks 0/255: 356 for the 5 % budget, 356 x size more, 40 x size for val and test each.
+        """Patches in A, B, label, invented, masks 0/255: 356 for the 5 % budget, 356 x size more, 40 x size for val and
+        test each.
 
         With community lists installed the names are theirs, else numbers are drawn.
         """

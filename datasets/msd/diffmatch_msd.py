@@ -1,8 +1,8 @@
 """Any task of the Medical Segmentation Decathlon: a folder with dataset.json, imagesTr/ and labelsTr/.
 
-Classes, modalities and the pairs of image and mask come from dataset.json. `imagesTs/` has no public masks and is not read; train, val
-and test are 70/10/20 % of the labelled cases, drawn once from their sorted names, so that everybody with the same cases has the same
-split.
+Classes, modalities and the pairs of image and mask come from dataset.json. `imagesTs/` has no public masks and is not
+read; train, val and test are 70/10/20 % of the labelled cases, drawn once from their sorted names, so that everybody
+with the same cases has the same split.
 """
 
 from __future__ import annotations
@@ -37,10 +37,14 @@ from diffmatch.readers import inside, nifti
 from diffmatch.readers.volumes import RECIPE, Source, sample
 from diffmatch_msd_phantom import write_task
 
-# Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the organ is the lung.
+# Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the
+# organ is the lung.
 SOFT_TISSUE, LUNG = (-125.0, 275.0), (-1000.0, 400.0)
 
-WHERE = "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, imagesTr/ and labelsTr/"
+WHERE = (
+    "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, "
+    "imagesTr/ and labelsTr/"
+)
 
 
 def _color(index: int) -> tuple[int, int, int]:
@@ -78,7 +82,8 @@ class MSD(Domain):
         source=WHERE,
         note="a template: classes, channels and title are those of the task's dataset.json once data are given",
     )
-    # UniMatch's ACDC settings on the native grid. A task's crop is the first multiple of 32 that holds its median slice, 256 at most.
+    # UniMatch's ACDC settings on the native grid. A task's crop is the first multiple of 32 that holds its median
+    # slice, 256 at most.
     recipe = RECIPE.updated(paper={"data.resize": None, "data.flip": "horizontal"})
     endings = nifti.ENDINGS
 
@@ -102,11 +107,13 @@ class MSD(Domain):
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, modality and training"
+                f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, "
+                "modality and training"
             ) from error
         if 0 not in labels or len(labels) < 2 or not self.modalities:
             raise InputError(
-                f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct it"
+                f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct "
+                "it"
             )
         # Archives packed on macOS carry a hidden twin ("._name") of every file.
         self.pairs = {case: (image, mask) for case, image, mask in sorted(entries) if not case.startswith("._")}
@@ -171,7 +178,10 @@ class MSD(Domain):
         return [self.about, *(path for pair in self.pairs.values() for path in pair)]
 
     def _check_files(self, entries: Counter[str]) -> None:
-        """Every entry is there once with both files, and every mask on disk has an entry: what is wrong is named, not skipped."""
+        """Every entry is there once with both files, and every mask on disk has an entry.
+
+        What is wrong is named, not skipped.
+        """
         images = [image.name for image, _ in self.pairs.values() if not image.is_file()]
         masks = [mask.name for _, mask in self.pairs.values() if not mask.is_file()]
         known = {mask.name for _, mask in self.pairs.values()}
@@ -215,7 +225,8 @@ class MSD(Domain):
     def _axes(self) -> tuple[int, int, int]:
         """NIfTI axes as (slices, rows, columns), one order for the whole task.
 
-        Slices are cut along the last axis, unless another one's median spacing is clearly (half as much again) the largest.
+        Slices are cut along the last axis, unless another one's median spacing is clearly (half as much again) the
+        largest.
         """
         spacing = np.median([spacing for _, spacing in self._headers.values()], axis=0)
         axis = int(spacing.argmax())
@@ -224,7 +235,10 @@ class MSD(Domain):
         return axis, rows, columns
 
     def _image(self, path: Path) -> NDArray[np.float16]:
-        """(channels, slices, rows, columns) in [0, 1]; half precision, since a CT of the decathlon has up to 10^8 voxels."""
+        """(channels, slices, rows, columns) in [0, 1].
+
+        Half precision, since a CT of the decathlon has up to 10^8 voxels.
+        """
         pixels = nifti.pixels(nifti.volume(path), path).astype(np.float32)
         channels = pixels[..., None] if pixels.ndim == 3 else pixels
         scaled = []
@@ -249,7 +263,8 @@ class MSD(Domain):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """12 x size invented MRI volumes of a hippocampus-like pair of touching ellipsoids, in the layout of Task04_Hippocampus."""
+        """12 x size invented MRI volumes of a hippocampus-like pair of touching ellipsoids, in the layout of
+        Task04_Hippocampus."""
         write_task(root, seed, 12 * size)
 
 

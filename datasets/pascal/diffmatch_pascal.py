@@ -1,7 +1,8 @@
 """PASCAL VOC 2012 with the masks of SBD: photographs, 20 kinds of object and background.
 
-The folder VOC2012 of the official archive is read. The SBD masks may lie beside the official ones in `SegmentationClassAug/` or among them
-in `SegmentationClass/` (UniMatch): every id is looked for in both, the official folder first. Ids are the stems of the file names.
+The folder VOC2012 of the official archive is read. The SBD masks may lie beside the official ones in
+`SegmentationClassAug/` or among them in `SegmentationClass/` (UniMatch): every id is looked for in both, the official
+folder first. Ids are the stems of the file names.
 """
 
 from __future__ import annotations
@@ -20,9 +21,28 @@ from diffmatch.readers.photographs import RECIPE, Pair, Photographs
 from diffmatch_pascal_phantom import write_scene
 
 NAMES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
 LABELS = {**{index: index for index in range(len(NAMES))}, 255: 255}
 MASKS = ("SegmentationClass", "SegmentationClassAug")
 OFFICIAL, AUGMENTED, TEST = 1_464, 10_582, 1_449
@@ -30,11 +50,17 @@ OFFICIAL, AUGMENTED, TEST = 1_464, 10_582, 1_449
 
 VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 SOURCE = f"unpack VOCtrainval_11-May-2012.tar from {VOC} so that DIR/VOCdevkit/VOC2012/JPEGImages/ exists"
-SBD = "put SBD's masks as index PNGs (SegmentationClassAug.zip, linked by the README of github.com/DrSleep/tensorflow-deeplab-resnet) into"
+SBD = (
+    "put SBD's masks as index PNGs (SegmentationClassAug.zip, linked by the README of "
+    "github.com/DrSleep/tensorflow-deeplab-resnet) into"
+)
 
 
 def color(index: int) -> tuple[int, int, int]:
-    """The colour of an index 0..255 in the VOC palette: its bits 0, 3, 6 are red's highest, 1, 4, 7 green's, 2, 5 blue's."""
+    """The colour of an index 0..255 in the VOC palette.
+
+    Its bits 0, 3, 6 are red's highest, 1, 4, 7 green's, 2, 5 blue's.
+    """
     red, green, blue = (
         sum((index >> 3 * place + channel & 1) << 7 - place for place in range(3)) for channel in range(3)
     )
@@ -71,7 +97,8 @@ class Pascal(Photographs):
         citation="Everingham et al., The Pascal Visual Object Classes (VOC) Challenge, IJCV 88, 303-338, 2010; "
         "Hariharan et al., Semantic Contours from Inverse Detectors, ICCV 2011",
         source=f"{SOURCE}; {SBD} DIR/VOCdevkit/VOC2012/SegmentationClassAug/",
-        note="the official val images are the test, as the community scores it; there is no val, and the official test has no masks",
+        note="the official val images are the test, as the community scores it; there is no val, and the official "
+        "test has no masks",
     )
     recipe = RECIPE.updated(quick={"data.crop": 72, "train.steps": 1200})
     sizes: ClassVar = {
@@ -122,16 +149,19 @@ class Pascal(Photographs):
         train, test, said = len(self.index("train")), len(self.index("test")), []
         if not self._sbd:
             said.append(
-                f"the SBD masks are missing: {train:,} images to train on where the community's lists have {AUGMENTED:,}; "
+                f"the SBD masks are missing: {train:,} images to train on where the community's lists have "
+                f"{AUGMENTED:,}; "
                 f"{SBD} {self.folder / 'SegmentationClassAug'}"
             )
         elif train != AUGMENTED:
             said.append(
-                f"{train:,} images to train on, not the {AUGMENTED:,} of the community's lists: part of the set, or another one"
+                f"{train:,} images to train on, not the {AUGMENTED:,} of the community's lists: part of the set, or "
+                "another one"
             )
         if test != TEST:
             said.append(
-                f"{test:,} images to test on, not the {TEST:,} of the official val list: scores do not compare with published ones"
+                f"{test:,} images to test on, not the {TEST:,} of the official val list: scores do not compare with "
+                "published ones"
             )
         if not self._list("val").is_file():
             said.append(f"{self._list('val')} is missing: the test images are those of the installed split lists")
@@ -193,7 +223,10 @@ class Pascal(Photographs):
 
     @cached_property
     def _sbd(self) -> list[Item]:
-        """Training items that the official train list does not name; without that list all of them, where there are more than it has."""
+        """Training items that the official train list does not name.
+
+        Without that list all of them, where there are more than it has.
+        """
         train = self.index("train")
         if not self._list("train").is_file():
             return train if len(train) > OFFICIAL else []
@@ -202,7 +235,8 @@ class Pascal(Photographs):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """VOCdevkit with SegmentationClassAug, invented pixels: 92 images to label, 92 x size more to train on, 32 x size to test.
+        """VOCdevkit with SegmentationClassAug, invented pixels: 92 images to label, 92 x size more to train on, 32 x
+        size to test.
 
         Names and their division are those of the smallest installed family, or else of the same form.
         """

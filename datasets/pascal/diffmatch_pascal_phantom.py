@@ -1,8 +1,9 @@
 """Invented photographs in PASCAL's layout, for runs without the data.
 
-A scene holds objects of some of the 20 classes, larger ones behind smaller ones, each with a border of void pixels. From the first class of
-`ORDER` to the last, objects get rarer and smaller. Half of all pixels are background; the rarest classes have as many as the quick preset
-needs to learn a good part of them in its few steps, and single objects go down to a dozen pixels.
+A scene holds objects of some of the 20 classes, larger ones behind smaller ones, each with a border of void pixels.
+From the first class of `ORDER` to the last, objects get rarer and smaller. Half of all pixels are background; the
+rarest classes have as many as the quick preset needs to learn a good part of them in its few steps, and single objects
+go down to a dozen pixels.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ PRIMES = np.array((2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 5
 def present(seed: int, number: int) -> list[int]:
     """Places in `ORDER` of the classes that scene `number` holds, one at least.
 
-    Multiples of an irrational number fill the unit interval evenly: every stretch of consecutive scenes, and so every part of a split,
-    holds each class in about its share.
+    Multiples of an irrational number fill the unit interval evenly: every stretch of consecutive scenes, and so every
+    part of a split, holds each class in about its share.
     """
     offsets = np.random.default_rng([seed, 0]).random(len(ORDER))
     chosen = np.flatnonzero((offsets + number * np.sqrt(PRIMES)) % 1 < SHARE)

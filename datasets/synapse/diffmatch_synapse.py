@@ -5,7 +5,8 @@ Two layouts are read, and an item has the same id in both, so that split hashes 
 * raw: `RawData/Training/{img,label}/{img,label}0001.nii.gz` as the challenge hands it out, converted here;
 * archive: `train_npz/case0005_slice000.npz` and `test_vol_h5/case0001.npy.h5` as TransUNet prepares it.
 
-Raw volumes are turned by their affine: slices from feet to head, rows from front to back, columns from the patient's right to the left.
+Raw volumes are turned by their affine: slices from feet to head, rows from front to back, columns from the patient's
+right to the left.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ TRAIN = frozenset((5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 3
 TEST = frozenset((1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38))
 
 WHERE = (
-    "get Abdomen/RawData.zip from https://www.synapse.org/#!Synapse:syn3193805 (an account is needed) and unpack it so that "
+    "get Abdomen/RawData.zip from https://www.synapse.org/#!Synapse:syn3193805 (an account is needed) and unpack it "
+    "so that "
     "DIR/RawData/Training/img/img0001.nii.gz and DIR/RawData/Training/label/label0001.nii.gz exist "
     "(or take TransUNet's prepared files: DIR/train_npz/case0005_slice000.npz, DIR/test_vol_h5/case0001.npy.h5)"
 )
@@ -55,7 +57,8 @@ class Synapse(Domain):
     """30 cases; training items are slices, test items are volumes.
 
     Args:
-        root: the folder with `RawData/` or `train_npz/`, or one inside or outside it (`Abdomen/`, `Training/`, `Synapse/`).
+        root: the folder with `RawData/` or `train_npz/`, or one inside or outside it (`Abdomen/`, `Training/`,
+            `Synapse/`).
 
     Raises:
         InputError: neither layout is there.
@@ -84,7 +87,8 @@ class Synapse(Domain):
             Protocol(name="cases12", title="Dice per volume on its own grid, 12 test cases", mode="volume"),
             Protocol(
                 name="transunet",
-                title="as cases12, organs that a case lacks as TransUNet counts them: 1 if predicted all the same, else 0",
+                title="as cases12, organs that a case lacks as TransUNet counts them: 1 if predicted all the same, "
+                "else 0",
                 mode="volume",
                 empty="transunet",
             ),
@@ -96,10 +100,11 @@ class Synapse(Domain):
         citation="Landman et al., Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, MICCAI 2015, "
         "doi:10.7303/syn3193805",
         source=WHERE,
-        note="18 training and 12 test cases, no validation split; no list of labelled cases is published, the seeded protocol draws them",
+        note="18 training and 12 test cases, no validation split; no list of labelled cases is published, the seeded "
+        "protocol draws them",
     )
-    # The paper names no settings for Synapse: UniMatch's of ACDC (2D U-Net, SGD 0.01, batch 12, 300 epochs) at TransUNet's 224 x 224.
-    # No flip: a mirrored abdomen has its left kidney on the right.
+    # The paper names no settings for Synapse: UniMatch's of ACDC (2D U-Net, SGD 0.01, batch 12, 300 epochs) at
+    # TransUNet's 224 x 224. No flip: a mirrored abdomen has its left kidney on the right.
     recipe = RECIPE.updated(
         paper={"data.resize": 224, "data.crop": 224, "data.flip": "none"},
         quick={"data.resize": 64, "train.validations": 0},
@@ -209,7 +214,8 @@ class Synapse(Domain):
         silent = [volume for volume in volumes if not (volume.header["sform_code"] or volume.header["qform_code"])]
         if silent:
             found.append(
-                f"{len(silent)} volumes do not say how they lie (sform and qform codes are 0): left and right are a guess"
+                f"{len(silent)} volumes do not say how they lie (sform and qform codes are 0): left and right are a "
+                "guess"
             )
         return found
 

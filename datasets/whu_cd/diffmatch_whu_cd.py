@@ -2,9 +2,11 @@
 
 Three layouts are read:
 
-* patches: `A/`, `B/` and `label/` with files of the same names, as SemiCD and UniMatch hand them out (no division of their own);
+* patches: `A/`, `B/` and `label/` with files of the same names, as SemiCD and UniMatch hand them out (no division of
+  their own);
 * divided patches: the same three folders below `train/`, `val/` and `test/`;
-* scenes: `before/before.tif`, `after/after.tif` and `change label/change_label.tif`, cut into the same grid of patches as they are read.
+* scenes: `before/before.tif`, `after/after.tif` and `change label/change_label.tif`, cut into the same grid of patches
+  as they are read.
 
 Ids are the community's: `whucd_00001` to `whucd_07434`, a grid of 59 rows and 126 columns of 256 pixels.
 """
@@ -33,8 +35,10 @@ GRID, PADDED = 7434, 7620
 VAL, TEST = 743, 744
 
 WHERE = (
-    "get the change detection scenes from https://gpcv.whu.edu.cn/data/building_dataset.html so that DIR/before/before.tif, "
-    "DIR/after/after.tif and 'DIR/change label/change_label.tif' exist, or the 256-pixel patches that SemiCD and UniMatch link to "
+    "get the change detection scenes from https://gpcv.whu.edu.cn/data/building_dataset.html so that "
+    "DIR/before/before.tif, "
+    "DIR/after/after.tif and 'DIR/change label/change_label.tif' exist, or the 256-pixel patches that SemiCD and "
+    "UniMatch link to "
     "(DIR/A, DIR/B, DIR/label)"
 )
 
@@ -94,17 +98,20 @@ class WHUCD(ChangeDetection):
             remarks.append("7,434 patches: the whole-patch grid of SemiCD and UniMatch")
         elif total == PADDED:
             remarks.append(
-                "7,620 patches: the padded grid (6,096 / 762 / 762), another dataset; not comparable with results on 7,434 patches"
+                "7,620 patches: the padded grid (6,096 / 762 / 762), another dataset; not comparable with results on "
+                "7,434 patches"
             )
         else:
             remarks.append(
-                f"{total:,} patches, neither 7,434 (SemiCD, UniMatch) nor 7,620 (padded): comparable only with runs on these files"
+                f"{total:,} patches, neither 7,434 (SemiCD, UniMatch) nor 7,620 (padded): comparable only with runs "
+                "on these files"
             )
         if self.repeated:
             remarks.append(f"{self.repeated} patches of train/ are in val/ or test/ too and are left out of train")
         elif counts["train"] == GRID - VAL:
             remarks.append(
-                "train/ holds 6,691 = 5,947 + 744 patches: a shared archive with test patches among them; look for equal files"
+                "train/ holds 6,691 = 5,947 + 744 patches: a shared archive with test patches among them; look for "
+                "equal files"
             )
         if ("" in self.folders or self.scene) and not installed(self):
             own = self.root / "list"
@@ -154,7 +161,8 @@ class WHUCD(ChangeDetection):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Patches in A, B, label, invented, masks of one bit: 297 for the 5 % budget, 297 x size more, 74 x size for val and test each.
+        """Patches in A, B, label, invented, masks of one bit: 297 for the 5 % budget, 297 x size more, 74 x size for
+        val and test each.
 
         With community lists installed the names are theirs, else numbers are drawn.
         """

@@ -1,4 +1,7 @@
-"""The raw WHU-CD scenes: two aerial photographs and a change label, one GeoTIFF each, read by windows and never whole."""
+"""The raw WHU-CD scenes.
+
+Two aerial photographs and a change label, one GeoTIFF each, read by windows and never whole.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,8 @@ def size(*paths: Path) -> tuple[int, int]:
     for path, other in sizes.items():
         if other != (height, width):
             raise InputError(
-                f"{path}: {other[1]} x {other[0]} pixels, but {paths[0].name} has {width} x {height}; they must cover one area"
+                f"{path}: {other[1]} x {other[0]} pixels, but {paths[0].name} has {width} x {height}; they must cover "
+                "one area"
             )
     if min(height, width) < PATCH:
         raise InputError(f"{paths[0]}: {width} x {height} pixels hold no patch of {PATCH} x {PATCH}")
@@ -67,7 +71,10 @@ def size(*paths: Path) -> tuple[int, int]:
 
 
 def grid(height: int, width: int) -> list[tuple[int, int]]:
-    """(top, left) of the whole patches, row by row; what is left over at the right and at the bottom belongs to none."""
+    """(top, left) of the whole patches, row by row.
+
+    What is left over at the right and at the bottom belongs to none.
+    """
     return [(row * PATCH, column * PATCH) for row in range(height // PATCH) for column in range(width // PATCH)]
 
 

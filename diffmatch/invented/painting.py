@@ -1,7 +1,9 @@
-"""Invented photographs, for a plugin's `fabricate`: lit, noisy, with objects whose class shows in hue, pattern and outline together.
+"""Invented photographs, for a plugin's `fabricate`: lit, noisy, with objects whose class shows in hue, pattern and
+outline together.
 
-Light, haze and noise shift a pixel's colour by more than neighbouring classes lie apart, and the surroundings share the objects' hues, so
-that a pixel alone says little; a region says much. Nothing here looks like the real thing, and numbers from it say so.
+Light, haze and noise shift a pixel's colour by more than neighbouring classes lie apart, and the surroundings share the
+objects' hues, so that a pixel alone says little; a region says much. Nothing here looks like the real thing, and
+numbers from it say so.
 """
 
 from __future__ import annotations
@@ -57,7 +59,8 @@ def grid(shape: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int], klass: int) -> Array:
-    """(H, W, 3): the surface of one object of a class, its colour and the pattern's phase a little different every time."""
+    """(H, W, 3): the surface of one object of a class, its colour and the pattern's phase a little different every
+    time."""
     about = look(klass)
     rows, columns = grid(shape)
     across = rows * np.cos(about.angle) + columns * np.sin(about.angle) + rng.uniform(0, about.period)

@@ -24,7 +24,10 @@ DAMAGED = (
     TypeError,
     AttributeError,
 )
-"""What numpy, zipfile and h5py raise of bad files; the last two where a group or a bare .npy is taken for an array or an .npz."""
+"""What numpy, zipfile and h5py raise of bad files.
+
+The last two where a group or a bare .npy is taken for an array or an .npz.
+"""
 
 
 def shape(path: Path, key: str) -> tuple[int, ...]:

@@ -19,7 +19,8 @@ from diffmatch.domain import Image, InputError
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 CONVERT = (
-    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours to class numbers: "
+    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours to class "
+    "numbers: "
     "index = numpy.select([(rgb == colour).all(-1) for colour in colours], range(len(colours)), 255)"
 )
 
@@ -76,7 +77,8 @@ def photograph(path: Path) -> Image:
 
 
 def upright_photograph(path: Path) -> Image:
-    """`photograph` of a file that is not part of a set, whose own files are read as they are stored: masks were drawn on them.
+    """`photograph` of a file that is not part of a set, whose own files are read as they are stored: masks were drawn
+    on them.
 
     Raises:
         InputError: as `photograph`, or stored turned.
@@ -143,6 +145,7 @@ def same_size(mask: NDArray[Any], mask_path: Path, image: NDArray[Any], image_pa
     """
     if mask.shape[-2:] != image.shape[-2:]:
         raise InputError(
-            f"{mask_path}: {mask.shape[-1]} x {mask.shape[-2]} pixels, but {image_path.name} has {image.shape[-1]} x {image.shape[-2]}; "
+            f"{mask_path}: {mask.shape[-1]} x {mask.shape[-2]} pixels, but {image_path.name} has {image.shape[-1]} x "
+            f"{image.shape[-2]}; "
             "take the mask that belongs to this image"
         )

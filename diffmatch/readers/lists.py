@@ -2,7 +2,8 @@
 
 Forms that are read, all plain text with one item a line (`Domain.listed` makes the id of a line):
 
-* UniMatch, U2PL: `<budget>/{labeled,unlabeled}.txt`, `val.txt`, `test.txt` beside or above; lines are pairs of paths, or bare ids;
+* UniMatch, U2PL: `<budget>/{labeled,unlabeled}.txt`, `val.txt`, `test.txt` beside or above; lines are pairs of paths,
+  or bare ids;
 * SemiCD: `5_train_supervised.txt`, `5_train_unsupervised.txt`, `val.txt`, `test.txt`;
 * SSL4MIS: `train_slices.list`, `train.list`, `val.list`, `test.list`: a division without labelled members;
 * TransUNet: `train.txt`, `test_vol.txt`: likewise.
@@ -34,7 +35,8 @@ class Family:
     """Members that somebody fixed. None: the lists do not say.
 
     Attributes:
-        name: what the community calls the lists, by the hash of the labelled ids; `lists-<hash>` if it is not a known one.
+        name: what the community calls the lists, by the hash of the labelled ids; `lists-<hash>` if it is not a known
+            one.
         budget: as typed on the command line (`1/16`, `5%`, `92`), None for a division without labelled members.
         labelled, unlabelled, val, test: item ids, or case ids.
     """
@@ -67,7 +69,8 @@ def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family
     """All families below a folder of lists, or those of one budget and those that have none.
 
     Raises:
-        InputError: no lists there, an empty or unreadable list, a path that leaves the data root, or an id listed twice.
+        InputError: no lists there, an empty or unreadable list, a path that leaves the data root, or an id listed
+            twice.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of split lists")
@@ -113,14 +116,20 @@ def _labelled(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def budget_of(name: str) -> str:
-    """The budget that a folder's name tells: `1_16`, `u2pl_1_16` and `1-16` are 1/16, `5%` and `5pct` 5%, `92` is 92."""
+    """The budget that a folder's name tells.
+
+    `1_16`, `u2pl_1_16` and `1-16` are 1/16, `5%` and `5pct` 5%, `92` is 92.
+    """
     if match := re.search(r"(?:^|_)(\d+)[_-](\d+)$", name):
         return f"{match[1]}/{match[2]}"
     return name.replace("pct", "%")
 
 
 def _scored(start: Path, top: Path, domain: Opened) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """val and test ids from the nearest folder that has such lists, no higher than `top`. Lists with val alone are scored on it."""
+    """val and test ids from the nearest folder that has such lists, no higher than `top`.
+
+    Lists with val alone are scored on it.
+    """
     for folder in (start, *start.parents):
         val, test = (next((path for name in names if (path := folder / name).is_file()), None) for names in (VAL, TEST))
         if test:
@@ -181,7 +190,10 @@ def _folder(budget: str | None) -> str:
 
 
 def installed(domain: Opened, budget: str | None = None) -> list[Family]:
-    """The store's families, or those that can serve a budget: its own lists before divisions, known names before unknown ones."""
+    """The store's families, or those that can serve a budget.
+
+    Its own lists before divisions, known names before unknown ones.
+    """
     folder = store() / domain.card.name
     families = read(folder, domain, budget) if folder.is_dir() else []
     order = list(dict.fromkeys(domain.families.values()))
@@ -191,7 +203,8 @@ def installed(domain: Opened, budget: str | None = None) -> list[Family]:
 
 
 def chosen(domain: Opened, budget: str | None, lists: str) -> Family:
-    """The family of a budget in a folder of lists, or in the store under a family's name; without a budget, the only one there is.
+    """The family of a budget in a folder of lists, or in the store under a family's name; without a budget, the only
+    one there is.
 
     Raises:
         InputError: neither, or the folder has no list for this budget.

@@ -1,7 +1,8 @@
 """Two dates of one place and a mask of what changed between them: the folders A, B and label of change detection sets.
 
-The three folders hold files of the same names, either directly below the root or below train/, val/ and test/. Masks are binary and stored
-as 0/1 or as 0/255; code that expects one and gets the other sees no change at all, so a set that mixes both is refused.
+The three folders hold files of the same names, either directly below the root or below train/, val/ and test/. Masks
+are binary and stored as 0/1 or as 0/255; code that expects one and gets the other sees no change at all, so a set that
+mixes both is refused.
 """
 
 from __future__ import annotations
@@ -46,7 +47,8 @@ def listing(folder: Path) -> dict[str, Pair]:
     for name, images in files.items():
         if not images:
             raise InputError(
-                f"{folder / name}: holds no images ({', '.join(ENDINGS)}); A, B and label must lie side by side, copy the set again"
+                f"{folder / name}: holds no images ({', '.join(ENDINGS)}); A, B and label must lie side by side, copy "
+                "the set again"
             )
     stems = sorted(set().union(*files.values()))
     for name, images in files.items():
@@ -60,7 +62,8 @@ def listing(folder: Path) -> dict[str, Pair]:
 
 
 class Encoding:
-    """What `changed` is stored as, 1 or 255: found in the first mask that has a change, and the same in every mask of a set.
+    """What `changed` is stored as, 1 or 255: found in the first mask that has a change, and the same in every mask of a
+    set.
 
     Masks without a change fit both. Each loading process finds it for itself.
     """
@@ -130,7 +133,8 @@ def beside(path: Path) -> Image:
     after = by_stem(path.parent.with_name("B")).get(path.stem) if path.parent.name == "A" else None
     if after is None:
         raise InputError(
-            f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B beside it"
+            f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B "
+            "beside it"
         )
     return read(Pair(path, after, path), Encoding(), mask=False).image
 

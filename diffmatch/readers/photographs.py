@@ -1,7 +1,7 @@
 """Photographs with index masks: what a domain of them shares, so that its plugin says only where the files lie.
 
-A plugin subclasses `Photographs`, maps the values of its masks to classes (`labels`) and lists its files (`index`), for which `paired` does
-the folders of one split.
+A plugin subclasses `Photographs`, maps the values of its masks to classes (`labels`) and lists its files (`index`), for
+which `paired` does the folders of one split.
 """
 
 from __future__ import annotations
@@ -130,6 +130,7 @@ def paired(images: Path, masks: Path) -> list[Item]:
     photographs, drawn = image.by_stem(images), image.by_stem(masks)
     if lost := sorted(drawn.keys() - photographs.keys()):
         raise InputError(
-            f"{drawn[lost[0]]}: no image of this name in {images}, nor of {len(lost) - 1} other masks; complete {images.name}/"
+            f"{drawn[lost[0]]}: no image of this name in {images}, nor of {len(lost) - 1} other masks; complete "
+            f"{images.name}/"
         )
     return [Item(stem, stem, Pair(photographs[stem], drawn.get(stem)), masked=stem in drawn) for stem in photographs]

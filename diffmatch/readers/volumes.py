@@ -1,4 +1,7 @@
-"""Volumes that are learnt from slice by slice and scored whole: what the medical plugins share, whatever the file format."""
+"""Volumes that are learnt from slice by slice and scored whole.
+
+What the medical plugins share, whatever the file format.
+"""
 
 from __future__ import annotations
 

@@ -74,8 +74,8 @@ def test_it_trains_scores_and_predicts(kelp, root, stub, tmp_path, monkeypatch):
 def test_without_data_a_command_says_what_it_needs(kelp, command, tmp_path, capsys):
     table = tmp_path / "kelp.yaml"
     table.write_text(
-        "name: kelp\ntitle: kelp\ndataset: kelp\nprotocol: whole\n"
-        "columns: [{name: IoU, labels: 1/4, metric: primary}]\nrows: [{name: ours, method: supervised}]\n"
+        "title: kelp\ndataset: kelp\nprotocol: whole\n"
+        "columns: [{name: IoU, labels: 1/4}]\nrows: [{name: ours, method: supervised}]\n"
     )
     assert invoke(command.format(table=table).split()) == 2
     (line,) = capsys.readouterr().err.strip().splitlines()

@@ -161,7 +161,10 @@ def test_fabrication_follows_its_seed_and_is_skewed(fabricated: Path, tmp_path: 
 
 @needs_data
 def test_real_frames_counted_by_hand() -> None:
-    """Shares of the training pixels, void included (design, section 5: road 31.7 %, bicyclist 0.3 % of the labelled ones)."""
+    """Shares of the training pixels, void included (design, section 5.
+
+    Road 31.7 %, bicyclist 0.3 % of the labelled ones).
+    """
     domain = CamVid(REAL)
     assert [len(domain.index(split)) for split in ("train", "val", "test")] == [367, 0, 101]
     assert domain.recipe.paper["data.crop"] == 177 and domain.recipe.quick["data.crop"] == 112

@@ -1,4 +1,7 @@
-"""The Cityscapes plugin: two numberings told by their values, licence plates, the community's lists, refusals by name."""
+"""The Cityscapes plugin.
+
+Two numberings told by their values, licence plates, the community's lists, refusals by name.
+"""
 
 from __future__ import annotations
 
@@ -196,16 +199,25 @@ def mix(mask: Path) -> None:
 
 
 REFUSALS: dict[str, tuple[Damage, str]] = {
-    "unknown value": (lambda mask: Image.fromarray(IDS + 1).save(mask), rf"{FIRST}_gtFine_labelIds\.png: label value 34 on 1 pixels"),
-    "colours": (lambda mask: Image.new("RGB", (9, 4)).save(mask), rf"{FIRST}_gtFine_labelIds\.png: .* mode RGB .* index ="),
+    "unknown value": (
+        lambda mask: Image.fromarray(IDS + 1).save(mask),
+        rf"{FIRST}_gtFine_labelIds\.png: label value 34 on 1 pixels",
+    ),
+    "colours": (
+        lambda mask: Image.new("RGB", (9, 4)).save(mask),
+        rf"{FIRST}_gtFine_labelIds\.png: .* mode RGB .* index =",
+    ),
     "size": (lambda mask: Image.new("L", (4, 9)).save(mask), rf"{FIRST}_gtFine_labelIds\.png: 4 x 9 pixels"),
     "cut mask": (cut, rf"{FIRST}_gtFine_labelIds\.png: .* copy it again"),
     "cut image": (lambda mask: cut(image_of(mask)), rf"{FIRST}_leftImg8bit\.png: .* copy it again"),
     "no image": (lambda mask: image_of(mask).unlink(), rf"{FIRST}_leftImg8bit\.png: missing"),
     "mixed": (mix, rf"{FIRST}_gtFine_labelIds\.png: looks like trainIds"),
-    "val mask": (lambda mask: next((mask.parents[3] / "gtFine" / "val").glob("*/*")).unlink(), r"lindau_000000_000019_left.*: neither"),
+    "val mask": (
+        lambda mask: next((mask.parents[3] / "gtFine" / "val").glob("*/*")).unlink(),
+        r"lindau_000000_000019_left.*: neither",
+    ),
     "no gtFine": (lambda mask: mask.parents[2].rename(mask.parents[3] / "gt"), r"gtFine: no such folder; register"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", REFUSALS)

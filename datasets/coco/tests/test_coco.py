@@ -1,4 +1,5 @@
-"""The COCO plugin: two layouts with one set of ids, the painting recipe on hand-made objects, refusals by name, the invented set."""
+"""The COCO plugin: two layouts with one set of ids, the painting recipe on hand-made objects, refusals by name, the
+invented set."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Every kind of picture and mask: no channel lost, no depth lost unsaid, white is 1, and what is unclear is refused by name."""
+"""Every kind of picture and mask.
+
+No channel lost, no depth lost unsaid, white is 1, and what is unclear is refused by name.
+"""
 
 from __future__ import annotations
 

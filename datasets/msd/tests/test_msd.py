@@ -1,4 +1,7 @@
-"""The decathlon plugin: what it takes from dataset.json, its splits, its axes, its refusals, and the real hippocampus task."""
+"""The decathlon plugin.
+
+What it takes from dataset.json, its splits, its axes, its refusals, and the real hippocampus task.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""The PASCAL plugin: raw indices in every mode, SBD masks in either folder, the community's lists, refusals by name, the invented set."""
+"""The PASCAL plugin: raw indices in every mode, SBD masks in either folder, the community's lists, refusals by name,
+the invented set."""
 
 from __future__ import annotations
 
@@ -60,7 +61,10 @@ def pattern(height: int = 9, width: int = 12) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """VOC2012 in small: two official training images, one for test; these two and three more in SegmentationClassAug."""
+    """VOC2012 in small: two official training images, one for test.
+
+    These two and three more in SegmentationClassAug.
+    """
     folder = tmp_path / "VOCdevkit" / "VOC2012"
     official, test, sbd = ["2007_000032", "2007_000039"], ["2007_000033"], ["2008_000002", "2008_000007", "2011_003276"]
     for name in ("JPEGImages", "ImageSets/Segmentation"):

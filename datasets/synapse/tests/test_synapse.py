@@ -1,4 +1,5 @@
-"""The Synapse plugin: two layouts with one set of ids, orientation by the affine, the organ map, anatomy, refusals by name, the phantom."""
+"""The Synapse plugin: two layouts with one set of ids, orientation by the affine, the organ map, anatomy, refusals by
+name, the phantom."""
 
 from __future__ import annotations
 
@@ -53,7 +54,10 @@ def arrays(domain: Domain, item: Item) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @pytest.fixture
 def archive(raw: Path, tmp_path: Path) -> Path:
-    """TransUNet's layout made of the same cases; values of 0..1 become -0.15..1.2, as in the archive that circulates."""
+    """TransUNet's layout made of the same cases.
+
+    Values of 0..1 become -0.15..1.2, as in the archive that circulates.
+    """
     domain, out = Synapse(raw), tmp_path / "archive"
     (out / "train_npz").mkdir(parents=True)
     (out / "test_vol_h5").mkdir()
@@ -113,7 +117,10 @@ def test_root_may_be_any_folder_above_or_at_the_images(tmp_path: Path, inside: s
 
 @pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "LPI", "PIR", "ASL", "SRP"])
 def test_volumes_are_turned_by_their_affine(tmp_path: Path, axes: str) -> None:
-    """However a volume is stored: slices from feet to head, rows from front to back, columns from the patient's right to the left."""
+    """However a volume is stored.
+
+    Slices from feet to head, rows from front to back, columns from the patient's right to the left.
+    """
     rng = np.random.default_rng(0)
     seen, organs = rng.integers(-125, 276, (3, 4, 5)).astype(np.int16), rng.integers(0, 14, (3, 4, 5)).astype(np.uint8)
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
@@ -367,7 +374,8 @@ def test_fabricated_organs_are_skewed_and_in_every_training_case(fabricated: Pat
 
 
 def test_brightness_alone_does_not_solve_the_phantom(fabricated: Path) -> None:
-    """The best guess from a pixel's own value, learnt on six cases with the classes balanced or not, stays below a Dice of 0.15."""
+    """The best guess from a pixel's own value, learnt on six cases with the classes balanced or not, stays below a Dice
+    of 0.15."""
     domain = Synapse(fabricated)
     test = [arrays(domain, item) for item in domain.index("test")]
     bins = [((image.ravel() * 99).astype(int), mask.ravel().astype(int)) for image, mask in test]

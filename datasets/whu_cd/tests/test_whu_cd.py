@@ -263,10 +263,15 @@ def test_bad_patches_are_named(flat: Path) -> None:
     domain = WHUCD(flat)
     for name, message in zip(
         NAMES,
-        (r"label/.*mode RGB holds colours", r"label/.*label value 128 on 4096 pixels", r"label/.*64 x 60 pixels, but .*A/.*64 x 64",
-         r"B/.*60 x 64 pixels, but .*A/", r"A/.*cannot be read as an image"),
+        (
+            r"label/.*mode RGB holds colours",
+            r"label/.*label value 128 on 4096 pixels",
+            r"label/.*64 x 60 pixels, but .*A/.*64 x 64",
+            r"B/.*60 x 64 pixels, but .*A/",
+            r"A/.*cannot be read as an image",
+        ),
         strict=False,
-    ):  # fmt: skip
+    ):
         with pytest.raises(InputError, match=message) as caught:
             domain.read(items[name])
         assert name in str(caught.value) and "\n" not in str(caught.value)

@@ -8,6 +8,7 @@ from diffmatch.domain import VOID, Card, Item, SplitName, TopBottom
 from diffmatch.readers.photographs import Photographs, paired
 
 SURVEYS: dict[str, SplitName] = {"2021": "train", "2022": "train", "2023": "test"}
+LABELS = {0: 0, 100: 1, 200: 2, 255: VOID}
 
 
 class Kelp(Photographs):
@@ -49,7 +50,7 @@ class Kelp(Photographs):
         source="take the archive from kelp.example and unpack it, so that DIR/tiles/ and DIR/labels/ exist",
     )
     needs = ("tiles", "labels")
-    labels = {0: 0, 100: 1, 200: 2, 255: VOID}
+    labels = LABELS
 
     def index(self, split: SplitName) -> list[Item]:
         items = [
