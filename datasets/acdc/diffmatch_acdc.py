@@ -1,13 +1,4 @@
-"""ACDC: short-axis cardiac cine MRI, left and right ventricle and myocardium at end diastole and end systole.
-
-Two layouts are read, and an item has the same id in both, so that split hashes agree:
-
-* raw: `training/patient###/{Info.cfg, patient###_frame##.nii.gz, patient###_frame##_gt.nii.gz}` as the challenge hands
-  it out;
-* h5: `data/slices/patient###_frame01_slice_1.h5` and `data/patient###_frame01.h5` as SSL4MIS and UniMatch prepare it.
-
-Ids follow the community's lists: frame 01 is end diastole, 02 end systole, slices count from 1.
-"""
+"""ACDC: short-axis cardiac cine MRI, left and right ventricle and myocardium at end diastole and end systole."""
 
 from __future__ import annotations
 
@@ -65,7 +56,39 @@ WHERE = (
 
 
 class ACDC(Domain):
-    """100 patients, two labelled volumes each; training items are slices, val and test items are volumes.
+    """ACDC: short-axis cardiac cine MRI, the heart's ventricles and myocardium.
+
+    Dataset features:
+
+    * 100 public patients in five groups of equal size, two labelled volumes each: end diastole and end systole
+    * training items are slices, val and test items are volumes; the label unit is the patient
+    * divided 70 / 10 / 20 as SSL4MIS and UniMatch do; the labelled patients of the budgets 1, 3 and 7 are theirs
+    * ids follow the community's lists in both layouts, so that split hashes agree: frame 01 is end diastole, 02 end
+      systole, slices count from 1
+
+    Dataset format:
+
+    * raw: `training/patient###/{Info.cfg, patient###_frame##.nii.gz, patient###_frame##_gt.nii.gz}`, as the challenge
+      hands it out
+    * h5: `data/slices/patient###_frame01_slice_1.h5` and `data/patient###_frame01.h5`, as SSL4MIS and UniMatch prepare
+      it
+    * one channel, scaled min-max per volume; masks hold 0 to 3
+
+    Dataset classes:
+
+    0. background
+    1. right ventricle
+    2. myocardium
+    3. left ventricle
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and Diagnosis: Is
+      the Problem Solved?, IEEE TMI 37(11), 2018, https://doi.org/10.1109/TMI.2018.2837502
+
+    Dataset licence:
+
+    * CC BY-NC-SA 4.0
 
     Args:
         root: the folder with `training/` or `data/`, or one of these two itself.

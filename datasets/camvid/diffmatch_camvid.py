@@ -1,9 +1,4 @@
-"""CamVid: street scenes from a car in Cambridge, in the folders and the 11 classes that SegNet's authors made of it.
-
-`train/`, `val/` and, where it is there, `test/` hold photographs (jpg or png, any one size), `trainannot/`,
-`valannot/`, `testannot/` index PNGs of the same names: 0 to 10 are classes, 11 is void. A frame's name begins with its
-drive, which is the item's case.
-"""
+"""CamVid: street scenes from a car in Cambridge, in SegNet's folders and 11 classes."""
 
 from __future__ import annotations
 
@@ -43,7 +38,41 @@ WHERE = (
 
 
 class CamVid(Photographs):
-    """Items are frames. Without `test/` the val frames are the test, and val is empty.
+    """CamVid: street scenes from a car in Cambridge, in the folders and 11 classes that SegNet's authors made of it.
+
+    Dataset features:
+
+    * 367 frames to train, 101 for validation, 233 for test, from four drives; a frame's drive is its case
+    * without `test/` the val frames are the test, and val is empty
+
+    Dataset format:
+
+    * `train/`, `val/`, `test/`: photographs (jpg or png), 480 x 360 in SegNet's copy, any one size is read
+    * `trainannot/`, `valannot/`, `testannot/`: index PNGs of the same names, 0 to 10 are classes, 11 is void
+    * a frame's name begins with its drive: `0001TP_006690.png`
+
+    Dataset classes:
+
+    0. sky
+    1. building
+    2. pole
+    3. road
+    4. pavement
+    5. tree
+    6. sign
+    7. fence
+    8. car
+    9. pedestrian
+    10. bicyclist
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Brostow, Fauqueur and Cipolla, Semantic object classes in video: A high-definition ground truth database, Pattern
+      Recognition Letters 30(2), 2009, https://doi.org/10.1016/j.patrec.2008.04.005
+
+    Dataset licence:
+
+    * none stated; its authors publish it for research and ask to be cited
 
     Args:
         root: the folder with `train/` and `trainannot/`, or the one above that holds it as `CamVid/`.

@@ -1,10 +1,4 @@
-"""Cityscapes: street scenes from 50 cities, 19 classes, finely annotated.
-
-`leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png` are the photographs, `gtFine/` holds in the same
-folders `..._gtFine_labelIds.png` or `..._gtFine_labelTrainIds.png`; either will do, and its values say which numbering
-it has. The annotation of the official test cities is withheld: as everywhere in the field, the 500 val images are the
-test.
-"""
+"""Cityscapes: street scenes from 50 cities, 19 classes, finely annotated."""
 
 from __future__ import annotations
 
@@ -51,7 +45,51 @@ class FramePair(Pair):
 
 
 class Cityscapes(Photographs):
-    """2,975 training images and 500 val images, which are the test; an item's case is its city.
+    """Cityscapes: street scenes from 50 cities, 19 classes, finely annotated.
+
+    Dataset features:
+
+    * 2,975 training images and 500 val images of 2048 x 1024 pixels; an item's case is its city
+    * the annotation of the official test cities is withheld: as everywhere in the field, the val images are the test,
+      and val is empty
+
+    Dataset format:
+
+    * `leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png`: photographs
+    * `gtFine/`, same folders: `..._gtFine_labelIds.png` or `..._gtFine_labelTrainIds.png`, index PNGs; the values of a
+      mask, not its name, say which numbering it has
+    * all other ids are void
+
+    Dataset classes:
+
+    0. road
+    1. sidewalk
+    2. building
+    3. wall
+    4. fence
+    5. pole
+    6. traffic light
+    7. traffic sign
+    8. vegetation
+    9. terrain
+    10. sky
+    11. person
+    12. rider
+    13. car
+    14. truck
+    15. bus
+    16. train
+    17. motorcycle
+    18. bicycle
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016,
+      https://arxiv.org/abs/1604.01685
+
+    Dataset licence:
+
+    * Cityscapes' own: research and teaching only, not commercial, no redistribution
 
     Args:
         root: the folder with `leftImg8bit/` and `gtFine/`, or with the two archives' own folders that hold them.

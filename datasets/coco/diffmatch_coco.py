@@ -1,11 +1,4 @@
-"""COCO 2017 with 81 classes: background and the 80 things, as semi-supervised segmentation uses it.
-
-Two layouts are read, and an item has the same id in both, its image's twelve digits:
-
-* instances: `train2017/ val2017/ annotations/instances_{train,val}2017.json`; masks are painted
-  (`diffmatch_coco_instances.PAINTING`);
-* masks: `train2017/ val2017/ masks/000000000139.png`, one flat folder of class indices, as UniMatch has it.
-"""
+"""COCO 2017 with 81 classes: background and the 80 things."""
 
 from __future__ import annotations
 
@@ -62,7 +55,34 @@ class Source:
 
 
 class COCO(Photographs):
-    """118,287 photographs to train on and 5,000 to test on.
+    """COCO 2017 with 81 classes, as semi-supervised segmentation uses it: background and the 80 things.
+
+    Dataset features:
+
+    * 118,287 photographs to train on; the 5,000 of val2017 are the test, and val is empty
+    * an item has the same id in both layouts, its image's twelve digits
+
+    Dataset format:
+
+    * instances: `train2017/`, `val2017/`, `annotations/instances_{train,val}2017.json`; masks are painted by the recipe
+      `diffmatch_coco_instances.PAINTING`
+    * masks: `train2017/`, `val2017/`, `masks/000000000139.png`, one flat folder of class indices, as UniMatch has it;
+      255 is void
+
+    Dataset classes:
+
+    0. background
+
+    1 to 80 are the things in the order of their category ids, from person to toothbrush (`diffmatch_coco_things`).
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014, https://arxiv.org/abs/1405.0312
+
+    Dataset licence:
+
+    * annotations CC BY 4.0
+    * photographs under their Flickr licences, which the json lists
 
     Args:
         root: the folder with `train2017/` and `val2017/`.

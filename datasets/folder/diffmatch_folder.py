@@ -1,12 +1,4 @@
-"""A folder of your own pictures: images/, masks/ for some of them, classes.csv.
-
-    ROOT/classes.csv            rows value,name[,#rrggbb] ROOT/images/NAME.ENDING     PNG, JPEG, TIFF, GeoTIFF or BMP; 1
-    to n channels, 8 or 16 bit, or float TIFF in [0, 1] ROOT/masks/NAME.ENDING      the same name, one channel of the
-    values of classes.csv; a picture without one is unlabelled
-
-Parts are the subfolders train/, val/ and test/ of both, or the lists train.txt, val.txt and test.txt beside them, or
-drawn.
-"""
+"""A folder of your own pictures: images/, masks/ for some of them, classes.csv."""
 
 from __future__ import annotations
 
@@ -53,7 +45,31 @@ WHERE = (
 
 
 class Folder(Domain):
-    """Items are pictures; an id is the path below images/ without the ending.
+    """A folder of your own pictures, with masks for some of them.
+
+    Dataset features:
+
+    * any number of pictures; an id is the path below images/ without the ending
+    * train, val and test are subfolders of both, or the lists train.txt, val.txt and test.txt, or drawn
+    * a picture without a mask is learnt from unlabelled
+
+    Dataset format:
+
+    * `classes.csv`: rows value,name[,#rrggbb]
+    * `images/NAME.ENDING`: PNG, JPEG, TIFF, GeoTIFF or BMP; 1 to n channels, 8 or 16 bit, or float TIFF in [0, 1]
+    * `masks/NAME.ENDING`: the same name, one channel of the values of classes.csv
+
+    Dataset classes:
+
+    * those of classes.csv, in the order of their smallest value; a value without a name is void
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * none: your own pictures
+
+    Dataset licence:
+
+    * that of your pictures
 
     Args:
         root: the folder that holds classes.csv, images/ and masks/.

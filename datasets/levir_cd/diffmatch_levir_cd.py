@@ -1,14 +1,4 @@
-"""LEVIR-CD: buildings that appeared or went between two Google Earth photographs of Texas.
-
-Two kinds of files are read, in `A/`, `B/` and `label/` directly below the root or below `train/`, `val/` and `test/`:
-
-* images: `train_100.png`, 1024 pixels a side, as the authors hand them out; each stands for 16 patches that are cut as
-  they are read;
-* patches: `train_100_10.png`, 256 pixels a side, as SemiCD and UniMatch prepare them.
-
-An item is a patch in both cases and has the same id. The 16 patches count from 1, row by row;
-the community's lists show the range 1 to 16, not the order.
-"""
+"""LEVIR-CD: buildings that appeared or went between two Google Earth photographs of Texas."""
 
 from __future__ import annotations
 
@@ -51,7 +41,35 @@ class Patch:
 
 
 class LEVIRCD(ChangeDetection):
-    """637 pairs of images, which are 7,120 patches to train, 1,024 for validation and 2,048 for test.
+    """LEVIR-CD: buildings that appeared or went between two Google Earth photographs of Texas.
+
+    Dataset features:
+
+    * 637 pairs of images of 1024 x 1024 pixels, 0.5 m a pixel, 5 to 14 years apart
+    * an image counts as 16 patches of 256 x 256: 7,120 to train, 1,024 for validation, 2,048 for test
+    * an item is a patch and has the same id in both layouts; the 16 patches count from 1, row by row (the community's
+      lists show the range 1 to 16, not the order)
+
+    Dataset format:
+
+    * `A/`, `B/`, `label/` (earlier, later, mask) directly below the root or below `train/`, `val/` and `test/`
+    * images: `train_100.png`, 1024 pixels a side, as the authors hand them out; patches are cut as they are read
+    * patches: `train_100_10.png`, 256 pixels a side, as SemiCD and UniMatch prepare them
+    * photographs: 3 channels; masks: 1 channel, unchanged 0, changed 255
+
+    Dataset classes:
+
+    0. unchanged
+    1. changed
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Chen and Shi, A Spatial-Temporal Attention-Based Method and a New Dataset for Remote Sensing Image Change
+      Detection, Remote Sensing 12(10), 2020, https://doi.org/10.3390/rs12101662
+
+    Dataset licence:
+
+    * academic use only; the terms stand on the authors' page
 
     Args:
         root: the folder with `A/` or with `train/A/`.

@@ -1,9 +1,4 @@
-"""Any task of the Medical Segmentation Decathlon: a folder with dataset.json, imagesTr/ and labelsTr/.
-
-Classes, modalities and the pairs of image and mask come from dataset.json. `imagesTs/` has no public masks and is not
-read; train, val and test are 70/10/20 % of the labelled cases, drawn once from their sorted names, so that everybody
-with the same cases has the same split.
-"""
+"""Any task of the Medical Segmentation Decathlon: a folder with dataset.json, imagesTr/ and labelsTr/."""
 
 from __future__ import annotations
 
@@ -53,7 +48,34 @@ def _color(index: int) -> tuple[int, int, int]:
 
 
 class MSD(Domain):
-    """Training items are slices, val and test items are volumes; a case is one file of `imagesTr`.
+    """Any task of the Medical Segmentation Decathlon.
+
+    Dataset features:
+
+    * classes, modalities and the pairs of image and mask come from the task's dataset.json
+    * training items are slices, val and test items are volumes; a case is one file of `imagesTr/`
+    * train, val and test are 70 / 10 / 20 % of the labelled cases, drawn once from their sorted names, so that
+      everybody with the same cases has the same split
+    * `imagesTs/` has no public masks and is not read
+
+    Dataset format:
+
+    * `dataset.json`, `imagesTr/NAME.nii.gz`, `labelsTr/NAME.nii.gz`
+    * volumes (X, Y, Z), with a fourth axis where there are several modalities
+    * CT is windowed in Hounsfield units, MRI is scaled by each volume's 0.5 and 99.5 percentiles
+
+    Dataset classes:
+
+    * those of dataset.json, in the order of their values; 0 is background
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022,
+      https://doi.org/10.1038/s41467-022-30695-9
+
+    Dataset licence:
+
+    * CC BY-SA 4.0
 
     Args:
         root: the task's folder.

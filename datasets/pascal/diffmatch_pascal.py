@@ -1,9 +1,4 @@
-"""PASCAL VOC 2012 with the masks of SBD: photographs, 20 kinds of object and background.
-
-The folder VOC2012 of the official archive is read. The SBD masks may lie beside the official ones in
-`SegmentationClassAug/` or among them in `SegmentationClass/` (UniMatch): every id is looked for in both, the official
-folder first. Ids are the stems of the file names.
-"""
+"""PASCAL VOC 2012 with the masks of SBD: photographs, 20 kinds of object and background."""
 
 from __future__ import annotations
 
@@ -68,7 +63,56 @@ def color(index: int) -> tuple[int, int, int]:
 
 
 class Pascal(Photographs):
-    """10,582 training images with the SBD masks, 1,464 without; the 1,449 of the official val list are the test.
+    """PASCAL VOC 2012 with the masks of SBD: photographs, 20 kinds of object and background.
+
+    Dataset features:
+
+    * 10,582 training images with the SBD masks, 1,464 without
+    * the 1,449 of the official val list are the test, as the community scores it; there is no val
+    * ids are the stems of the file names
+
+    Dataset format:
+
+    * `VOCdevkit/VOC2012/JPEGImages/NAME.jpg`: photographs, the longer side 500 pixels
+    * `SegmentationClass/NAME.png`: official masks, index PNGs; 255 is void
+    * `SegmentationClassAug/NAME.png`: SBD's masks, or among the official ones (UniMatch); every id is looked for in
+      both folders, the official one first
+    * `ImageSets/Segmentation/{train,val}.txt`: the official lists
+
+    Dataset classes:
+
+    0. background
+    1. aeroplane
+    2. bicycle
+    3. bird
+    4. boat
+    5. bottle
+    6. bus
+    7. car
+    8. cat
+    9. chair
+    10. cow
+    11. diningtable
+    12. dog
+    13. horse
+    14. motorbike
+    15. person
+    16. pottedplant
+    17. sheep
+    18. sofa
+    19. train
+    20. tvmonitor
+
+    If you use this dataset in your research, please cite the following papers:
+
+    * Everingham et al., The Pascal Visual Object Classes (VOC) Challenge, IJCV 88, 2010,
+      https://doi.org/10.1007/s11263-009-0275-4
+    * Hariharan et al., Semantic Contours from Inverse Detectors, ICCV 2011, https://doi.org/10.1109/ICCV.2011.6126343
+
+    Dataset licence:
+
+    * photographs: Flickr's terms of use
+    * annotations: for research, no licence stated
 
     Args:
         root: the folder with `VOCdevkit/` or `VOC2012/`, or VOC2012 itself.

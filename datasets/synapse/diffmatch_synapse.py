@@ -1,13 +1,4 @@
-"""Synapse multi-organ CT: the 30 training cases of BTCV, eight abdominal organs, divided 18/12 as TransUNet does.
-
-Two layouts are read, and an item has the same id in both, so that split hashes agree:
-
-* raw: `RawData/Training/{img,label}/{img,label}0001.nii.gz` as the challenge hands it out, converted here;
-* archive: `train_npz/case0005_slice000.npz` and `test_vol_h5/case0001.npy.h5` as TransUNet prepares it.
-
-Raw volumes are turned by their affine: slices from feet to head, rows from front to back, columns from the patient's
-right to the left.
-"""
+"""Synapse multi-organ CT: the 30 training cases of BTCV, eight abdominal organs, divided 18/12 as TransUNet does."""
 
 from __future__ import annotations
 
@@ -54,7 +45,43 @@ WHERE = (
 
 
 class Synapse(Domain):
-    """30 cases; training items are slices, test items are volumes.
+    """Synapse multi-organ CT: the training cases of BTCV with eight abdominal organs.
+
+    Dataset features:
+
+    * 30 cases, divided 18 / 12 into train and test as TransUNet does; there is no val
+    * training items are slices, test items are volumes; the label unit is the case
+    * raw volumes are turned by their affine: slices from feet to head, rows from front to back, columns from the
+      patient's right to the left
+    * an item has the same id in both layouts, so that split hashes agree
+
+    Dataset format:
+
+    * raw: `RawData/Training/{img,label}/{img,label}0001.nii.gz`, as the challenge hands it out, 14 labels of which
+      eight are kept
+    * archive: `train_npz/case0005_slice000.npz` and `test_vol_h5/case0001.npy.h5`, as TransUNet prepares it
+    * one channel; raw values from -125 to 275 Hounsfield units become 0 to 1
+
+    Dataset classes:
+
+    0. background
+    1. aorta
+    2. gallbladder
+    3. left kidney
+    4. right kidney
+    5. liver
+    6. pancreas
+    7. spleen
+    8. stomach
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Landman et al., Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, MICCAI 2015,
+      https://doi.org/10.7303/syn3193805
+
+    Dataset licence:
+
+    * the challenge's terms of use, agreed to on synapse.org (syn3193805)
 
     Args:
         root: the folder with `RawData/` or `train_npz/`, or one inside or outside it (`Abdomen/`, `Training/`,

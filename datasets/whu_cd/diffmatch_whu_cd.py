@@ -1,15 +1,4 @@
-"""WHU-CD: changed buildings in two aerial photographs of Christchurch, 2012 and 2016.
-
-Three layouts are read:
-
-* patches: `A/`, `B/` and `label/` with files of the same names, as SemiCD and UniMatch hand them out (no division of
-  their own);
-* divided patches: the same three folders below `train/`, `val/` and `test/`;
-* scenes: `before/before.tif`, `after/after.tif` and `change label/change_label.tif`, cut into the same grid of patches
-  as they are read.
-
-Ids are the community's: `whucd_00001` to `whucd_07434`, a grid of 59 rows and 126 columns of 256 pixels.
-"""
+"""WHU-CD: changed buildings in two aerial photographs of Christchurch, 2012 and 2016."""
 
 from __future__ import annotations
 
@@ -44,7 +33,37 @@ WHERE = (
 
 
 class WHUCD(ChangeDetection):
-    """7,434 pairs of patches, 5,947 to train, 743 for validation, 744 for test.
+    """WHU-CD: changed buildings in two aerial photographs of Christchurch, 2012 and 2016.
+
+    Dataset features:
+
+    * one scene of 32,507 x 15,354 pixels, 0.2 m a pixel
+    * 7,434 pairs of patches of 256 x 256, a grid of 59 rows and 126 columns: 5,947 to train, 743 for validation, 744
+      for test
+    * ids are the community's, `whucd_00001` to `whucd_07434`
+
+    Dataset format:
+
+    * patches: `A/`, `B/` and `label/` with files of the same names, as SemiCD and UniMatch hand them out (no division
+      of their own)
+    * divided patches: the same three folders below `train/`, `val/` and `test/`
+    * scenes: `before/before.tif`, `after/after.tif` and `change label/change_label.tif`, cut into the same grid of
+      patches as they are read
+    * photographs: 3 channels; masks: 1 channel, unchanged 0, changed 1 or 255
+
+    Dataset classes:
+
+    0. unchanged
+    1. changed
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Ji, Wei and Lu, Fully Convolutional Networks for Multisource Building Extraction From an Open Aerial and Satellite
+      Imagery Data Set, IEEE TGRS 57(1), 2019, https://doi.org/10.1109/TGRS.2018.2858817
+
+    Dataset licence:
+
+    * research use with citation; the terms stand on the authors' page
 
     Args:
         root: the folder with `A/`, with `train/A/`, or with `before/before.tif`.

@@ -88,7 +88,7 @@ def mask_of(domain: COCO, split: Any = "train") -> NDArray[np.uint8]:
 
 
 def test_painting_recipe(tmp_path: Path) -> None:
-    """Gaps in the ids, the smaller object on top whatever the order, crowd regions void only where nothing else lies."""
+    """Gaps in the ids; the smaller object on top in any order; crowd regions void only where nothing else lies."""
     crowd = np.zeros((6, 8), np.uint8, order="F")
     crowd[:, 4:] = 1
     plain = {"counts": [24, 24], "size": [6, 8]}
