@@ -24,12 +24,6 @@ IMAGES = {"train": ["train_1", "train_2", "train_10"], "val": ["val_1"], "test":
 SIDE = 64
 
 
-@pytest.fixture(autouse=True)
-def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever the machine's owner has installed is not there."""
-    monkeypatch.setenv("DIFFMATCH_SPLITS", str(tmp_path_factory.mktemp("store")))
-
-
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("levir")
