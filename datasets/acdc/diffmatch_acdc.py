@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import (
-    Card,
     ClassInfo,
     Domain,
-    ForegroundThirds,
     Image,
     InputError,
     Item,
@@ -27,7 +25,7 @@ from diffmatch.domain import (
     map_labels,
 )
 from diffmatch.readers import arrays, nifti
-from diffmatch.readers.volumes import RECIPE, Source, sample
+from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_acdc_phantom import write_patient
 
 LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
@@ -97,7 +95,7 @@ class ACDC(Domain):
         InputError: neither layout is there.
     """
 
-    card = Card(
+    card = VolumeCard(
         version=1,
         name="acdc",
         title="ACDC cardiac MRI",
@@ -108,8 +106,6 @@ class ACDC(Domain):
             ClassInfo(name="myocardium", color=(240, 228, 66)),
             ClassInfo(name="left ventricle", color=(213, 94, 0)),
         ),
-        channels=1,
-        label_unit="cases",
         budgets=tuple(BUDGETS),
         protocols=(
             Protocol(name="test40", title="Dice per volume, 40 test volumes", mode="volume"),
@@ -120,9 +116,6 @@ class ACDC(Domain):
                 splits=("val", "test"),
             ),
         ),
-        metric="mean_dice",
-        head_tail=ForegroundThirds(),
-        foreground_calibration=True,
         licence="CC BY-NC-SA 4.0",
         citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation "
         "and Diagnosis: "
@@ -251,8 +244,8 @@ class ACDC(Domain):
 
 def _number(name: str) -> int:
     """The number of a patient of the protocol by folder name, 0 for anything else."""
-    found = re.fullmatch(r"patient(\d{3})", name)
-    return int(found[1]) if found and int(found[1]) in PATIENTS else 0
+    match = re.fullmatch(r"patient(\d{3})", name)
+    return int(match[1]) if match and int(match[1]) in PATIENTS else 0
 
 
 def _split(number: int) -> SplitName:
@@ -266,14 +259,14 @@ def _phases(folder: Path) -> list[str]:
         text = info.read_text() if info.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{info}: cannot be read as text ({type(error).__name__}); copy it again") from error
-    told = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
-    if len(told) == 2:
-        return [f"{folder.name}_frame{int(told[phase]):02d}" for phase in ("ED", "ES")]
+    frame_of = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
+    if len(frame_of) == 2:
+        return [f"{folder.name}_frame{int(frame_of[phase]):02d}" for phase in ("ED", "ES")]
     frames = sorted(
         {
-            found[1]
+            match[1]
             for path in folder.iterdir()
-            if (found := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))
+            if (match := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))
         }
     )
     if len(frames) != 2:

@@ -138,26 +138,26 @@ class CamVid(Photographs):
         return f"SegNet's folders, frames of {self.frame[1]} x {self.frame[0]}: {folders}"
 
     def remarks(self) -> list[str]:
-        found = []
+        remarks = []
         if self.scored == "val":
-            found.append(
+            remarks.append(
                 f"there is no test/: the {len(self._items['val'])} val frames are the test, and val is empty. In "
                 "SegNet's division val is "
                 "one clip of drive 0016E5 between training frames of that drive: scores on it say little about new "
                 "streets"
             )
-        found += [
+        remarks += [
             f"{split}/ holds {len(items)} frames, {FRAMES[split]} in SegNet's division: shares and scores are of this "
             "set"
             for split, items in self._items.items()
             if items and len(items) != FRAMES[split]
         ]
         if bare := [item.id for item in self._items["train"] if not item.masked]:
-            found.append(
+            remarks.append(
                 f"{len(bare)} training frames have no mask in trainannot/ and can only be unlabelled: "
                 f"{', '.join(bare[:3])}"
             )
-        return found
+        return remarks
 
     def index(self, split: SplitName) -> list[Item]:
         if self.scored == "val":

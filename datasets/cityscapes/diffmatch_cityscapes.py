@@ -23,8 +23,8 @@ MASKS = ("_gtFine_labelIds.png", "_gtFine_labelTrainIds.png")
 FOLDERS: dict[SplitName, str] = {"train": "train", "test": "val"}
 FRAMES: dict[SplitName, int] = {"train": 2975, "test": 500}
 
-ASKED = 16
-"""Masks of a split that are asked about their numbering when one mask leaves it open."""
+SAMPLED = 16
+"""Masks of a split that are read to learn its numbering when one mask leaves it open."""
 
 WHERE = (
     "register at https://www.cityscapes-dataset.com, take leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, "
@@ -154,7 +154,7 @@ class Cityscapes(Photographs):
         for folder in (*(self.images / name for name in FOLDERS.values()), self.masks):
             if not folder.is_dir():
                 raise InputError(f"{folder}: no such folder; {WHERE}")
-        self._asked: dict[tuple[SplitName, str], bool] = {}
+        self._numbering: dict[tuple[SplitName, str], bool] = {}
 
     @classmethod
     def listed(cls, line: str) -> str:
@@ -167,27 +167,27 @@ class Cityscapes(Photographs):
         return f"leftImg8bit and gtFine ({endings}): train {len(self._items['train'])}, val {len(self._items['test'])}"
 
     def remarks(self) -> list[str]:
-        found = ["the official test annotation is withheld: val is the test, leftImg8bit/test is not read"]
+        remarks = ["the official test annotation is withheld: val is the test, leftImg8bit/test is not read"]
         for split, ending in sorted(
             {item.ref.part for items in self._items.values() for item in items if item.ref.part}
         ):
             if self._holds_label_ids((split, ending)) != (ending == MASKS[0]):
                 held = "trainIds" if ending == MASKS[0] else "labelIds"
-                found.append(
+                remarks.append(
                     f"gtFine/{FOLDERS[split]}: files called *{ending} hold {held} by their values, and are read as such"
                 )
         for split, items in self._items.items():
             if len(items) != FRAMES[split]:
-                found.append(
+                remarks.append(
                     f"{FOLDERS[split]} holds {len(items)} images, the official archive {FRAMES[split]}: scores are of "
                     "this set"
                 )
             if bare := [item.id for item in items if not item.masked]:
-                found.append(
+                remarks.append(
                     f"{len(bare)} training images have no mask in gtFine and can only be unlabelled: "
                     f"{', '.join(bare[:3])}"
                 )
-        return found
+        return remarks
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items.get(split, [])
@@ -211,17 +211,17 @@ class Cityscapes(Photographs):
     def _holds_label_ids(self, part: tuple[SplitName, str]) -> bool:
         """Some of a part's masks, evenly spread, hold what only labelIds have.
 
-        Those that cannot be read are not asked.
+        Masks that cannot be read are passed over.
         """
-        if part not in self._asked:
+        if part not in self._numbering:
             masks = [item.ref.mask for item in self._items[part[0]] if item.ref.part == part]
-            self._asked[part] = False
-            for path in masks[:: max(1, len(masks) // ASKED)]:
+            self._numbering[part] = False
+            for path in masks[:: max(1, len(masks) // SAMPLED)]:
                 with suppress(InputError):
                     if only_label_ids(image.index_mask(path)):
-                        self._asked[part] = True
+                        self._numbering[part] = True
                         break
-        return self._asked[part]
+        return self._numbering[part]
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
@@ -240,7 +240,7 @@ class Cityscapes(Photographs):
                 )
             pair = FramePair(path, masks[ending][name] if ending else None, (split, ending) if ending else None)
             items.append(Item(name, name.split("_")[0], pair, masked=ending is not None))
-        if lost := sorted({name for found in masks.values() for name in found} - photographs.keys()):
+        if lost := sorted({name for named in masks.values() for name in named} - photographs.keys()):
             raise InputError(
                 f"{lost[0]}{PHOTOGRAPH}: missing in {self.images / FOLDERS[split]}, though its mask is there; unpack "
                 "it again"
@@ -266,5 +266,5 @@ def _inner(root: Path, name: str) -> Path:
 
 def _named(folder: Path, ending: str) -> dict[str, Path]:
     """Files of all cities by frame."""
-    found = sorted(folder.glob(f"*/[!.]*{ending}"))
-    return {path.name.removesuffix(ending): path for path in found}
+    paths = sorted(folder.glob(f"*/[!.]*{ending}"))
+    return {path.name.removesuffix(ending): path for path in paths}

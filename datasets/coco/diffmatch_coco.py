@@ -154,23 +154,23 @@ class COCO(Photographs):
         return "ready masks (masks/)" if self.ready else f"instances json, masks painted by the recipe {PAINTING}"
 
     def remarks(self) -> list[str]:
-        found = []
+        remarks = []
         for split, folder in FOLDERS.items():
             items = self._items[split]
             if len(items) != FULL[folder]:
-                found.append(f"{folder}: {len(items):,} photographs, {FULL[folder]:,} in the full set")
+                remarks.append(f"{folder}: {len(items):,} photographs, {FULL[folder]:,} in the full set")
             if bare := sum(not item.masked for item in items):
-                found.append(f"{folder}: {bare:,} photographs have no mask in masks/; they can only be unlabelled")
+                remarks.append(f"{folder}: {bare:,} photographs have no mask in masks/; they can only be unlabelled")
         if self.ready and self._json("train2017").is_file():
-            found.append(
+            remarks.append(
                 "masks/ is read; annotations/ is left alone (take masks/ away to have masks painted from the json)"
             )
         if not self.ready:
-            found.append(
+            remarks.append(
                 "which recipe made UniMatch's masks is not known: figures compare with others only where the masks "
                 "were made alike"
             )
-        return found
+        return remarks
 
     def prepare(self, cache: Cache) -> None:
         super().prepare(cache)
@@ -272,4 +272,4 @@ def _scan(folder: Path, ending: str) -> list[str]:
     """Names of twelve digits with that ending, without it, sorted; one look at the folder, no look at its files."""
     pattern = re.compile(r"(\d{12})" + re.escape(ending))
     with os.scandir(folder) as entries:
-        return sorted(found[1] for entry in entries if (found := pattern.fullmatch(entry.name)))
+        return sorted(match[1] for entry in entries if (match := pattern.fullmatch(entry.name)))

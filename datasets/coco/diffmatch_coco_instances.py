@@ -1,4 +1,4 @@
-"""Masks from an instances json: parsed once into two flat arrays, painted when asked for.
+"""Masks from an instances json: parsed once into two flat arrays, painted when read.
 
 The json of the real training set is 450 MB and takes gigabytes once parsed. What is kept is a row of four numbers per
 image and the text of its objects, in the engine's cache and memory-mapped: any number of processes share it, and a
@@ -80,9 +80,9 @@ def parse(path: Path, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[
         content = json.loads(path.read_bytes())
         images = sorted((int(i["id"]), int(i["height"]), int(i["width"])) for i in content["images"])
         classes = {int(c["id"]): i for i, c in enumerate(sorted(content["categories"], key=lambda c: int(c["id"])), 1)}
-        found = [str(c["name"]) for c in sorted(content["categories"], key=lambda c: int(c["id"]))]
+        categories = [str(c["name"]) for c in sorted(content["categories"], key=lambda c: int(c["id"]))]
         objects: dict[int, list[Object]] = {number: [] for number, _, _ in images}
-        _same_names(path, found, names)
+        _same_names(path, categories, names)
         for a in content["annotations"]:
             number, category, owner = int(a["id"]), int(a["category_id"]), int(a["image_id"])
             if category not in classes:
@@ -109,13 +109,15 @@ def parse(path: Path, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[
     return np.column_stack([rows, ends]), np.frombuffer(b"".join(texts), np.uint8)
 
 
-def _same_names(path: Path, found: Sequence[str], names: Sequence[str]) -> None:
-    if list(found) == list(names):
+def _same_names(path: Path, categories: Sequence[str], names: Sequence[str]) -> None:
+    if list(categories) == list(names):
         return
-    i = next((i for i, (a, b) in enumerate(zip(found, names, strict=False)) if a != b), min(len(found), len(names)))
-    theirs, ours = (repr(n[i]) if i < len(n) else "missing" for n in (found, names))
+    i = next(
+        (i for i, (a, b) in enumerate(zip(categories, names, strict=False)) if a != b), min(len(categories), len(names))
+    )
+    theirs, ours = (repr(n[i]) if i < len(n) else "missing" for n in (categories, names))
     raise InputError(
-        f"{path}: {len(found)} categories, number {i + 1} is {theirs} where {ours} should be; the classes are the "
+        f"{path}: {len(categories)} categories, number {i + 1} is {theirs} where {ours} should be; the classes are the "
         f"{len(names)} things of "
         "instances_*2017.json in the order of their ids (not stuff_*.json or panoptic_*.json)"
     )

@@ -143,7 +143,7 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
     """
     shape = (96, 128) if rng.random() < 0.7 else (128, 96)
     image = painting.surroundings(rng, shape)
-    found: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     drawn = []
     if crowd:
         people = [outline(rng, shape, 6.0, PERSON) for _ in range(4)]
@@ -152,7 +152,7 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
         runs = run_lengths(region)
         if rng.random() < 0.5:
             runs["counts"] = rasters.frPyObjects(runs, *shape)["counts"].decode()
-        found.append(about(PERSON, region, runs, crowd=1))
+        annotations.append(about(PERSON, region, runs, crowd=1))
     for index in hand:
         radius = RADIUS[ORDER.index(index)] * rng.uniform(0.8, 1.2)
         outlines = [outline(rng, shape, radius, index)]
@@ -160,14 +160,14 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
             outlines.append(outline(rng, shape, radius / 2, index))
         region = region_of(outlines, shape)
         drawn.append((int(region.sum()), index, region))
-        found.append(about(index, region, outlines, crowd=0))
+        annotations.append(about(index, region, outlines, crowd=0))
     for _, index, region in sorted(drawn, key=lambda one: -one[0]):
         rows, columns = (
             slice(where.min(), where.max() + 1) if where.size else slice(0) for where in np.nonzero(region)
         )
         inside = region[rows, columns]
         image[rows, columns][inside] = texture(rng, inside.shape, index)[inside]
-    return photograph(rng, image), found
+    return photograph(rng, image), annotations
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int], index: int) -> NDArray[np.float64]:

@@ -147,9 +147,9 @@ class Folder(Domain):
         return f"{len(self.images)} pictures, {len(self.masks)} of them with masks; parts by {self.how}"
 
     def remarks(self) -> list[str]:
-        told = []
+        remarks = []
         if unused := len(self.images) - sum(map(len, self.parts.values())):
-            told.append(
+            remarks.append(
                 f"{unused} pictures are in no list and are not used; add them to train.txt to learn from them "
                 "unlabelled"
             )
@@ -158,12 +158,12 @@ class Folder(Domain):
         mean, std = (np.mean([getattr(np, name)(p, axis=(1, 2)) for p in pixels], axis=0) for name in ("mean", "std"))
         if mean.max() < 0.1:
             values = ("[" + ",".join(f"{v:.4f}" for v in row) + "]" for row in (mean, np.maximum(std, 1e-4)))
-            told.append(
+            remarks.append(
                 "the pictures use little of their range; train with --set 'data.mean={}' --set 'data.std={}'".format(
                     *values
                 )
             )
-        return told
+        return remarks
 
     @classmethod
     def listed(cls, line: str) -> str:

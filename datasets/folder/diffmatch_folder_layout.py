@@ -78,12 +78,12 @@ def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Line number and cells of the rows that hold something, without a heading."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as handle:
-            found = [(n, [cell.strip() for cell in cells]) for n, cells in enumerate(csv.reader(handle), 1)]
+            lines = [(n, [cell.strip() for cell in cells]) for n, cells in enumerate(csv.reader(handle), 1)]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file, so the classes are unknown; {EXAMPLE}") from error
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as text ({type(error).__name__}); {EXAMPLE}") from error
-    rows = [(n, cells) for n, cells in found if any(cells)]
+    rows = [(n, cells) for n, cells in lines if any(cells)]
     return rows[1:] if rows and rows[0][1][0].lower() == "value" else rows
 
 
@@ -108,15 +108,15 @@ def scan(folder: Path) -> dict[str, Path]:
     paths = [(path, "") for path in loose] + [
         (path, f"{name}/") for name in inner for path in _split(folder / name, deepest=True)[0]
     ]
-    found: dict[str, Path] = {}
+    pictures: dict[str, Path] = {}
     for path, prefix in sorted(paths):
         if path.suffix.lower() not in ENDINGS:
             raise InputError(f"{path}: not one of {', '.join(ENDINGS)}; convert it, or take it out")
-        if (other := found.setdefault(prefix + path.stem, path)) is not path:
+        if (other := pictures.setdefault(prefix + path.stem, path)) is not path:
             raise InputError(
                 f"{path}: has the name of {other.name}; a picture is known by its name without the ending, rename one"
             )
-    return found
+    return pictures
 
 
 def _split(folder: Path, deepest: bool = False) -> tuple[list[Path], list[str]]:
@@ -130,7 +130,7 @@ def _split(folder: Path, deepest: bool = False) -> tuple[list[Path], list[str]]:
 
 
 def divide(domain: Domain, ids: Iterable[str], masked: Iterable[str]) -> tuple[dict[SplitName, list[str]], str]:
-    """The ids of each part, and how they were found, in words: subfolders, else lists, else a draw.
+    """The ids of each part, and where they come from, in words: subfolders, else lists, else a draw.
 
     Without a test part, val is the test. The draw is of the sorted ids with masks, 70 / 10 / 20 %; the others join
     train.

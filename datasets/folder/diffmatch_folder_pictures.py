@@ -54,9 +54,9 @@ def header(path: Path) -> Header:
             return Header(file.count, file.height, file.width)
     with opened(path) as image:
         check_upright(image, path)
-        found = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
+        size = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
         _one_page(path, image)
-    return found
+    return size
 
 
 def picture(path: Path) -> Image:
@@ -90,9 +90,11 @@ def scene(path: Path) -> Scene | None:
         return None
     with _rasterio(path) as file:
         count, height, width = file.count, file.height, file.width
-        told = file.tags(ns="IMAGE_STRUCTURE")
+        structure = file.tags(ns="IMAGE_STRUCTURE")
         converted = (
-            file.colorinterp[0].name == "palette" or told.get("SOURCE_COLOR_SPACE") == "CMYK" or "MINISWHITE" in told
+            file.colorinterp[0].name == "palette"
+            or structure.get("SOURCE_COLOR_SPACE") == "CMYK"
+            or "MINISWHITE" in structure
         )
         if height * width <= LARGE or converted or "NBITS" in file.tags(1, ns="IMAGE_STRUCTURE") or file.subdatasets:
             return None

@@ -14,10 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import (
-    Card,
     ClassInfo,
     Domain,
-    ForegroundThirds,
     Image,
     InputError,
     Item,
@@ -29,7 +27,7 @@ from diffmatch.domain import (
     map_labels,
 )
 from diffmatch.readers import inside, nifti
-from diffmatch.readers.volumes import RECIPE, Source, sample
+from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_msd_phantom import write_task
 
 # Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the
@@ -84,21 +82,16 @@ class MSD(Domain):
         InputError: no usable dataset.json, or it names files that are not there.
     """
 
-    card = Card(
+    card = VolumeCard(
         version=1,
         name="msd",
         title="Medical Segmentation Decathlon",
         modality="MRI or CT, as the task says",
         classes=(ClassInfo(name="background", color=_color(0)), ClassInfo(name="foreground", color=_color(1))),
-        channels=1,
-        label_unit="cases",
         budgets=("1", "3", "7"),
         protocols=(
             Protocol(name="volumes", title="Dice per volume on its own grid, 20 % of the cases", mode="volume"),
         ),
-        metric="mean_dice",
-        head_tail=ForegroundThirds(),
-        foreground_calibration=True,
         licence="CC BY-SA 4.0",
         citation="Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022",
         source=WHERE,
@@ -116,16 +109,16 @@ class MSD(Domain):
             tasks = sorted(path.parent.name for path in root.glob("*/dataset.json"))
             raise InputError(f"{root}: no dataset.json; " + (f"name one task: {', '.join(tasks)}" if tasks else WHERE))
         try:
-            told = json.loads(self.about.read_text())
-            labels = {int(value): str(name) for value, name in told["labels"].items()}
-            self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in told["modality"].items())]
+            task = json.loads(self.about.read_text())
+            labels = {int(value): str(name) for value, name in task["labels"].items()}
+            self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in task["modality"].items())]
             entries = [
                 (
                     _stem(entry["image"]),
                     inside(root, entry["image"], self.about),
                     inside(root, entry["label"], self.about),
                 )
-                for entry in told["training"]
+                for entry in task["training"]
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
@@ -142,15 +135,15 @@ class MSD(Domain):
         self._check_files(Counter(case for case, *_ in entries))
         # Raw values need not be consecutive; classes are.
         self.mapping = {value: c for c, value in enumerate(sorted(labels))}
-        self.name = str(told.get("name", root.name))
+        self.name = str(task.get("name", root.name))
         self.card = self.card.model_copy(
             update={
                 "title": f"{self.name} (Medical Segmentation Decathlon)",
                 "modality": ", ".join(self.modalities),
                 "classes": tuple(ClassInfo(name=labels[v], color=_color(c)) for v, c in self.mapping.items()),
                 "channels": len(self.modalities),
-                "licence": str(told.get("licence", self.card.licence)),
-                "note": str(told.get("description", "")),
+                "licence": str(task.get("licence", self.card.licence)),
+                "note": str(task.get("description", "")),
             }
         )
         sides = [max(shape[axis] for axis in self._axes[1:]) for shape, _ in self._headers.values()]

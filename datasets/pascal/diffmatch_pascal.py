@@ -190,26 +190,26 @@ class Pascal(Photographs):
         return f"{self.folder.name} with {with_sbd}"
 
     def remarks(self) -> list[str]:
-        train, test, said = len(self.index("train")), len(self.index("test")), []
+        train, test, remarks = len(self.index("train")), len(self.index("test")), []
         if not self._sbd:
-            said.append(
+            remarks.append(
                 f"the SBD masks are missing: {train:,} images to train on where the community's lists have "
                 f"{AUGMENTED:,}; "
                 f"{SBD} {self.folder / 'SegmentationClassAug'}"
             )
         elif train != AUGMENTED:
-            said.append(
+            remarks.append(
                 f"{train:,} images to train on, not the {AUGMENTED:,} of the community's lists: part of the set, or "
                 "another one"
             )
         if test != TEST:
-            said.append(
+            remarks.append(
                 f"{test:,} images to test on, not the {TEST:,} of the official val list: scores do not compare with "
                 "published ones"
             )
         if not self._list("val").is_file():
-            said.append(f"{self._list('val')} is missing: the test images are those of the installed split lists")
-        return said
+            remarks.append(f"{self._list('val')} is missing: the test images are those of the installed split lists")
+        return remarks
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items[split]

@@ -14,10 +14,8 @@ import numpy as np
 
 import diffmatch_synapse_btcv as btcv
 from diffmatch.domain import (
-    Card,
     ClassInfo,
     Domain,
-    ForegroundThirds,
     Image,
     InputError,
     Item,
@@ -28,7 +26,7 @@ from diffmatch.domain import (
     map_labels,
 )
 from diffmatch.readers import arrays, nifti
-from diffmatch.readers.volumes import RECIPE, Source, sample
+from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_synapse_anatomy import doubts
 from diffmatch_synapse_phantom import write_case
 
@@ -91,7 +89,7 @@ class Synapse(Domain):
         InputError: neither layout is there.
     """
 
-    card = Card(
+    card = VolumeCard(
         version=1,
         name="synapse",
         title="Synapse multi-organ CT (BTCV)",
@@ -107,8 +105,6 @@ class Synapse(Domain):
             ClassInfo(name="spleen", color=(204, 121, 167)),
             ClassInfo(name="stomach", color=(230, 159, 0)),
         ),
-        channels=1,
-        label_unit="cases",
         budgets=("1", "2", "4"),
         protocols=(
             Protocol(name="cases12", title="Dice per volume on its own grid, 12 test cases", mode="volume"),
@@ -120,9 +116,6 @@ class Synapse(Domain):
                 empty="transunet",
             ),
         ),
-        metric="mean_dice",
-        head_tail=ForegroundThirds(),
-        foreground_calibration=True,
         licence="the challenge's terms of use, agreed to on synapse.org (syn3193805)",
         citation="Landman et al., Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, MICCAI 2015, "
         "doi:10.7303/syn3193805",
@@ -165,14 +158,14 @@ class Synapse(Domain):
         return "raw BTCV NIfTI (img/, label/)" if self.raw else "TransUNet's archive (train_npz/, test_vol_h5/)"
 
     def remarks(self) -> list[str]:
-        found = []
+        remarks = []
         items = [item for split in self._items.values() for item in split]
         if missing := sorted({_case(number) for number in TRAIN | TEST} - {item.case for item in items}):
             names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            found.append(f"{len(missing)} of the 30 cases are missing ({names}): scores are not comparable; {WHERE}")
-        found += self._orientations() if self.raw else self._ranges()
+            remarks.append(f"{len(missing)} of the 30 cases are missing ({names}): scores are not comparable; {WHERE}")
+        remarks += self._orientations() if self.raw else self._ranges()
         masks = [sample.mask for item in self._items["test"][:2] if (sample := self.read(item)).mask is not None]
-        return found + doubts(masks, self.card.names, upright=self.raw)
+        return remarks + doubts(masks, self.card.names, upright=self.raw)
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items[split]
@@ -236,15 +229,15 @@ class Synapse(Domain):
             nifti.volume(path) for path in sorted({item.ref.image for split in self._items.values() for item in split})
         ]
         stored = Counter("".join(nib.aff2axcodes(volume.affine)) for volume in volumes)
-        told = ", ".join(f"{count} as {axes}" for axes, count in stored.most_common())
-        found = [f"volumes are stored {told}; all are turned feet to head, front to back, right to left"]
+        orientations = ", ".join(f"{count} as {axes}" for axes, count in stored.most_common())
+        remarks = [f"volumes are stored {orientations}; all are turned feet to head, front to back, right to left"]
         silent = [volume for volume in volumes if not (volume.header["sform_code"] or volume.header["qform_code"])]
         if silent:
-            found.append(
+            remarks.append(
                 f"{len(silent)} volumes do not say how they lie (sform and qform codes are 0): left and right are a "
                 "guess"
             )
-        return found
+        return remarks
 
     def _ranges(self) -> list[str]:
         """Values of an archive, in two volumes and about twenty slices: TransUNet's own are not in [0, 1]."""

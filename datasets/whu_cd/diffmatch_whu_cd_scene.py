@@ -32,7 +32,7 @@ def find(root: Path) -> Pair | None:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A raster; whatever fails inside the block is told by the file's name.
+    """A raster; errors inside the block become an `InputError` that names the file.
 
     Raises:
         InputError: missing, cut off or no raster.

@@ -48,7 +48,7 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Pillow.Image]:
-    """A Pillow image; whatever fails inside the block is told by the file's name.
+    """A Pillow image; errors inside the block become an `InputError` that names the file.
 
     Raises:
         InputError: missing, cut off or not an image.

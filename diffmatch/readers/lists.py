@@ -1,4 +1,4 @@
-"""Community split lists: found in the forms their authors publish, named by hash, kept in a store for later runs.
+"""Community split lists: read in the forms their authors publish, named by hash, kept in a store for later runs.
 
 Forms that are read, all plain text with one item a line (`Domain.listed` makes the id of a line):
 
@@ -74,7 +74,7 @@ def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of split lists")
-    found, labelled_lists = [], sorted(_labelled(folder))
+    families, labelled_lists = [], sorted(_labelled(folder))
     for labelled, typed in labelled_lists:
         own = canonical(domain, typed)
         if budget is not None and own != canonical(domain, budget):
@@ -82,20 +82,20 @@ def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family
         rest = labelled.with_name(labelled.name.replace("labeled", "unlabeled").replace("_supervised", "_unsupervised"))
         ids = ids_of(labelled, domain)
         unlabelled = ids_of(rest, domain) if rest.is_file() else None
-        found.append(Family(_name(domain, ids), own, ids, unlabelled, *_scored(labelled.parent, folder, domain)))
+        families.append(Family(_name(domain, ids), own, ids, unlabelled, *_scored(labelled.parent, folder, domain)))
     divisions = {path.parent for name in (*TRAIN, *TEST) for path in folder.rglob(name)}
     for place in sorted(divisions - {parent for path, _ in labelled_lists for parent in path.parents}):
         train = next((path for name in TRAIN if (path := place / name).is_file()), None)
         val, test = _scored(place, folder, domain)
         pool = ids_of(train, domain) if train else None
-        found.append(Family(_name(domain, pool or test or ()), None, None, pool, val, test))
-    if not found and not labelled_lists:
+        families.append(Family(_name(domain, pool or test or ()), None, None, pool, val, test))
+    if not families and not labelled_lists:
         raise InputError(
             f"{folder}: no labeled.txt, *_train_supervised.txt, train or test list below; name a folder of split lists"
         )
-    for family in found:
+    for family in families:
         _check_disjoint(folder, family)
-    return found
+    return families
 
 
 def _check_disjoint(folder: Path, family: Family) -> None:

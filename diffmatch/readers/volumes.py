@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import Mask, Recipe, Sample
+from diffmatch.card import HeadTail
+from diffmatch.domain import Card, ForegroundThirds, Mask, Recipe, Sample
 
 RECIPE = Recipe(
     paper={
@@ -43,6 +44,16 @@ RECIPE = Recipe(
     },
 )
 """UniMatch's published ACDC settings: 2D U-Net, 256 x 256, SGD 0.01, batch 12, 300 epochs. The paper is silent here."""
+
+
+class VolumeCard(Card):
+    """A card whose defaults are those of medical volumes: one channel, cases as the label unit, Dice."""
+
+    channels: int = 1
+    label_unit: Literal["images", "cases"] = "cases"
+    metric: Literal["mean_dice", "mean_iou", "changed_iou"] = "mean_dice"
+    head_tail: HeadTail = ForegroundThirds()
+    foreground_calibration: bool = True
 
 
 @dataclass(frozen=True, slots=True)
