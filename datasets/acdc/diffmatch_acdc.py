@@ -226,8 +226,9 @@ class ACDC(Domain):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Raw layout, invented pixels: the labelled patients of all budgets, 9 x size more, 3 x size for val, 5 x size
-        for test.
+        """Raw layout, invented pixels.
+
+        The labelled patients of all budgets, 9 x size more to train on, 3 x size for val, 5 x size for test.
 
         Patients keep their real names. patient090's end diastole is frame 04, as in the real set. A patient looks the
         same at every size.

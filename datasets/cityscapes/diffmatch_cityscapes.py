@@ -249,8 +249,9 @@ class Cityscapes(Photographs):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """The official layout, invented streets: 372 x size images to train, 32 x size in val, two whose annotation is
-        withheld.
+        """The official layout with invented streets.
+
+        372 x size images to train on, 32 x size in val, and two whose annotation is withheld.
 
         Names are of the real form; if the community's lists are installed (`diffmatch splits`), theirs, of all budgets
         that fit.

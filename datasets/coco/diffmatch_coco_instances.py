@@ -21,9 +21,11 @@ from pycocotools import mask as rasters  # type: ignore[import-untyped]
 from diffmatch.domain import VOID, Cache, InputError, Mask
 
 PAINTING = "area-1"
-"""The recipe's name, part of the cache key: crowd regions are void, objects are painted over them by falling area in
-pixels (those of one area in the json's order), so that the smaller object lies on top. A change of the recipe changes
-the name and the card's version."""
+"""Name of the recipe, part of the cache key. A change of the recipe changes the name and the card's version.
+
+Crowd regions are void. Objects are painted over them by falling area in pixels, so that the smaller object lies on top;
+objects of one area keep the json's order.
+"""
 
 Object = tuple[int, int, bool, Any]
 """Annotation id, class index (1..80), crowd, segmentation as the json has it."""
@@ -148,8 +150,9 @@ def paint(objects: Sequence[Object], size: tuple[int, int], where: str) -> Mask:
 
 
 def region_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) of polygons (lists of x, y) or of run lengths, plain or compressed. An outline of fewer than three points
-    encloses nothing.
+    """(H, W) of polygons (lists of x, y) or of run lengths, plain or compressed.
+
+    An outline of fewer than three points encloses nothing.
 
     Raises:
         ValueError: it does not lie in an image of this size.
@@ -177,8 +180,12 @@ def region_of(segmentation: Any, size: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def run_lengths(text: str) -> list[int]:
-    """Run lengths from COCO's compressed form: five bits a character from '0' on, a sixth says that more follow; from
-    the fourth run on, what is written is the difference to the run two before."""
+    """Run lengths from COCO's compressed form.
+
+    Five bits a character from '0' on, a sixth says that more follow. From the fourth run on, what is written is the
+    difference to the run two before. pycocotools decodes the form too; here, lengths that do not fit the image become
+    an error that names the annotation.
+    """
     runs: list[int] = []
     value = shift = 0
     for character in text:

@@ -1,5 +1,4 @@
-"""Pictures of any number of channels, 8 or 16 bit or float, as Pillow reads them; TIFF files that it does not read,
-through rasterio.
+"""Pictures of any number of channels, 8 or 16 bit or float: through Pillow, some TIFF files through rasterio.
 
 Pillow opens some TIFF files that it does not read whole: it leaves out channels, or halves 16 bit colour. Such files go
 to rasterio too.
@@ -17,8 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags, ImageMode, UnidentifiedImageError
 from PIL import Image as Pillow
-from PIL import ImageMode, UnidentifiedImageError
 
 from diffmatch.domain import Image, InputError, Scene
 from diffmatch.readers.image import check_upright, index_mask, opened
@@ -26,7 +25,7 @@ from diffmatch.readers.image import check_upright, index_mask, opened
 TIFF = (".tif", ".tiff")
 GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
 AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
-BITS, CHANNELS, KIND = 258, 277, 254
+BITS, CHANNELS, KIND = ExifTags.Base.BitsPerSample, ExifTags.Base.SamplesPerPixel, ExifTags.Base.NewSubfileType
 """TIFF tags."""
 SMALLER, TRANSPARENCY = 1, 4
 """Bits of KIND: an overview, or a mask of the page before."""
@@ -80,8 +79,9 @@ def picture(path: Path) -> Image:
 
 
 def scene(path: Path) -> Scene | None:
-    """A large TIFF by windows, with the values of `picture`; None for other files, for what
-    Pillow converts (palettes, CMYK, white as zero, packed bits), and without rasterio.
+    """A large TIFF by windows, with the values of `picture`.
+
+    None for other files, for what Pillow converts (palettes, CMYK, white as zero, packed bits), and without rasterio.
 
     Raises:
         InputError: unreadable; of a window, values as `picture` refuses them.

@@ -40,6 +40,8 @@ class Patch:
     part: tuple[int, int, int] | None = None
 
 
+# torchgeo.datasets.LEVIRCD reads this set too: whole images of one layout, neither patches nor the community's ids.
+# A test holds its pixels against these.
 class LEVIRCD(ChangeDetection):
     """LEVIR-CD: buildings that appeared or went between two Google Earth photographs of Texas.
 
@@ -179,8 +181,9 @@ class LEVIRCD(ChangeDetection):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Patches in A, B, label, invented, masks 0/255: 356 for the 5 % budget, 356 x size more, 40 x size for val and
-        test each.
+        """Patches in A, B, label, invented, with masks of 0 and 255.
+
+        356 for the 5 % budget, 356 x size more to train on, 40 x size for val and test each.
 
         With community lists installed the names are theirs, else numbers are drawn.
         """

@@ -278,8 +278,7 @@ class MSD(Domain):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """12 x size invented MRI volumes of a hippocampus-like pair of touching ellipsoids, in the layout of
-        Task04_Hippocampus."""
+        """12 x size invented MRI volumes in the layout of Task04_Hippocampus: a pair of touching ellipsoids each."""
         write_task(root, seed, 12 * size)
 
 

@@ -15,8 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 
 def write_task(root: Path, seed: int, count: int) -> None:
-    """Write `count` volumes of about 35 x 50 x 35 mm with masks and their dataset.json, in the layout of
-    Task04_Hippocampus."""
+    """Write `count` volumes of about 35 x 50 x 35 mm with masks and dataset.json, as Task04_Hippocampus lies."""
     names = [f"hippocampus_{n:03d}" for n in range(1, count + 1)]
     for folder in ("imagesTr", "labelsTr"):
         (root / folder).mkdir(parents=True, exist_ok=True)

@@ -279,8 +279,9 @@ class Pascal(Photographs):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """VOCdevkit with SegmentationClassAug, invented pixels: 92 images to label, 92 x size more to train on, 32 x
-        size to test.
+        """VOCdevkit with SegmentationClassAug, invented pixels.
+
+        92 images to label, 92 x size more to train on, 32 x size to test.
 
         Names and their division are those of the smallest installed family, or else of the same form.
         """

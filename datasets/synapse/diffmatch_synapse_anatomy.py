@@ -14,8 +14,10 @@ from diffmatch.domain import Mask
 AORTA, LEFT_KIDNEY, RIGHT_KIDNEY, LIVER, SPLEEN = 1, 3, 4, 5, 7
 
 CASCADE = (0, 7, 4, 3, 2, 6, 5, 8, 1)
-"""CASCADE's order (spleen, right kidney, left kidney, gallbladder, pancreas, liver, stomach, aorta) -> the class index
-here."""
+"""CASCADE's order of the organs -> the class index here.
+
+Theirs: spleen, right kidney, left kidney, gallbladder, pancreas, liver, stomach, aorta.
+"""
 
 
 def doubts(masks: Sequence[Mask], names: Sequence[str], upright: bool) -> list[str]:

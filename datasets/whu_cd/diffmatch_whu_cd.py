@@ -180,8 +180,9 @@ class WHUCD(ChangeDetection):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Patches in A, B, label, invented, masks of one bit: 297 for the 5 % budget, 297 x size more, 74 x size for
-        val and test each.
+        """Patches in A, B, label, invented, with masks of one bit.
+
+        297 for the 5 % budget, 297 x size more to train on, 74 x size for val and test each.
 
         With community lists installed the names are theirs, else numbers are drawn.
         """

@@ -1,5 +1,5 @@
 """Parts for invented pictures, for a plugin's `fabricate`: objects and light, streets, aerial photographs on two dates.
 
-Nothing here reads or resembles real data. The engine hashes this source text into the name of the folder that invented
-data are kept in.
+Nothing here resembles real data. The parts draw with numpy and scipy: a drawing library's next version would change
+bytes that the records of invented runs refer to. The engine names the folder of invented data by a hash of this source.
 """

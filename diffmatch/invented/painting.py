@@ -1,5 +1,4 @@
-"""Invented photographs, for a plugin's `fabricate`: lit, noisy, with objects whose class shows in hue, pattern and
-outline together.
+"""Invented photographs: lit, noisy, with objects whose class shows in hue, pattern and outline together.
 
 Light, haze and noise shift a pixel's colour by more than neighbouring classes lie apart, and the surroundings share the
 objects' hues, so that a pixel alone says little; a region says much. Nothing here looks like the real thing, and
@@ -59,8 +58,7 @@ def grid(shape: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int], klass: int) -> Array:
-    """(H, W, 3): the surface of one object of a class, its colour and the pattern's phase a little different every
-    time."""
+    """(H, W, 3): the surface of one object of a class; colour and phase of the pattern vary a little."""
     about = look(klass)
     rows, columns = grid(shape)
     across = rows * np.cos(about.angle) + columns * np.sin(about.angle) + rng.uniform(0, about.period)

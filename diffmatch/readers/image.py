@@ -19,8 +19,7 @@ from diffmatch.domain import Image, InputError
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 CONVERT = (
-    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours to class "
-    "numbers: "
+    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours: "
     "index = numpy.select([(rgb == colour).all(-1) for colour in colours], range(len(colours)), 255)"
 )
 
@@ -77,8 +76,9 @@ def photograph(path: Path) -> Image:
 
 
 def upright_photograph(path: Path) -> Image:
-    """`photograph` of a file that is not part of a set, whose own files are read as they are stored: masks were drawn
-    on them.
+    """`photograph` of a file that is not part of a set; one that is stored turned is refused.
+
+    A set's own files are read as they are stored, because its masks were drawn on them so.
 
     Raises:
         InputError: as `photograph`, or stored turned.

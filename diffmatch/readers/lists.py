@@ -203,8 +203,9 @@ def installed(domain: Opened, budget: str | None = None) -> list[Family]:
 
 
 def chosen(domain: Opened, budget: str | None, lists: str) -> Family:
-    """The family of a budget in a folder of lists, or in the store under a family's name; without a budget, the only
-    one there is.
+    """The family of a budget in a folder of lists, or in the store under a family's name.
+
+    Without a budget, the only one there is.
 
     Raises:
         InputError: neither, or the folder has no list for this budget.

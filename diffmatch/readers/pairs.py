@@ -62,10 +62,9 @@ def listing(folder: Path) -> dict[str, Pair]:
 
 
 class Encoding:
-    """What `changed` is stored as, 1 or 255: found in the first mask that has a change, and the same in every mask of a
-    set.
+    """What `changed` is stored as, 1 or 255; one set has one of them.
 
-    Masks without a change fit both. Each loading process finds it for itself.
+    The first mask with a change decides, masks without a change fit both. Each loading process decides for itself.
     """
 
     def __init__(self) -> None:

@@ -258,18 +258,6 @@ def test_given_data_come_before_the_variable_and_that_before_invention(places, m
     assert find_data(Tiny, places / "given") == (places / "given", False)
 
 
-def test_without_data_a_domain_that_cannot_invent_any_says_so(places, monkeypatch):
-    class Silent(Tiny):
-        fabricate = vars(Domain)["fabricate"]
-
-    with pytest.raises(InputError, match=r"tiny: this domain cannot invent data; .*\$DIFFMATCH_DATA/tiny"):
-        find_data(Silent, None)
-    assert not [path for path in (places / "cache").rglob("*") if path.is_file() or path.name.startswith(".")]
-    (places / "all" / "tiny").mkdir(parents=True)
-    monkeypatch.setenv("DIFFMATCH_DATA", str(places / "all"))
-    assert find_data(Silent, None) == (places / "all" / "tiny", False)
-
-
 def test_invention_that_fails_leaves_nothing_behind(places, monkeypatch):
     def fail(root, seed=0, size=1):
         (root / "half.txt").touch()

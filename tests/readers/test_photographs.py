@@ -92,5 +92,5 @@ def test_what_does_not_fit_together_is_named(root: Path) -> None:
 
 def test_a_missing_folder_is_named_with_where_to_get_it(root: Path) -> None:
     (root / "masks").rename(root / "labels")
-    with pytest.raises(InputError, match=r"no masks there; ask us"):
+    with pytest.raises(InputError, match=r"no masks there; ask"):
         Ponds(root)

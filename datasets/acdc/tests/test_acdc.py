@@ -1,5 +1,4 @@
-"""The ACDC plugin: two layouts with one set of ids, the community's lists, refusals by name, and what the phantom
-promises."""
+"""The ACDC plugin: two layouts with one set of ids, the community's lists, refusals by name, the phantom."""
 
 from __future__ import annotations
 
@@ -312,8 +311,10 @@ def test_class_shares_are_as_skewed_as_the_real_ones(fabricated: Path) -> None:
 
 @pytest.mark.parametrize("degree", [1, 3])
 def test_brightness_alone_does_not_solve_the_phantom(fabricated: Path, degree: int) -> None:
-    """Logistic regression on a pixel's own value stays far below 0.30, half of what a small network must reach with
-    three cases."""
+    """Logistic regression on a pixel's own value stays far below 0.30.
+
+    That is half of what a small network must reach with three cases.
+    """
     domain, rng = ACDC(fabricated), np.random.default_rng(0)
     labelled = [arrays(domain, item) for item in domain.index("train") if item.case in members(domain, "3")]
     x = np.concatenate([image.ravel() for image, _ in labelled])

@@ -1,5 +1,4 @@
-"""The COCO plugin: two layouts with one set of ids, the painting recipe on hand-made objects, refusals by name, the
-invented set."""
+"""The COCO plugin: two layouts with one set of ids, the painting recipe on hand-made objects, refusals by name."""
 
 from __future__ import annotations
 

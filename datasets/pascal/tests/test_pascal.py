@@ -1,5 +1,4 @@
-"""The PASCAL plugin: raw indices in every mode, SBD masks in either folder, the community's lists, refusals by name,
-the invented set."""
+"""The PASCAL plugin: raw indices in every mode, SBD masks in either folder, community lists, refusals by name."""
 
 from __future__ import annotations
 

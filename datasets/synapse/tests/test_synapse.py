@@ -1,5 +1,4 @@
-"""The Synapse plugin: two layouts with one set of ids, orientation by the affine, the organ map, anatomy, refusals by
-name, the phantom."""
+"""The Synapse plugin: two layouts with one set of ids, orientation, the organ map, anatomy, refusals by name."""
 
 from __future__ import annotations
 
