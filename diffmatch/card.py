@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 VOID = 255
 """The mask value that carries no loss and is scored nowhere."""
@@ -34,6 +34,26 @@ class ClassInfo(Frozen):
 
     name: str
     color: tuple[int, int, int]
+
+
+COLORS = (
+    (230, 159, 0),
+    (86, 180, 233),
+    (0, 158, 115),
+    (240, 228, 66),
+    (0, 114, 178),
+    (213, 94, 0),
+    (204, 121, 167),
+    (128, 128, 128),
+)
+"""The colours of Okabe and Ito, which colour-blind readers can tell apart."""
+
+
+def distinct_color(index: int) -> tuple[int, int, int]:
+    """The colour (r, g, b) number `index` of `COLORS`; past the last one they repeat, darker."""
+    darker, place = divmod(index, len(COLORS))
+    r, g, b = COLORS[place]
+    return r >> darker, g >> darker, b >> darker
 
 
 class TopBottom(Frozen):
@@ -94,27 +114,30 @@ class Protocol(Frozen):
 
 
 class Card(Frozen):
-    """What is fixed about a dataset.
+    """What is fixed about a dataset. The defaults fit photographs.
 
-    `protocols[0]` is the default. Class 0 is background unless `background` is false.
+    Class 0 is background unless `background` is false. `classes` may be given as names, which then get the colours of
+    `COLORS`; a first class called background is black. `protocols[0]` is the default protocol.
     """
 
     api: int = API
     version: int = Field(
-        description="of the reading recipe: a change that alters pixels raises it, and with it the run hash"
+        default=1, description="of the reading recipe: a change that alters pixels raises it, and with it the run hash"
     )
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     title: str
-    modality: str
+    modality: str = "photographs"
     classes: tuple[ClassInfo, ...] = Field(min_length=2)
     background: bool = True
     dates: int = Field(default=1, ge=1)
     channels: int = Field(default=3, ge=1)
-    label_unit: Literal["images", "cases"]
-    budgets: tuple[str, ...]
-    protocols: tuple[Protocol, ...] = Field(min_length=1)
-    metric: Literal["mean_dice", "mean_iou", "changed_iou"]
-    head_tail: HeadTail
+    label_unit: Literal["images", "cases"] = "images"
+    budgets: tuple[str, ...] = ("1/8", "1/4", "1/2")
+    protocols: tuple[Protocol, ...] = Field(
+        default=(Protocol(name="whole", title="IoU over all pixels of the test images", mode="image"),), min_length=1
+    )
+    metric: Literal["mean_dice", "mean_iou", "changed_iou"] = "mean_iou"
+    head_tail: HeadTail = TopBottom(k=1)
     foreground_calibration: bool = Field(
         default=False, description="the headline ECE leaves out pixels that are background in truth and prediction"
     )
@@ -122,6 +145,20 @@ class Card(Frozen):
     citation: str
     source: str = Field(description="where the data come from and into which folders they go")
     note: str = ""
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _color_the_names(cls, classes: Any) -> Any:
+        """Class names -> `ClassInfo`; what already has a colour stays."""
+        if not isinstance(classes, list | tuple):
+            return classes
+        colors = [distinct_color(place) for place in range(len(classes))]
+        if classes and classes[0] == "background":
+            colors[0] = (0, 0, 0)
+        return tuple(
+            {"name": one, "color": color} if isinstance(one, str) else one
+            for one, color in zip(classes, colors, strict=True)
+        )
 
     @property
     def names(self) -> list[str]:
@@ -179,3 +216,9 @@ class Recipe(Frozen):
     version: int = 1
     paper: dict[str, Any]
     quick: dict[str, Any]
+
+    def updated(self, paper: Mapping[str, Any] | None = None, quick: Mapping[str, Any] | None = None) -> Recipe:
+        """This recipe with some settings replaced or added; the version stays."""
+        return self.model_copy(
+            update={"paper": self.paper | dict(paper or {}), "quick": self.quick | dict(quick or {})}
+        )

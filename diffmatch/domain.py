@@ -1,16 +1,16 @@
-"""What a dataset plugin declares and does. This module is the whole surface that a plugin needs; it imports no torch.
+"""What a dataset plugin declares and does; it imports no torch.
 
 A plugin is a subclass of `Domain` behind an entry point of the group ``diffmatch.domains``. It says what the classes
 are (`Card`), how the paper trains on it (`Recipe`), what is on disk (`Domain.index`) and what one item holds
-(`Domain.read`).
+(`Domain.read`). For folders of photographs `diffmatch.readers.photographs` does most of that.
 """
 
 from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -30,11 +30,13 @@ from diffmatch.card import (
     Recipe,
     SplitName,
     TopBottom,
+    distinct_color,
 )
 from diffmatch.shared.files import write_atomically
 
 __all__ = [
     "API",
+    "SPLITS",
     "VOID",
     "Cache",
     "Card",
@@ -55,9 +57,11 @@ __all__ = [
     "Scene",
     "SplitName",
     "TopBottom",
+    "distinct_color",
     "map_labels",
 ]
 
+SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 Mask = NDArray[np.uint8]
 Image = NDArray[np.float32]
 ReadWindow = Callable[[int, int, int, int], Image]
@@ -112,8 +116,12 @@ class Scene:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A label budget whose members the community has fixed: family name and the labelled ids (case ids where the unit
-    is cases)."""
+    """A label budget whose members the community has fixed.
+
+    Attributes:
+        family: name of the lists.
+        ids: the labelled ids, case ids where the label unit is cases.
+    """
 
     family: str
     ids: tuple[str, ...]
@@ -175,24 +183,33 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
 class Domain(ABC):
     """A dataset opened on a data root.
 
-    Subclasses set `card` and `recipe`; one that reads them from the data sets them again on the instance.
-    `__init__` looks at the layout only and raises `InputError` with what is missing and how to get it.
+    Subclasses set `card` and `recipe`, and write `index` and `read`. A card or recipe that depends on the data is set
+    again on the instance. `__init__` looks at the layout only.
+
+    Args:
+        root: the folder that holds the data.
+
+    Raises:
+        InputError: what is missing and how to get it.
     """
 
     card: Card
     recipe: Recipe
+    needs: ClassVar[tuple[str, ...]] = ()
+    """Folders or files below the root without which there is no such dataset, for example `images/train`."""
     sizes: ClassVar[Mapping[str, int]] = {}
     """Labelled units of each published budget (`1/16`: 662): a set that holds fewer files still labels as many."""
     families: ClassVar[Mapping[str, str]] = {}
-    """`splits.identity` of the labelled ids of a community list -> the name it goes by (two lists of one size are two
-    families)."""
+    """Hash of the labelled ids of a community list (`identity`) -> its name. Two lists of one size are two families."""
     endings: ClassVar[tuple[str, ...]] = ()
-    """Of the files that `outside` reads, in lower case. Empty: the plugin reads its own set only, and `diffmatch
-    predict` says so."""
+    """Endings of the files that `outside` reads, in lower case; empty where `diffmatch predict` cannot read any."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.cache = Cache(None)
+        for name in self.needs:
+            if not (root / name).exists():
+                raise InputError(f"{root}: no {name} there; {self.card.source}")
 
     @property
     def layout(self) -> str:
@@ -200,26 +217,28 @@ class Domain(ABC):
         return "as documented"
 
     def remarks(self) -> list[str]:
-        """What the owner of these files should know before training: a variant, a suspicion, something missing and how
-        to get it."""
+        """What the owner of the files should know before training: variants, doubts, missing files and their source."""
         return []
 
     @classmethod
     def listed(cls, line: str) -> str:
-        """The item (or case) id that a line of a community split list names: its first path without folder and
-        ending."""
+        """The item or case id in a line of a community split list: its first path without folder and ending."""
         name = line.split()[0].replace("\\", "/").rsplit("/", 1)[-1]
         return re.sub(r"(\.npy)?\.(jpe?g|png|tiff?|bmp|h5|npz|npy|nii(\.gz)?)$", "", name, flags=re.IGNORECASE)
 
     def prepare(self, cache: Cache) -> None:
-        """Take the engine's cache for costly decoding. It is filled as items are read; an unlabelled item's mask is
-        never decoded."""
+        """Take the engine's cache for costly decoding.
+
+        It is filled as items are read; an unlabelled item's mask is never decoded.
+        """
         self.cache = cache
 
     @abstractmethod
     def index(self, split: SplitName) -> list[Item]:
-        """All items of a split in a stable order: slices or images for train, cases for val and test. May be empty for
-        val."""
+        """All items of a split in a stable order. May be empty for val.
+
+        Training items are slices or images, val and test items are cases.
+        """
 
     @abstractmethod
     def read(self, item: Item, mask: bool = True) -> Sample:
@@ -229,9 +248,12 @@ class Domain(ABC):
             InputError: unreadable or mismatched files, by name.
         """
 
-    @abstractmethod
     def files(self) -> Iterable[Path]:
-        """The files that make up the dataset; their names and sizes are its fingerprint."""
+        """The files that make up the dataset: by default every path in an item's `ref`.
+
+        Their names and sizes are the dataset's fingerprint.
+        """
+        return sorted({path for split in SPLITS for item in self.index(split) for path in _paths_in(item.ref)})
 
     def outside(self, path: Path) -> Image | Scene:
         """Pixels of a file that is not part of the set, as `read` gives an item's image: for `diffmatch predict`.
@@ -257,6 +279,33 @@ class Domain(ABC):
         return None
 
     @classmethod
-    @abstractmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Write a small invented dataset in the real layout. `size` multiplies the number of cases or images."""
+        """Write a small invented dataset in the real layout. Optional: a domain without it asks for data.
+
+        Args:
+            size: multiplies the number of cases or images.
+
+        Raises:
+            InputError: this domain cannot invent data.
+        """
+        raise InputError(
+            f"{cls.card.name}: this domain cannot invent data; name yours with --data, or put them into "
+            f"$DIFFMATCH_DATA/{cls.card.name}. {cls.card.source}"
+        )
+
+    @classmethod
+    def can_fabricate(cls) -> bool:
+        """Whether the plugin has a `fabricate` of its own."""
+        return getattr(cls.fabricate, "__func__", None) is not vars(Domain)["fabricate"].__func__
+
+
+def _paths_in(ref: object) -> Iterator[Path]:
+    """All paths in a path, a tuple, a list, a dictionary's values or a dataclass, however deep."""
+    if isinstance(ref, Path):
+        yield ref
+    elif is_dataclass(ref) and not isinstance(ref, type):
+        for field in fields(ref):
+            yield from _paths_in(getattr(ref, field.name))
+    elif isinstance(ref, tuple | list | Mapping):
+        for part in ref.values() if isinstance(ref, Mapping) else ref:
+            yield from _paths_in(part)

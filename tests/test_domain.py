@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from diffmatch.domain import Cache, Card, ClassInfo, InputError, Protocol, TopBottom, map_labels
+from diffmatch.domain import Cache, Card, ClassInfo, Domain, InputError, Item, Protocol, Recipe, TopBottom, map_labels
 from diffmatch.shared.files import write_atomically
 
 
@@ -70,6 +73,27 @@ def test_a_card_refuses_what_it_does_not_know():
         card(classes=(ClassInfo(name="a", color=(0, 0, 0)),))
 
 
+def test_class_names_get_colours_and_a_background_is_black():
+    names = [f"class {number}" for number in range(9)]
+    plain = card(classes=tuple(names))
+    assert plain.names == names and len({info.color for info in plain.classes}) == 9
+    first, second = card(classes=("background", ClassInfo(name="b", color=(1, 2, 3)))).classes
+    assert first.color == (0, 0, 0) and second.color == (1, 2, 3)
+    assert Card.model_validate_json(plain.model_dump_json()) == plain
+
+
+def test_what_a_card_of_photographs_must_say():
+    short = Card(name="short", title="Short", classes=("a", "b"), licence="l", citation="c", source="s")
+    assert (short.label_unit, short.metric, short.protocol().mode, short.channels) == ("images", "mean_iou", "image", 3)
+
+
+def test_a_recipe_is_updated_by_key():
+    recipe = Recipe(version=3, paper={"a": 1, "b": 2}, quick={"a": 3})
+    updated = recipe.updated({"b": 4}, {"c": 5})
+    assert (updated.version, updated.paper, updated.quick) == (3, {"a": 1, "b": 4}, {"a": 3, "c": 5})
+    assert recipe.paper == {"a": 1, "b": 2}
+
+
 @pytest.mark.parametrize("changes", [{}, {"window": 4}, {"stride": 4}, {"window": 4, "stride": 5}])
 def test_windows_need_a_side_and_leave_no_gap(changes):
     with pytest.raises(ValidationError, match="window"):
@@ -88,6 +112,42 @@ def test_scored_classes_by_metric():
     assert card(metric="mean_dice").scored == [1]
     assert card(metric="changed_iou").scored == [1]
     assert card(metric="mean_dice", background=False).scored == [0, 1]
+
+
+# -- domains ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Nested:
+    pair: tuple[Path, Path]
+    part: tuple[int, int] | None = None
+
+
+class Listed(Domain):
+    card = card(source="ask for it")
+
+    def index(self, split):
+        refs = {"train": [Nested((Path("b"), Path("a"))), {"image": Path("c"), "mask": None}], "test": [Path("a"), "d"]}
+        return [Item(str(number), str(number), ref) for number, ref in enumerate(refs.get(split, []))]
+
+    def read(self, item, mask=True):
+        raise NotImplementedError
+
+
+def test_the_files_are_the_paths_in_the_items():
+    assert Listed(Path("/nowhere")).files() == [Path("a"), Path("b"), Path("c")]
+
+
+def test_a_domain_need_not_invent_data(tmp_path):
+    class Inventive(Listed):
+        @classmethod
+        def fabricate(cls, root, seed=0, size=1):
+            """Writes nothing."""
+
+    assert not Listed.can_fabricate() and Inventive.can_fabricate()
+    with pytest.raises(InputError, match=r"toy: this domain cannot invent data; .*DATA/toy.*ask for it"):
+        Listed.fabricate(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

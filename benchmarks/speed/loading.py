@@ -61,12 +61,14 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     given = dict(pair.split("=", 1) for pair in asked.data)
-    rows = [measure(name, None, asked.seconds) for name in plugins.names(plugins.DOMAINS)]
+    inventive = [name for name in plugins.names(plugins.DOMAINS) if plugins.domain(name).can_fabricate()]
+    rows = [measure(name, None, asked.seconds) for name in inventive]
     rows += [measure(name, Path(folder), asked.seconds) for name, folder in given.items()]
     head = ("dataset", "data", "draws/s", "read ms", "views ms", "crop", "item (dates x channels x H x W)")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)]
-    text = f"One thread of {os.cpu_count()} cores, torch {torch.__version__}, quick preset, {asked.seconds:g} s each.\n\n" + "\n".join(
-        lines
+    text = (
+        f"One thread of {os.cpu_count()} cores, torch {torch.__version__}, quick preset, {asked.seconds:g} s each.\n\n"
+        + "\n".join(lines)
     )
     print(text)
     if asked.out:

@@ -1,18 +1,9 @@
-"""ACDC: short-axis cardiac cine MRI, left and right ventricle and myocardium at end diastole and end systole.
-
-Two layouts are read, and an item has the same id in both, so that split hashes agree:
-
-* raw: `training/patient###/{Info.cfg, patient###_frame##.nii.gz, patient###_frame##_gt.nii.gz}` as the challenge hands it out;
-* h5: `data/slices/patient###_frame01_slice_1.h5` and `data/patient###_frame01.h5` as SSL4MIS and UniMatch prepare it.
-
-Ids follow the community's lists: frame 01 is end diastole, 02 end systole, slices count from 1.
-"""
+"""ACDC: short-axis cardiac cine MRI, left and right ventricle and myocardium at end diastole and end systole."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,22 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import (
-    Card,
     ClassInfo,
     Domain,
-    ForegroundThirds,
     Image,
     InputError,
     Item,
     Mask,
     Protocol,
     Published,
-    Recipe,
     Sample,
     SplitName,
     map_labels,
 )
 from diffmatch.readers import arrays, nifti
+from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_acdc_phantom import write_patient
 
 LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
@@ -46,7 +35,8 @@ VAL = frozenset((2, 19, 28, 30, 39, 45, 78, 82, 85, 87))
 TEST = frozenset((1, 7, 8, 11, 13, 22, 24, 33, 52, 59, 64, 65, 66, 68, 75, 80, 81, 83, 84, 93))
 PATIENTS = range(1, 101)
 
-# Their labelled patients (UniMatch, splits/acdc/{1,3,7}/labeled.txt; SSL4MIS: the first 32, 68 and 136 lines of train_slices.list).
+# Their labelled patients (UniMatch, splits/acdc/{1,3,7}/labeled.txt; SSL4MIS: the first 32, 68 and 136 lines of
+# train_slices.list).
 BUDGETS = {"1": (99,), "3": (38, 50, 99), "7": (21, 38, 49, 50, 58, 99, 100)}
 
 # The same members as lists of slices, as UniMatch and SSL4MIS publish them.
@@ -63,26 +53,40 @@ WHERE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an item's pixels are.
-
-    Attributes:
-        key: what the decoded array is cached under.
-        mask: None where there is none; the same file as `image` in the h5 layout.
-        spacing: millimetres (z, y, x); None in the h5 layout, which has lost it.
-        plane: the slice within the volume; None for the whole array.
-    """
-
-    key: str
-    image: Path
-    mask: Path | None
-    spacing: tuple[float, ...] | None = None
-    plane: int | None = None
-
-
 class ACDC(Domain):
-    """100 patients, two labelled volumes each; training items are slices, val and test items are volumes.
+    """ACDC: short-axis cardiac cine MRI, the heart's ventricles and myocardium.
+
+    Dataset features:
+
+    * 100 public patients in five groups of equal size, two labelled volumes each: end diastole and end systole
+    * training items are slices, val and test items are volumes; the label unit is the patient
+    * divided 70 / 10 / 20 as SSL4MIS and UniMatch do; the labelled patients of the budgets 1, 3 and 7 are theirs
+    * ids follow the community's lists in both layouts, so that split hashes agree: frame 01 is end diastole, 02 end
+      systole, slices count from 1
+
+    Dataset format:
+
+    * raw: `training/patient###/{Info.cfg, patient###_frame##.nii.gz, patient###_frame##_gt.nii.gz}`, as the challenge
+      hands it out
+    * h5: `data/slices/patient###_frame01_slice_1.h5` and `data/patient###_frame01.h5`, as SSL4MIS and UniMatch prepare
+      it
+    * one channel, scaled min-max per volume; masks hold 0 to 3
+
+    Dataset classes:
+
+    0. background
+    1. right ventricle
+    2. myocardium
+    3. left ventricle
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and Diagnosis: Is
+      the Problem Solved?, IEEE TMI 37(11), 2018, https://doi.org/10.1109/TMI.2018.2837502
+
+    Dataset licence:
+
+    * CC BY-NC-SA 4.0
 
     Args:
         root: the folder with `training/` or `data/`, or one of these two itself.
@@ -91,7 +95,7 @@ class ACDC(Domain):
         InputError: neither layout is there.
     """
 
-    card = Card(
+    card = VolumeCard(
         version=1,
         name="acdc",
         title="ACDC cardiac MRI",
@@ -102,53 +106,25 @@ class ACDC(Domain):
             ClassInfo(name="myocardium", color=(240, 228, 66)),
             ClassInfo(name="left ventricle", color=(213, 94, 0)),
         ),
-        channels=1,
-        label_unit="cases",
         budgets=tuple(BUDGETS),
         protocols=(
             Protocol(name="test40", title="Dice per volume, 40 test volumes", mode="volume"),
-            Protocol(name="unimatch60", title="Dice per volume, val and test volumes together", mode="volume", splits=("val", "test")),
+            Protocol(
+                name="unimatch60",
+                title="Dice per volume, val and test volumes together",
+                mode="volume",
+                splits=("val", "test"),
+            ),
         ),
-        metric="mean_dice",
-        head_tail=ForegroundThirds(),
-        foreground_calibration=True,
         licence="CC BY-NC-SA 4.0",
-        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation and Diagnosis: "
+        citation="Bernard et al., Deep Learning Techniques for Automatic MRI Cardiac Multi-structures Segmentation "
+        "and Diagnosis: "
         "Is the Problem Solved?, IEEE Transactions on Medical Imaging 37(11), 2018",
         source=WHERE,
         note="the 50 patients of testing/ are not part of this protocol and are not read",
     )
     families = LISTS
-    # Where the paper is silent: UniMatch's published ACDC settings (2D U-Net, 256 x 256, SGD 0.01, batch 12, 300 epochs).
-    recipe = Recipe(
-        paper={
-            "network.decoder": "unet",
-            "network.encoder": "plain16",
-            "network.stride": 2,
-            "data.resize": 256,
-            "data.crop": 256,
-            "data.scale": (1.0, 1.0),
-            "data.flip": "rot90",
-            "data.rotate": 20.0,
-            "data.mean": (0.0,),
-            "data.std": (1.0,),
-            "train.lr": 0.01,
-            "train.batch": 12,
-            "train.epochs": 300,
-            "train.loss": "ce_dice",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.dim": 32,
-            "data.resize": 96,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 2,
-        },
-    )
+    recipe = RECIPE.updated(quick={"data.resize": 96})
     endings = nifti.ENDINGS
 
     def __init__(self, root: Path) -> None:
@@ -164,11 +140,14 @@ class ACDC(Domain):
         raise InputError(f"{root}: neither training/patient001/ nor data/slices/*.h5 is there; {WHERE}")
 
     def remarks(self) -> list[str]:
-        if missing := sorted({f"patient{number:03d}" for number in PATIENTS} - {i.case for items in self._items.values() for i in items}):
+        if missing := sorted(
+            {f"patient{number:03d}" for number in PATIENTS} - {i.case for items in self._items.values() for i in items}
+        ):
             names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
             tested = sum(_number(name) in TEST for name in missing)
             return [
-                f"{len(missing)} of the 100 patients are missing ({names}), {tested} of them the test's: scores are not comparable; {WHERE}"
+                f"{len(missing)} of the 100 patients are missing ({names}), {tested} of them the test's: scores are "
+                f"not comparable; {WHERE}"
             ]
         return []
 
@@ -179,10 +158,7 @@ class ACDC(Domain):
         source: Source = item.ref
         pixels = self.cache.array(f"{source.key}_image", lambda: _read_image(source))
         labels = self.cache.array(f"{source.key}_mask", lambda: _read_mask(source)) if mask and source.mask else None
-        if source.plane is not None:
-            pixels, labels = pixels[source.plane], None if labels is None else labels[source.plane]
-        spacing = source.spacing if source.plane is None else None
-        return Sample(np.array(pixels, np.float32)[None, None], None if labels is None else np.array(labels, np.uint8), spacing)
+        return sample(source, pixels[None], labels)
 
     def outside(self, path: Path) -> Image:
         return _read_image(Source(path.name, path, None))[None, None]
@@ -191,9 +167,8 @@ class ACDC(Domain):
         return labels.T
 
     def files(self) -> Iterable[Path]:
-        sources = [item.ref for items in self._items.values() for item in items]
-        found = {path for source in sources for path in (source.image, source.mask) if path}
-        return sorted(found | {info for path in found if (info := path.parent / "Info.cfg").is_file()})
+        paths = set(super().files())
+        return sorted(paths | {info for path in paths if (info := path.parent / "Info.cfg").is_file()})
 
     def published(self, budget: str) -> Published | None:
         if budget not in BUDGETS:
@@ -201,7 +176,9 @@ class ACDC(Domain):
         ids = tuple(f"patient{number:03d}" for number in BUDGETS[budget])
         labelled = {item.case for item in self._items["train"] if item.masked}
         if missing := sorted(set(ids) - labelled):
-            raise InputError(f"{self.folder}: budget {budget} needs the masks of {', '.join(missing)}, which are not there; add them")
+            raise InputError(
+                f"{self.folder}: budget {budget} needs the masks of {', '.join(missing)}, which are not there; add them"
+            )
         return Published("ssl4mis", ids)
 
     @cached_property
@@ -210,7 +187,9 @@ class ACDC(Domain):
         for number, item in self._raw_items() if self.raw else self._h5_items():
             split = _split(number)
             if split != "train" and not item.masked:
-                raise InputError(f"{item.ref.image}: its mask (..._gt.nii.gz) is missing, and {item.case} belongs to {split}; add it")
+                raise InputError(
+                    f"{item.ref.image}: its mask (..._gt.nii.gz) is missing, and {item.case} belongs to {split}; add it"
+                )
             items[split].append(item)
         return items
 
@@ -223,7 +202,10 @@ class ACDC(Domain):
             for phase, frame in enumerate(_phases(folder), 1):
                 image, mask = _nifti(folder, frame), _nifti(folder, f"{frame}_gt")
                 if image is None:
-                    raise InputError(f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient again")
+                    raise InputError(
+                        f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient "
+                        "again"
+                    )
                 key, header = f"{folder.name}_frame{phase:02d}", _open(image).header
                 spacing = tuple(float(z) for z in header.get_zooms()[2::-1])
                 planes = range(header.get_data_shape()[2]) if _split(number) == "train" else (None,)
@@ -235,19 +217,26 @@ class ACDC(Domain):
         slices = [(path, True) for path in (self.folder / "slices").glob("patient*_frame*_slice_*.h5")]
         volumes = [(path, False) for path in self.folder.glob("patient*_frame??.h5")]
         # By number, not by letter: slice 2 comes before slice 10, as in the raw layout.
-        for path, is_slice in sorted(slices + volumes, key=lambda pair: [int(n) for n in re.findall(r"\d+", pair[0].stem)]):
+        for path, is_slice in sorted(
+            slices + volumes, key=lambda pair: [int(n) for n in re.findall(r"\d+", pair[0].stem)]
+        ):
             number = _number(path.name[:10])
             if number and is_slice == (_split(number) == "train"):
                 yield number, Item(path.stem, path.name[:10], Source(path.stem, path, path))
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Raw layout, invented pixels: the labelled patients of all budgets, 9 x size more, 3 x size for val, 5 x size for test.
+        """Raw layout, invented pixels.
 
-        Patients keep their real names. patient090's end diastole is frame 04, as in the real set. A patient looks the same at every size.
+        The labelled patients of all budgets, 9 x size more to train on, 3 x size for val, 5 x size for test.
+
+        Patients keep their real names. patient090's end diastole is frame 04, as in the real set. A patient looks the
+        same at every size.
         """
         labelled = BUDGETS["7"]
-        others = np.random.default_rng(seed).permutation([n for n in PATIENTS if _split(n) == "train" and n not in (*labelled, 90)])
+        others = np.random.default_rng(seed).permutation(
+            [n for n in PATIENTS if _split(n) == "train" and n not in (*labelled, 90)]
+        )
         chosen = [*labelled, 90, *others[: 9 * size - 1], *sorted(VAL)[: 3 * size], *sorted(TEST)[: 5 * size]]
         for count, number in enumerate(int(n) for n in chosen):
             folder = root / "training" / f"patient{number:03d}"
@@ -256,8 +245,8 @@ class ACDC(Domain):
 
 def _number(name: str) -> int:
     """The number of a patient of the protocol by folder name, 0 for anything else."""
-    found = re.fullmatch(r"patient(\d{3})", name)
-    return int(found[1]) if found and int(found[1]) in PATIENTS else 0
+    match = re.fullmatch(r"patient(\d{3})", name)
+    return int(match[1]) if match and int(match[1]) in PATIENTS else 0
 
 
 def _split(number: int) -> SplitName:
@@ -271,12 +260,21 @@ def _phases(folder: Path) -> list[str]:
         text = info.read_text() if info.is_file() else ""
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{info}: cannot be read as text ({type(error).__name__}); copy it again") from error
-    told = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
-    if len(told) == 2:
-        return [f"{folder.name}_frame{int(told[phase]):02d}" for phase in ("ED", "ES")]
-    frames = sorted({found[1] for path in folder.iterdir() if (found := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))})
+    frame_of = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
+    if len(frame_of) == 2:
+        return [f"{folder.name}_frame{int(frame_of[phase]):02d}" for phase in ("ED", "ES")]
+    frames = sorted(
+        {
+            match[1]
+            for path in folder.iterdir()
+            if (match := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))
+        }
+    )
     if len(frames) != 2:
-        raise InputError(f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it again")
+        raise InputError(
+            f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it "
+            "again"
+        )
     return frames
 
 
@@ -288,7 +286,9 @@ def _open(path: Path) -> Any:
     """A NIfTI file's header and affine; pixels are not read yet."""
     volume = nifti.volume(path)
     if len(volume.shape) != 3:
-        raise InputError(f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take the single frames, not the 4D file")
+        raise InputError(
+            f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take the single frames, not the 4D file"
+        )
     return volume
 
 

@@ -1,8 +1,9 @@
 """Invented short-axis cardiac MRI in ACDC's raw layout, for runs without the data.
 
-Each patient is a drawing, not a recording: a left ventricle in a ring of muscle with a crescent of right ventricle beside it, inside a
-chest whose fat, liver, stomach, vessels and chest wall share the heart's grey values. A pixel's brightness alone therefore says next to
-nothing; shape and arrangement do. Lengths are fractions of the field of view until the voxel size turns them into millimetres.
+Each patient is a drawing, not a recording: a left ventricle in a ring of muscle with a crescent of right ventricle
+beside it, inside a chest whose fat, liver, stomach, vessels and chest wall share the heart's grey values. A pixel's
+brightness alone therefore says next to nothing; shape and arrangement do. Lengths are fractions of the field of view
+until the voxel size turns them into millimetres.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from scipy.ndimage import gaussian_filter
 Array = NDArray[Any]
 RV, MYO, LV = 1, 2, 3
 
-# Cavity radius, wall thickness and right ventricle relative to a normal heart, and cavity radius at end systole relative to end diastole:
-# the database's five groups (Bernard et al. 2018, table 1) in caricature.
+# Cavity radius, wall thickness and right ventricle relative to a normal heart, and cavity radius at end systole
+# relative to end diastole: the database's five groups (Bernard et al. 2018, table 1) in caricature.
 GROUPS = {
     "NOR": (1.00, 1.00, 1.00, 0.68),
     "DCM": (1.18, 0.80, 1.05, 0.84),
@@ -76,7 +77,9 @@ class Patient:
         self.bias = rng.normal(0, 0.22, 5)
         self.noise, self.gain = rng.uniform(0.025, 0.055), rng.uniform(250, 900)
 
-    def _ellipse(self, y: float | Array, x: float | Array, height: float | Array, width: float | Array, angle: float = 0.0) -> Array:
+    def _ellipse(
+        self, y: float | Array, x: float | Array, height: float | Array, width: float | Array, angle: float = 0.0
+    ) -> Array:
         """Where the volume lies inside an ellipse; arguments may vary along the slices, shape (Z, 1, 1)."""
         dy, dx = self.y - y, self.x - x
         along, across = dx * np.cos(angle) + dy * np.sin(angle), dy * np.cos(angle) - dx * np.sin(angle)
@@ -87,7 +90,12 @@ class Patient:
         """Everything but the heart."""
         a, grey, s = self.anatomy, self.grey, self.long_axis
         width, height = 0.56 + 0.04 * a[0], 0.45 + 0.03 * a[1]
-        for scale, value in ((1.0, grey["fat"]), (0.91 + 0.02 * a[2], grey["chest"]), (0.84, 0.85 * grey["fat"]), (0.81, grey["chest"])):
+        for scale, value in (
+            (1.0, grey["fat"]),
+            (0.91 + 0.02 * a[2], grey["chest"]),
+            (0.84, 0.85 * grey["fat"]),
+            (0.81, grey["chest"]),
+        ):
             image[np.broadcast_to(self._ellipse(0, 0, height * scale, width * scale), image.shape)] = value
         fatty = gaussian_filter(self.rng.standard_normal(image.shape), (0.7, 6, 6)) > 0.03
         image[fatty & self._ellipse(-0.05, 0, 0.3, 0.25)] = 0.85 * grey["fat"]
@@ -111,7 +119,10 @@ class Patient:
             image[np.broadcast_to(inside, image.shape)] = grey["blood"]
 
     def _heart(self, image: Array, label: Array, systole: bool) -> None:
-        """The ventricles of one phase. At end systole the base has come down, the cavity is smaller and the wall thicker."""
+        """The ventricles of one phase.
+
+        At end systole the base has come down, the cavity is smaller and the wall thicker.
+        """
         grey = self.grey
         s = (self.long_axis - 0.08) / 0.9 if systole else self.long_axis
         squeeze = self.squeeze if systole else 1.0
@@ -126,7 +137,9 @@ class Patient:
         cavity, muscle = (rho < endo) & present, (rho < epi) & present
 
         outer = radius + wall
-        crescent = np.sqrt(np.clip(1 - (np.clip(s, 0, None) / 0.85) ** 2, 0, 1)) * (0.82 if systole else 1.0) * self.right
+        crescent = (
+            np.sqrt(np.clip(1 - (np.clip(s, 0, None) / 0.85) ** 2, 0, 1)) * (0.82 if systole else 1.0) * self.right
+        )
         base = self.radius + self.wall
         ry, rx = y + 0.92 * outer * np.sin(self.angle), x + 0.92 * outer * np.cos(self.angle)
         long, short = 1.06 * base * crescent, 0.78 * base * crescent
@@ -138,12 +151,19 @@ class Patient:
         image[around & patchy & (s <= 1.1)] = 0.9 * grey["fat"]
         image[self._ellipse(ry, rx, long + 0.012, short + 0.012, self.angle) & (s >= -0.08)] = grey["muscle"]
         image[right] = grey["right blood"]
-        image[(rho < 0.85 * outer) & (s < 0)] = grey["blood"]  # the atrium above the valve: bright, round and not the ventricle
+        image[(rho < 0.85 * outer) & (s < 0)] = grey[
+            "blood"
+        ]  # the atrium above the valve: bright, round and not the ventricle
         image[muscle] = grey["muscle"]
         image[cavity] = grey["blood"]
-        for side in (-1.0, 1.0):  # papillary muscles are dark and belong to the cavity, as the database's contours have it
+        for side in (
+            -1.0,
+            1.0,
+        ):  # papillary muscles are dark and belong to the cavity, as the database's contours have it
             at = self.angle + np.pi + 0.9 * side
-            papillary = self._ellipse(y + 0.6 * radius * np.sin(at), x + 0.6 * radius * np.cos(at), 0.17 * radius, 0.2 * radius)
+            papillary = self._ellipse(
+                y + 0.6 * radius * np.sin(at), x + 0.6 * radius * np.cos(at), 0.17 * radius, 0.2 * radius
+            )
             image[papillary & cavity & (s > 0.15) & (s < 0.75)] = 1.15 * grey["muscle"]
         label[right], label[muscle], label[cavity] = RV, MYO, LV
 

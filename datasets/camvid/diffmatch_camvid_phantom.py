@@ -1,4 +1,7 @@
-"""Invented streets in CamVid's folders, for runs without the data. Frames are named as the real ones are: drive, underscore, number."""
+"""Invented streets in CamVid's folders, for runs without the data.
+
+Frames are named as the real ones are: drive, underscore, number.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +10,34 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffmatch.readers.streets import PARTS, street
+from diffmatch.invented.streets import PARTS, street
 
 SHAPE = (120, 160)
 THINGS = {
-    "pole": 1.3, "traffic sign": 0.8, "fence": 0.6, "car": 1.8, "person": 0.6, "rider": 0.1, "bicycle": 0.05, "clutter": 0.6,
-}  # fmt: skip
+    "pole": 1.3,
+    "traffic sign": 0.8,
+    "fence": 0.6,
+    "car": 1.8,
+    "person": 0.6,
+    "rider": 0.1,
+    "bicycle": 0.05,
+    "clutter": 0.6,
+}
 RARE = ("rider", "person", "traffic sign", "fence")
 
 # The set's classes are coarser than what a scene is made of; the rest is void.
 CLASS_OF = {
-    "sidewalk": "pavement", "vegetation": "tree", "terrain": "tree", "traffic sign": "sign", "traffic light": "sign",
-    "person": "pedestrian", "rider": "bicyclist", "bicycle": "bicyclist", "motorcycle": "bicyclist", "wall": "building",
-}  # fmt: skip
+    "sidewalk": "pavement",
+    "vegetation": "tree",
+    "terrain": "tree",
+    "traffic sign": "sign",
+    "traffic light": "sign",
+    "person": "pedestrian",
+    "rider": "bicyclist",
+    "bicycle": "bicyclist",
+    "motorcycle": "bicyclist",
+    "wall": "building",
+}
 
 # First frame and step between frames of the drives that train/ holds, and of val/: 62, 101 and 204 frames, and 101.
 DRIVES = {"0001TP_{:06d}": (6690, 30, 62), "0006R0_f{:05d}": (930, 30, 101), "0016E5_{:05d}": (390, 30, 204)}
@@ -42,7 +60,7 @@ def write_set(root: Path, seed: int, size: int, classes: list[str]) -> None:
             for n in range(round(96 * size * count / total))
         ],
         "val": [VAL[0].format(VAL[1] + VAL[2] * n) for n in range(32 * size)],
-    }  # fmt: skip
+    }
     for number, split in enumerate(names):
         for folder in (root / split, root / f"{split}annot"):
             folder.mkdir(parents=True, exist_ok=True)

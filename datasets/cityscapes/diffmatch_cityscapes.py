@@ -1,14 +1,9 @@
-"""Cityscapes: street scenes from 50 cities, 19 classes, finely annotated.
-
-`leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png` are the photographs, `gtFine/` holds in the same folders
-`..._gtFine_labelIds.png` or `..._gtFine_labelTrainIds.png`; either will do, and its values say which numbering it has. The annotation of
-the official test cities is withheld: as everywhere in the field, the 500 val images are the test.
-"""
+"""Cityscapes: street scenes from 50 cities, 19 classes, finely annotated."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,21 +12,9 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import (
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    InputError,
-    Item,
-    Protocol,
-    Recipe,
-    Sample,
-    SplitName,
-    TopBottom,
-    map_labels,
-)
-from diffmatch.readers import image as reader
+from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, SplitName, TopBottom
+from diffmatch.readers import image
+from diffmatch.readers.photographs import STREETS, Pair, Photographs
 from diffmatch_cityscapes_labels import CLASSES, FOREIGN_VOID, LABEL_IDS, TRAIN_IDS, only_label_ids, void_share
 from diffmatch_cityscapes_phantom import write_set
 
@@ -40,26 +23,73 @@ MASKS = ("_gtFine_labelIds.png", "_gtFine_labelTrainIds.png")
 FOLDERS: dict[SplitName, str] = {"train": "train", "test": "val"}
 FRAMES: dict[SplitName, int] = {"train": 2975, "test": 500}
 
-ASKED = 16
-"""Masks of a split that are asked about their numbering when one mask leaves it open."""
+SAMPLED = 16
+"""Masks of a split that are read to learn its numbering when one mask leaves it open."""
 
 WHERE = (
-    "register at https://www.cityscapes-dataset.com, take leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, and unpack both into "
+    "register at https://www.cityscapes-dataset.com, take leftImg8bit_trainvaltest.zip and gtFine_trainvaltest.zip, "
+    "and unpack both into "
     "one folder, so that DIR/leftImg8bit/train/aachen/ and DIR/gtFine/train/aachen/ exist"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """A photograph and its mask, None where there is none; `part`, the mask's split and file name ending, is what has one numbering."""
+class FramePair(Pair):
+    """A photograph and its mask, and the part of the set that the mask belongs to.
 
-    image: Path
-    mask: Path | None
-    part: tuple[SplitName, str] | None
+    Attributes:
+        part: the mask's split and file name ending, None without a mask. The masks of one part have one numbering.
+    """
+
+    part: tuple[SplitName, str] | None = None
 
 
-class Cityscapes(Domain):
-    """2,975 training images and 500 val images, which are the test; an item's case is its city.
+class Cityscapes(Photographs):
+    """Cityscapes: street scenes from 50 cities, 19 classes, finely annotated.
+
+    Dataset features:
+
+    * 2,975 training images and 500 val images of 2048 x 1024 pixels; an item's case is its city
+    * the annotation of the official test cities is withheld: as everywhere in the field, the val images are the test,
+      and val is empty
+
+    Dataset format:
+
+    * `leftImg8bit/<split>/<city>/<city>_<sequence>_<frame>_leftImg8bit.png`: photographs
+    * `gtFine/`, same folders: `..._gtFine_labelIds.png` or `..._gtFine_labelTrainIds.png`, index PNGs; the values of a
+      mask, not its name, say which numbering it has
+    * all other ids are void
+
+    Dataset classes:
+
+    0. road
+    1. sidewalk
+    2. building
+    3. wall
+    4. fence
+    5. pole
+    6. traffic light
+    7. traffic sign
+    8. vegetation
+    9. terrain
+    10. sky
+    11. person
+    12. rider
+    13. car
+    14. truck
+    15. bus
+    16. train
+    17. motorcycle
+    18. bicycle
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Cordts et al., The Cityscapes Dataset for Semantic Urban Scene Understanding, CVPR 2016,
+      https://arxiv.org/abs/1604.01685
+
+    Dataset licence:
+
+    * Cityscapes' own: research and teaching only, not commercial, no redistribution
 
     Args:
         root: the folder with `leftImg8bit/` and `gtFine/`, or with the two archives' own folders that hold them.
@@ -87,7 +117,8 @@ class Cityscapes(Domain):
             ),
             Protocol(
                 name="v1_compat",
-                title="mIoU of 19 classes as UniMatch's first version has it: windows cut at the border, absent classes 0",
+                title="mIoU of 19 classes as UniMatch's first version has it: windows cut at the border, absent "
+                "classes 0",
                 mode="window",
                 window=801,
                 stride=534,
@@ -102,32 +133,10 @@ class Cityscapes(Domain):
         source=WHERE,
         note="the official test annotation is withheld: the 500 val images are the test, and val is empty",
     )
-    # Section 4.1 of the paper; where it is silent, UniMatch's published settings.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "data.crop": 801,
-            "data.scale": (0.5, 2.0),
-            "train.lr": 5e-3,
-            "train.batch": 8,
-            "train.epochs": 240,
-            "train.loss": "ohem",
-            "method.threshold": 0.0,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 72,
-            "train.optimizer": "adamw",
-            "train.lr": 0.0005,
-            "train.batch": 4,
-            "train.steps": 1200,
-            "train.validations": 2,
-            "method.threshold": 0.95,  # weights from nothing: with 0 their first labels are all accepted, and few classes survive
-        },
+    recipe = STREETS.updated(
+        paper={"method.threshold": 0.0},
+        # Weights from nothing: with 0 their first labels are all accepted, and few classes survive.
+        quick={"method.threshold": 0.95},
     )
     sizes: ClassVar[Mapping[str, int]] = {"1/16": 186, "1/8": 372, "1/4": 744, "1/2": 1488}
     families: ClassVar[Mapping[str, str]] = {
@@ -137,7 +146,6 @@ class Cityscapes(Domain):
         "6856046a4415296a575f0fa65ec9757c6c26cc1044d4e93534b01b60921e2b80": "unimatch",
         "2b3183629a3a9f1a1e9b4a8eb3296e53c957a0aa4d4f986a2b29aa9da339deef": "unimatch",
     }
-    endings = reader.ENDINGS
     values = tuple(value for value, _ in CLASSES.values())  # labelIds, as the benchmark's server wants them
 
     def __init__(self, root: Path) -> None:
@@ -146,7 +154,7 @@ class Cityscapes(Domain):
         for folder in (*(self.images / name for name in FOLDERS.values()), self.masks):
             if not folder.is_dir():
                 raise InputError(f"{folder}: no such folder; {WHERE}")
-        self._asked: dict[tuple[SplitName, str], bool] = {}
+        self._numbering: dict[tuple[SplitName, str], bool] = {}
 
     @classmethod
     def listed(cls, line: str) -> str:
@@ -159,39 +167,34 @@ class Cityscapes(Domain):
         return f"leftImg8bit and gtFine ({endings}): train {len(self._items['train'])}, val {len(self._items['test'])}"
 
     def remarks(self) -> list[str]:
-        found = ["the official test annotation is withheld: val is the test, leftImg8bit/test is not read"]
-        for split, ending in sorted({item.ref.part for items in self._items.values() for item in items if item.ref.part}):
+        remarks = ["the official test annotation is withheld: val is the test, leftImg8bit/test is not read"]
+        for split, ending in sorted(
+            {item.ref.part for items in self._items.values() for item in items if item.ref.part}
+        ):
             if self._holds_label_ids((split, ending)) != (ending == MASKS[0]):
                 held = "trainIds" if ending == MASKS[0] else "labelIds"
-                found.append(f"gtFine/{FOLDERS[split]}: files called *{ending} hold {held} by their values, and are read as such")
+                remarks.append(
+                    f"gtFine/{FOLDERS[split]}: files called *{ending} hold {held} by their values, and are read as such"
+                )
         for split, items in self._items.items():
             if len(items) != FRAMES[split]:
-                found.append(f"{FOLDERS[split]} holds {len(items)} images, the official archive {FRAMES[split]}: scores are of this set")
+                remarks.append(
+                    f"{FOLDERS[split]} holds {len(items)} images, the official archive {FRAMES[split]}: scores are of "
+                    "this set"
+                )
             if bare := [item.id for item in items if not item.masked]:
-                found.append(f"{len(bare)} training images have no mask in gtFine and can only be unlabelled: {', '.join(bare[:3])}")
-        return found
+                remarks.append(
+                    f"{len(bare)} training images have no mask in gtFine and can only be unlabelled: "
+                    f"{', '.join(bare[:3])}"
+                )
+        return remarks
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items.get(split, [])
 
-    def read(self, item: Item, mask: bool = True) -> Sample:
-        pair: Pair = item.ref
-        pixels = reader.photograph(pair.image)
-        if not mask or pair.mask is None:
-            return Sample(pixels[None])
-        raw = reader.index_mask(pair.mask)
-        reader.same_size(raw, pair.mask, pixels, pair.image)
-        return Sample(pixels[None], map_labels(raw, self._numbering(pair, raw), pair.mask))
-
-    def outside(self, path: Path) -> Image:
-        return reader.upright_photograph(path)[None]
-
-    def files(self) -> Iterable[Path]:
-        pairs = (item.ref for items in self._items.values() for item in items)
-        return sorted(path for pair in pairs for path in (pair.image, pair.mask) if path)
-
-    def _numbering(self, pair: Pair, raw: NDArray[Any]) -> Mapping[int, int]:
+    def labels_of(self, item: Item, raw: NDArray[Any]) -> Mapping[int, int]:
         """The map of one mask: by its own values, or if they fit both numberings, by those of its part of the set."""
+        pair: FramePair = item.ref
         assert pair.part is not None
         if only_label_ids(raw):
             return LABEL_IDS
@@ -199,22 +202,26 @@ class Cityscapes(Domain):
             return TRAIN_IDS
         if void_share(raw) > FOREIGN_VOID:
             raise InputError(
-                f"{pair.mask}: looks like trainIds (0 to 18 and 255), while other masks of gtFine/{FOLDERS[pair.part[0]]} called "
+                f"{pair.mask}: looks like trainIds (0 to 18 and 255), while other masks of "
+                f"gtFine/{FOLDERS[pair.part[0]]} called "
                 f"*{pair.part[1]} hold labelIds (up to 33); keep one numbering, the official labelIds for choice"
             )
         return LABEL_IDS
 
     def _holds_label_ids(self, part: tuple[SplitName, str]) -> bool:
-        """Some of a part's masks, evenly spread, hold what only labelIds have. Those that cannot be read are not asked."""
-        if part not in self._asked:
+        """Some of a part's masks, evenly spread, hold what only labelIds have.
+
+        Masks that cannot be read are passed over.
+        """
+        if part not in self._numbering:
             masks = [item.ref.mask for item in self._items[part[0]] if item.ref.part == part]
-            self._asked[part] = False
-            for path in masks[:: max(1, len(masks) // ASKED)]:
+            self._numbering[part] = False
+            for path in masks[:: max(1, len(masks) // SAMPLED)]:
                 with suppress(InputError):
-                    if only_label_ids(reader.index_mask(path)):
-                        self._asked[part] = True
+                    if only_label_ids(image.index_mask(path)):
+                        self._numbering[part] = True
                         break
-        return self._asked[part]
+        return self._numbering[part]
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
@@ -228,18 +235,26 @@ class Cityscapes(Domain):
         for name, path in sorted(photographs.items()):
             ending = next((ending for ending in MASKS if name in masks[ending]), None)
             if ending is None and split == "test":
-                raise InputError(f"{path}: neither {name}{' nor '.join(MASKS)} is in {self.masks / 'val'}; unpack gtFine again")
-            pair = Pair(path, masks[ending][name] if ending else None, (split, ending) if ending else None)
+                raise InputError(
+                    f"{path}: neither {name}{' nor '.join(MASKS)} is in {self.masks / 'val'}; unpack gtFine again"
+                )
+            pair = FramePair(path, masks[ending][name] if ending else None, (split, ending) if ending else None)
             items.append(Item(name, name.split("_")[0], pair, masked=ending is not None))
-        if lost := sorted({name for found in masks.values() for name in found} - photographs.keys()):
-            raise InputError(f"{lost[0]}{PHOTOGRAPH}: missing in {self.images / FOLDERS[split]}, though its mask is there; unpack it again")
+        if lost := sorted({name for named in masks.values() for name in named} - photographs.keys()):
+            raise InputError(
+                f"{lost[0]}{PHOTOGRAPH}: missing in {self.images / FOLDERS[split]}, though its mask is there; unpack "
+                "it again"
+            )
         return items
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """The official layout, invented streets: 372 x size images to train, 32 x size in val, two whose annotation is withheld.
+        """The official layout with invented streets.
 
-        Names are of the real form; if the community's lists are installed (`diffmatch splits`), theirs, of all budgets that fit.
+        372 x size images to train on, 32 x size in val, and two whose annotation is withheld.
+
+        Names are of the real form; if the community's lists are installed (`diffmatch splits`), theirs, of all budgets
+        that fit.
         """
         write_set(cls, root, seed, size)
 
@@ -252,5 +267,5 @@ def _inner(root: Path, name: str) -> Path:
 
 def _named(folder: Path, ending: str) -> dict[str, Path]:
     """Files of all cities by frame."""
-    found = sorted(folder.glob(f"*/[!.]*{ending}"))
-    return {path.name.removesuffix(ending): path for path in found}
+    paths = sorted(folder.glob(f"*/[!.]*{ending}"))
+    return {path.name.removesuffix(ending): path for path in paths}

@@ -1,7 +1,8 @@
 """Cityscapes' labels: two numberings of the same 19 classes, and which of them a mask holds.
 
-labelIds number 34 kinds of things (0 to 33, of which 19 are scored) and are what the official archive holds; labelTrainIds number the 19
-classes (0 to 18, void 255) and are made by the owner. Taking one for the other fails silently, so the values decide, never the file's name.
+labelIds number 34 kinds of things (0 to 33, of which 19 are scored) and are what the official archive holds;
+labelTrainIds number the 19 classes (0 to 18, void 255) and are made by the owner. Taking one for the other fails
+silently, so the values decide, never the file's name.
 """
 
 from __future__ import annotations
@@ -39,15 +40,23 @@ CLASSES: dict[str, tuple[int, tuple[int, int, int]]] = {
 NEGATIVE = (-1, 255, 65535)
 """The licence plate's id is -1; unsigned files of 8 and 16 bits hold it as 255 and 65535."""
 
-LABEL_IDS = dict.fromkeys((*range(34), *NEGATIVE), VOID) | {value: index for index, (value, _) in enumerate(CLASSES.values())}
+LABEL_IDS = dict.fromkeys((*range(34), *NEGATIVE), VOID) | {
+    value: index for index, (value, _) in enumerate(CLASSES.values())
+}
 TRAIN_IDS = dict.fromkeys(NEGATIVE, VOID) | {index: index for index in range(len(CLASSES))}
 
 FOREIGN_VOID = 0.02
-"""Share of 255 above which a mask is no labelIds mask: there only licence plates can have it, while trainIds store all void so."""
+"""Share of 255 above which a mask is no labelIds mask.
+
+There only licence plates can have it, while trainIds store all void so.
+"""
 
 
 def only_label_ids(raw: NDArray[Any]) -> bool:
-    """A value from 19 to 33 occurs (lights, signs, plants, sky, people, vehicles): no trainId is as large, and no street is without."""
+    """A value from 19 to 33 occurs (lights, signs, plants, sky, people, vehicles).
+
+    No trainId is as large, and no street is without.
+    """
     return bool(((raw >= len(CLASSES)) & (raw <= max(LABEL_IDS.keys() - NEGATIVE))).any())
 
 

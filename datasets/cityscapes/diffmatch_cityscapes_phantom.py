@@ -9,25 +9,53 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from diffmatch.domain import Domain
+from diffmatch.invented.streets import PARTS, street
 from diffmatch.readers.lists import installed
-from diffmatch.readers.streets import PARTS, street
 from diffmatch_cityscapes_labels import CLASSES
 
 SHAPE = (96, 192)
 LABELLED, VAL = 186, 32
 THINGS = {
-    "wall": 0.9, "fence": 0.85, "pole": 1.1, "traffic sign": 3.2, "traffic light": 0.6, "terrain": 0.35, "person": 1.1, "rider": 0.25,
-    "car": 1.8, "truck": 0.0, "bus": 0.0, "train": 0.0, "motorcycle": 0.7, "bicycle": 0.85, "own car": 1.0, "clutter": 0.5, "plate": 1.0,
-}  # fmt: skip
+    "wall": 0.9,
+    "fence": 0.85,
+    "pole": 1.1,
+    "traffic sign": 3.2,
+    "traffic light": 0.6,
+    "terrain": 0.35,
+    "person": 1.1,
+    "rider": 0.25,
+    "car": 1.8,
+    "truck": 0.0,
+    "bus": 0.0,
+    "train": 0.0,
+    "motorcycle": 0.7,
+    "bicycle": 0.85,
+    "own car": 1.0,
+    "clutter": 0.5,
+    "plate": 1.0,
+}
 RARE = ("truck", "bus", "train", "rider", "truck", "bus", "train", "traffic light")
 
-# labelIds: parts that are no class are the ego vehicle, static things and licence plates, whose -1 is 255 in eight bits.
+# labelIds: parts that are no class are the ego vehicle, static things and licence plates, whose -1 is 255 in eight
+# bits.
 LABEL_IDS = np.array([*(value for value, _ in CLASSES.values()), 1, 4, 255], np.uint8)
 BORDER, OUTSIDE = 2, 3
 assert tuple(CLASSES) == PARTS[: len(CLASSES)]
 
 CITIES = {
-    "train": ("aachen", "bremen", "darmstadt", "erfurt", "hanover", "jena", "krefeld", "strasbourg", "tubingen", "weimar", "zurich"),
+    "train": (
+        "aachen",
+        "bremen",
+        "darmstadt",
+        "erfurt",
+        "hanover",
+        "jena",
+        "krefeld",
+        "strasbourg",
+        "tubingen",
+        "weimar",
+        "zurich",
+    ),
     "val": ("frankfurt", "lindau", "munster"),
     "test": ("berlin",),
 }
@@ -53,7 +81,9 @@ def write_set(domain: type[Domain], root: Path, seed: int, size: int) -> None:
                 _save(np.repeat(ids[..., None], 3, -1), root, "gtFine", split, name, "gtFine_color")
 
 
-def _save(pixels: NDArray[np.uint8] | NDArray[np.uint16], root: Path, kind: str, split: str, name: str, ending: str) -> None:
+def _save(
+    pixels: NDArray[np.uint8] | NDArray[np.uint16], root: Path, kind: str, split: str, name: str, ending: str
+) -> None:
     folder = root / kind / split / name.split("_")[0]
     folder.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(folder / f"{name}_{ending}.png", compress_level=1)

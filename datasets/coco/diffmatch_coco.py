@@ -1,10 +1,4 @@
-"""COCO 2017 with 81 classes: background and the 80 things, as semi-supervised segmentation uses it.
-
-Two layouts are read, and an item has the same id in both, its image's twelve digits:
-
-* instances: `train2017/ val2017/ annotations/instances_{train,val}2017.json`; masks are painted (`diffmatch_coco_instances.PAINTING`);
-* masks: `train2017/ val2017/ masks/000000000139.png`, one flat folder of class indices, as UniMatch has it.
-"""
+"""COCO 2017 with 81 classes: background and the 80 things."""
 
 from __future__ import annotations
 
@@ -21,19 +15,17 @@ from diffmatch.domain import (
     Cache,
     Card,
     ClassInfo,
-    Domain,
-    Image,
     InputError,
     Item,
     Mask,
     Protocol,
-    Recipe,
     Sample,
     SplitName,
     TopBottom,
     map_labels,
 )
 from diffmatch.readers import image
+from diffmatch.readers.photographs import RECIPE, Photographs
 from diffmatch_coco_instances import PAINTING, Instances, opened
 from diffmatch_coco_phantom import write
 from diffmatch_coco_things import THINGS
@@ -44,21 +36,53 @@ FOLDERS: dict[SplitName, str] = {"train": "train2017", "test": "val2017"}
 FULL = {"train2017": 118_287, "val2017": 5_000}
 
 WHERE = (
-    "take train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download and unpack them so that "
-    "DIR/train2017/, DIR/val2017/ and DIR/annotations/instances_train2017.json exist (or put ready masks into DIR/masks/000000000139.png)"
+    "take train2017.zip, val2017.zip and annotations_trainval2017.zip from https://cocodataset.org/#download and "
+    "unpack them so that "
+    "DIR/train2017/, DIR/val2017/ and DIR/annotations/instances_train2017.json exist (or put ready masks into "
+    "DIR/masks/000000000139.png)"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where an item's pixels are: the photograph's folder, and the image's row in that folder's json (-1 with ready masks)."""
+    """Where an item's pixels are.
+
+    The photograph's folder, and the image's row in that folder's json (-1 with ready masks).
+    """
 
     folder: str
     row: int = -1
 
 
-class COCO(Domain):
-    """118,287 photographs to train on and 5,000 to test on.
+class COCO(Photographs):
+    """COCO 2017 with 81 classes, as semi-supervised segmentation uses it: background and the 80 things.
+
+    Dataset features:
+
+    * 118,287 photographs to train on; the 5,000 of val2017 are the test, and val is empty
+    * an item has the same id in both layouts, its image's twelve digits
+
+    Dataset format:
+
+    * instances: `train2017/`, `val2017/`, `annotations/instances_{train,val}2017.json`; masks are painted by the recipe
+      `diffmatch_coco_instances.PAINTING`
+    * masks: `train2017/`, `val2017/`, `masks/000000000139.png`, one flat folder of class indices, as UniMatch has it;
+      255 is void
+
+    Dataset classes:
+
+    0. background
+
+    1 to 80 are the things in the order of their category ids, from person to toothbrush (`diffmatch_coco_things`).
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014, https://arxiv.org/abs/1405.0312
+
+    Dataset licence:
+
+    * annotations CC BY 4.0
+    * photographs under their Flickr licences, which the json lists
 
     Args:
         root: the folder with `train2017/` and `val2017/`.
@@ -72,45 +96,34 @@ class COCO(Domain):
         name="coco",
         title="COCO 2017",
         modality="photographs",
-        classes=(ClassInfo(name="background", color=(0, 0, 0)), *(ClassInfo(name=name, color=color) for _, name, color in THINGS)),
+        classes=(
+            ClassInfo(name="background", color=(0, 0, 0)),
+            *(ClassInfo(name=name, color=color) for _, name, color in THINGS),
+        ),
         label_unit="images",
         budgets=("1/512", "1/256", "1/128", "1/64", "1/32"),
         protocols=(
             Protocol(name="val2017", title="mIoU over 81 classes, whole images of val2017", mode="image"),
-            Protocol(name="unimatch_compat", title="the same; an absent class counts 0 as in UniMatch", mode="image", empty="zero"),
+            Protocol(
+                name="unimatch_compat",
+                title="the same; an absent class counts 0 as in UniMatch",
+                mode="image",
+                empty="zero",
+            ),
         ),
         metric="mean_iou",
         head_tail=TopBottom(k=5),
         licence="annotations CC BY 4.0; photographs under their Flickr licences, which the json lists",
         citation="Lin et al., Microsoft COCO: Common Objects in Context, ECCV 2014",
         source=WHERE,
-        note="val2017 is the test, as the community has it: there is no val. test2017 has no public annotation and is not read",
+        note="val2017 is the test, as the community has it: there is no val. test2017 has no public annotation and is "
+        "not read",
     )
     # Where the paper is silent: UniMatch's published COCO settings (lr 4e-3, ten times that outside the encoder).
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "xception65",
-            "network.weights": "hub",
-            "data.crop": 513,
-            "train.lr": 0.004,
-            "train.head_lr_scale": 10.0,
-            "train.batch": 8,
-            "train.epochs": 30,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.head_lr_scale": 1.0,
-            "train.batch": 4,
-            "train.steps": 1100,
-            "train.validations": 0,
-            "diffusion.loss": "ce",  # from p = 1/81 the squared error leaves most classes alone for longer than this (README)
-        },
+    recipe = RECIPE.updated(
+        paper={"network.encoder": "xception65", "train.lr": 0.004, "train.epochs": 30},
+        # From p = 1/81 the squared error leaves most classes alone for longer than these steps (README).
+        quick={"train.steps": 1100, "diffusion.loss": "ce"},
     )
     sizes: ClassVar = {"1/512": 232, "1/256": 463, "1/128": 925, "1/64": 1849, "1/32": 3697}
     families: ClassVar = {
@@ -120,7 +133,6 @@ class COCO(Domain):
         "67e1fa5b00095d68e9e7b811e8590c95314ff5ab96b55b11dd4b17976536e805": "unimatch",
         "3410484b2537220155eaed47112df3fa8a88fde40f9d2fea8ce03152c0099a5c": "unimatch",
     }
-    endings = image.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -142,20 +154,23 @@ class COCO(Domain):
         return "ready masks (masks/)" if self.ready else f"instances json, masks painted by the recipe {PAINTING}"
 
     def remarks(self) -> list[str]:
-        found = []
+        remarks = []
         for split, folder in FOLDERS.items():
             items = self._items[split]
             if len(items) != FULL[folder]:
-                found.append(f"{folder}: {len(items):,} photographs, {FULL[folder]:,} in the full set")
+                remarks.append(f"{folder}: {len(items):,} photographs, {FULL[folder]:,} in the full set")
             if bare := sum(not item.masked for item in items):
-                found.append(f"{folder}: {bare:,} photographs have no mask in masks/; they can only be unlabelled")
+                remarks.append(f"{folder}: {bare:,} photographs have no mask in masks/; they can only be unlabelled")
         if self.ready and self._json("train2017").is_file():
-            found.append("masks/ is read; annotations/ is left alone (take masks/ away to have masks painted from the json)")
-        if not self.ready:
-            found.append(
-                "which recipe made UniMatch's masks is not known: figures compare with others only where the masks were made alike"
+            remarks.append(
+                "masks/ is read; annotations/ is left alone (take masks/ away to have masks painted from the json)"
             )
-        return found
+        if not self.ready:
+            remarks.append(
+                "which recipe made UniMatch's masks is not known: figures compare with others only where the masks "
+                "were made alike"
+            )
+        return remarks
 
     def prepare(self, cache: Cache) -> None:
         super().prepare(cache)
@@ -175,11 +190,10 @@ class COCO(Domain):
             image.same_size(labels, where, pixels, path)
         return Sample(pixels[None], labels)
 
-    def outside(self, path: Path) -> Image:
-        return image.upright_photograph(path)[None]
-
     def files(self) -> Iterable[Path]:
-        photographs = [self.root / folder / f"{name}.jpg" for folder in FULL for name in _scan(self.root / folder, ".jpg")]
+        photographs = [
+            self.root / folder / f"{name}.jpg" for folder in FULL for name in _scan(self.root / folder, ".jpg")
+        ]
         if self.ready:
             return [*photographs, *(self._mask_path(name) for name in _scan(self.root / "masks", ".png"))]
         return [*photographs, *map(self._json, FULL)]
@@ -194,10 +208,16 @@ class COCO(Domain):
         photographs, masks = _scan(self.root / folder, ".jpg"), set(_scan(self.root / "masks", ".png"))
         if not photographs or not masks:
             empty = self.root / ("masks" if photographs else folder)
-            raise InputError(f"{empty}: no file named by twelve digits, such as 000000000139{'.png' if photographs else '.jpg'}; {WHERE}")
+            raise InputError(
+                f"{empty}: no file named by twelve digits, such as 000000000139{'.png' if photographs else '.jpg'}; "
+                f"{WHERE}"
+            )
         missing = [name for name in photographs if name not in masks]
         if folder == FOLDERS["test"] and missing:
-            raise InputError(f"{self._mask_path(missing[0])}: missing, though {folder} is scored ({len(missing)} such); add the masks")
+            raise InputError(
+                f"{self._mask_path(missing[0])}: missing, though {folder} is scored ({len(missing)} such); add the "
+                "masks"
+            )
         return [Item(name, name, Source(folder), masked=name in masks) for name in photographs]
 
     def _json_items(self, folder: str) -> list[Item]:
@@ -205,12 +225,14 @@ class COCO(Domain):
         photographs = _scan(self.root / folder, ".jpg")
         if strange := [name for name in photographs if name not in rows]:
             raise InputError(
-                f"{self.root / folder / strange[0]}.jpg: {self._json(folder).name} has no such image ({len(strange)} such); "
+                f"{self.root / folder / strange[0]}.jpg: {self._json(folder).name} has no such image ({len(strange)} "
+                "such); "
                 "take the photographs and the json of one release"
             )
         if missing := sorted(set(rows) - set(photographs)):
             raise InputError(
-                f"{self.root / folder / missing[0]}.jpg: missing, though {self._json(folder).name} lists it ({len(missing)} such); "
+                f"{self.root / folder / missing[0]}.jpg: missing, though {self._json(folder).name} lists it "
+                f"({len(missing)} such); "
                 f"unpack {folder}.zip again"
             )
         return [Item(name, name, Source(folder, rows[name])) for name in photographs]
@@ -239,7 +261,8 @@ def _index_mask(path: Path) -> Mask:
     raw = image.index_mask(path)
     if (foreign := raw[(raw > len(THINGS)) & (raw != VOID)]).size:
         raise InputError(
-            f"{path}: label value {foreign[0]} on {(raw == foreign[0]).sum()} pixels, but classes end at {len(THINGS)}; this looks like a "
+            f"{path}: label value {foreign[0]} on {(raw == foreign[0]).sum()} pixels, but classes end at "
+            f"{len(THINGS)}; this looks like a "
             "COCO-Stuff map or raw category ids: take 81-class masks, or the instances json without masks/"
         )
     return map_labels(raw, LABELS, path)
@@ -249,4 +272,4 @@ def _scan(folder: Path, ending: str) -> list[str]:
     """Names of twelve digits with that ending, without it, sorted; one look at the folder, no look at its files."""
     pattern = re.compile(r"(\d{12})" + re.escape(ending))
     with os.scandir(folder) as entries:
-        return sorted(found[1] for entry in entries if (found := pattern.fullmatch(entry.name)))
+        return sorted(match[1] for entry in entries if (match := pattern.fullmatch(entry.name)))

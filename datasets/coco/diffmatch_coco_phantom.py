@@ -1,7 +1,8 @@
 """Invented photographs with COCO's annotation format, for runs without the data.
 
-Nothing here looks like the real thing. What is like it: ids with gaps, polygons in one part or two, crowd regions as run lengths (plain
-and compressed), objects that overlap, photographs in gray, a few classes everywhere and many that are rare and small.
+Nothing here looks like the real thing. What is like it: ids with gaps, polygons in one part or two, crowd regions as
+run lengths (plain and compressed), objects that overlap, photographs in gray, a few classes everywhere and many that
+are rare and small.
 """
 
 from __future__ import annotations
@@ -17,15 +18,33 @@ from PIL import Image as Pillow
 from pycocotools import mask as rasters  # type: ignore[import-untyped]
 
 from diffmatch.domain import Domain
-from diffmatch.readers import painting
+from diffmatch.invented import painting
 from diffmatch.readers.lists import installed
 from diffmatch_coco_instances import region_of
 from diffmatch_coco_things import THINGS
 
 COMMON = (
-    "person", "dining table", "couch", "bed", "car", "train", "bus", "cat", "dog", "pizza", "chair", "truck", "horse", "elephant",
-    "motorcycle", "toilet", "airplane", "giraffe", "tv", "cake",
-)  # fmt: skip
+    "person",
+    "dining table",
+    "couch",
+    "bed",
+    "car",
+    "train",
+    "bus",
+    "cat",
+    "dog",
+    "pizza",
+    "chair",
+    "truck",
+    "horse",
+    "elephant",
+    "motorcycle",
+    "toilet",
+    "airplane",
+    "giraffe",
+    "tv",
+    "cake",
+)
 RARE = ("mouse", "sports ball", "toothbrush", "toaster", "hair drier")
 """Most and least frequent classes; the others lie between, in the order of their ids."""
 NAMES = [name for _, name, _ in THINGS]
@@ -76,7 +95,9 @@ def write(root: Path, seed: int, size: int, domain: type[Domain]) -> None:
                 name = f"{number:012d}.jpg"
                 picture = Pillow.fromarray(pixels)
                 (picture.convert("L") if n % 40 == 7 else picture).save(root / folder / name, quality=92, subsampling=0)
-                images.append({"id": number, "file_name": name, "height": pixels.shape[0], "width": pixels.shape[1], "license": 1})
+                images.append(
+                    {"id": number, "file_name": name, "height": pixels.shape[0], "width": pixels.shape[1], "license": 1}
+                )
                 for about in objects:
                     annotations.append({"id": 100_000 + 7 * len(annotations), "image_id": number, **about})
         content = {
@@ -90,7 +111,10 @@ def write(root: Path, seed: int, size: int, domain: type[Domain]) -> None:
 
 
 def image_ids(seed: int, size: int, domain: type[Domain]) -> tuple[list[int], list[int], list[int]]:
-    """Labelled, unlabelled and test images: of an installed list of the smallest budget where there is one, the others by the seed."""
+    """Labelled, unlabelled and test images.
+
+    Of an installed list of the smallest budget where there is one, the others by the seed.
+    """
     family = next(iter(installed(domain, domain.card.budgets[0])), None)
     count = domain.sizes[domain.card.budgets[0]]
     listed = [int(i) for i in (family.labelled or () if family else ())]
@@ -103,17 +127,23 @@ def image_ids(seed: int, size: int, domain: type[Domain]) -> tuple[list[int], li
 
 
 def deal(rng: np.random.Generator, count: int) -> list[list[int]]:
-    """The classes of each of `count` images' objects: a deck with every class's share, none less than thrice (and one in twenty images)."""
+    """The classes of each of `count` images' objects.
+
+    A deck with every class's share, none less than thrice (and one in twenty images).
+    """
     copies = np.maximum(np.rint(SHARE / SHARE.sum() * count * OBJECTS), max(3, count // 20)).astype(int)
     deck = rng.permutation(np.repeat(ORDER, copies))
     return [[int(c) for c in deck[k::count]] for k in range(count)]
 
 
 def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[NDArray[np.uint8], list[dict[str, Any]]]:
-    """A photograph (H, W, 3) and its annotations without ids. Objects lie as the masks are painted: the smaller on top."""
+    """A photograph (H, W, 3) and its annotations without ids.
+
+    Objects lie as the masks are painted: the smaller on top.
+    """
     shape = (96, 128) if rng.random() < 0.7 else (128, 96)
     image = painting.surroundings(rng, shape)
-    found: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     drawn = []
     if crowd:
         people = [outline(rng, shape, 6.0, PERSON) for _ in range(4)]
@@ -122,7 +152,7 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
         runs = run_lengths(region)
         if rng.random() < 0.5:
             runs["counts"] = rasters.frPyObjects(runs, *shape)["counts"].decode()
-        found.append(about(PERSON, region, runs, crowd=1))
+        annotations.append(about(PERSON, region, runs, crowd=1))
     for index in hand:
         radius = RADIUS[ORDER.index(index)] * rng.uniform(0.8, 1.2)
         outlines = [outline(rng, shape, radius, index)]
@@ -130,12 +160,14 @@ def scene(rng: np.random.Generator, hand: Sequence[int], crowd: bool) -> tuple[N
             outlines.append(outline(rng, shape, radius / 2, index))
         region = region_of(outlines, shape)
         drawn.append((int(region.sum()), index, region))
-        found.append(about(index, region, outlines, crowd=0))
+        annotations.append(about(index, region, outlines, crowd=0))
     for _, index, region in sorted(drawn, key=lambda one: -one[0]):
-        rows, columns = (slice(where.min(), where.max() + 1) if where.size else slice(0) for where in np.nonzero(region))
+        rows, columns = (
+            slice(where.min(), where.max() + 1) if where.size else slice(0) for where in np.nonzero(region)
+        )
         inside = region[rows, columns]
         image[rows, columns][inside] = texture(rng, inside.shape, index)[inside]
-    return photograph(rng, image), found
+    return photograph(rng, image), annotations
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int], index: int) -> NDArray[np.float64]:
@@ -177,6 +209,14 @@ def run_lengths(region: NDArray[np.bool_]) -> dict[str, Any]:
 def about(index: int, region: NDArray[np.bool_], segmentation: Any, crowd: int) -> dict[str, Any]:
     """One annotation without its ids."""
     rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
-    box = [float(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)] if region.any() else [0.0] * 4
+    box = (
+        [float(n) for n in (columns[0], rows[0], np.ptp(columns) + 1, np.ptp(rows) + 1)] if region.any() else [0.0] * 4
+    )
     area = float(region.sum())
-    return {"category_id": THINGS[index - 1][0], "iscrowd": crowd, "area": area, "bbox": box, "segmentation": segmentation}
+    return {
+        "category_id": THINGS[index - 1][0],
+        "iscrowd": crowd,
+        "area": area,
+        "bbox": box,
+        "segmentation": segmentation,
+    }

@@ -84,5 +84,7 @@ THINGS: tuple[tuple[int, str, tuple[int, int, int]], ...] = (
     (89, "hair drier", (246, 0, 122)),
     (90, "toothbrush", (191, 162, 208)),
 )
-"""category_id (1..90 with ten gaps), name, colour (r, g, b) of the panoptic palette. Only `fabricate` uses the ids: reading takes them
-from the json at hand."""
+"""category_id (1..90 with ten gaps), name, colour (r, g, b) of the panoptic palette.
+
+Only `fabricate` uses the ids: reading takes them from the json at hand.
+"""

@@ -1,11 +1,4 @@
-"""A folder of your own pictures: images/, masks/ for some of them, classes.csv.
-
-    ROOT/classes.csv            rows value,name[,#rrggbb]
-    ROOT/images/NAME.ENDING     PNG, JPEG, TIFF, GeoTIFF or BMP; 1 to n channels, 8 or 16 bit, or float TIFF in [0, 1]
-    ROOT/masks/NAME.ENDING      the same name, one channel of the values of classes.csv; a picture without one is unlabelled
-
-Parts are the subfolders train/, val/ and test/ of both, or the lists train.txt, val.txt and test.txt beside them, or drawn.
-"""
+"""A folder of your own pictures: images/, masks/ for some of them, classes.csv."""
 
 from __future__ import annotations
 
@@ -26,7 +19,6 @@ from diffmatch.domain import (
     InputError,
     Item,
     Protocol,
-    Recipe,
     Sample,
     Scene,
     SplitName,
@@ -34,6 +26,7 @@ from diffmatch.domain import (
     map_labels,
 )
 from diffmatch.readers.image import ENDINGS, same_size
+from diffmatch.readers.photographs import RECIPE
 from diffmatch_folder_layout import divide, read_classes, scan
 from diffmatch_folder_phantom import CLASSES, write_folder
 from diffmatch_folder_pictures import header, picture, scene
@@ -45,11 +38,38 @@ LOOKED_AT = 16
 SMALL = 256
 """Longer side in pixels up to which the quick preset leaves pictures as they are."""
 
-WHERE = "your own: pictures in DIR/images/, masks of the same names in DIR/masks/, and DIR/classes.csv with a row `value,name` per class"
+WHERE = (
+    "your own: pictures in DIR/images/, masks of the same names in DIR/masks/, and DIR/classes.csv with a row "
+    "`value,name` per class"
+)
 
 
 class Folder(Domain):
-    """Items are pictures; an id is the path below images/ without the ending.
+    """A folder of your own pictures, with masks for some of them.
+
+    Dataset features:
+
+    * any number of pictures; an id is the path below images/ without the ending
+    * train, val and test are subfolders of both, or the lists train.txt, val.txt and test.txt, or drawn
+    * a picture without a mask is learnt from unlabelled
+
+    Dataset format:
+
+    * `classes.csv`: rows value,name[,#rrggbb]
+    * `images/NAME.ENDING`: PNG, JPEG, TIFF, GeoTIFF or BMP; 1 to n channels, 8 or 16 bit, or float TIFF in [0, 1]
+    * `masks/NAME.ENDING`: the same name, one channel of the values of classes.csv
+
+    Dataset classes:
+
+    * those of classes.csv, in the order of their smallest value; a value without a name is void
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * none: your own pictures
+
+    Dataset licence:
+
+    * that of your pictures
 
     Args:
         root: the folder that holds classes.csv, images/ and masks/.
@@ -74,35 +94,8 @@ class Folder(Domain):
         source=WHERE,
         note="a template: classes and channels are those of the folder once data are given",
     )
-    # As on PASCAL: the paper's (section 4.1), and UniMatch's rates where it is silent. The crop is fitted to smaller pictures.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "network.stride": 4,
-            "data.crop": 513,
-            "data.scale": (0.5, 2.0),
-            "data.flip": "horizontal",
-            "train.optimizer": "sgd",
-            "train.lr": 0.001,
-            "train.head_lr_scale": 10.0,
-            "train.batch": 8,
-            "train.epochs": 80,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.head_lr_scale": 1.0,
-            "train.batch": 4,
-            "train.steps": 800,
-            "train.validations": 0,
-        },
-    )
+    # As on PASCAL; the crop is fitted to smaller pictures (`_fit_card`).
+    recipe = RECIPE
     endings = ENDINGS
 
     def __init__(self, root: Path) -> None:
@@ -111,15 +104,23 @@ class Folder(Domain):
         self.images, self.masks = scan(root / "images"), scan(root / "masks")
         if strays := [path for name, path in self.masks.items() if name not in self.images]:
             more = f" (and {len(strays) - 1} more)" if len(strays) > 1 else ""
-            raise InputError(f"{strays[0]}{more}: no picture of this name is in {root / 'images'}; a mask is called as its picture is")
+            raise InputError(
+                f"{strays[0]}{more}: no picture of this name is in {root / 'images'}; a mask is called as its picture "
+                "is"
+            )
         if lossy := [path for path in self.masks.values() if path.suffix.lower() in (".jpg", ".jpeg")]:
             raise InputError(f"{lossy[0]}: a mask as JPEG, which alters class numbers; draw or export the masks as PNG")
         if len(self.masks) < 2:
-            raise InputError(f"{root}: {len(self.images)} pictures, {len(self.masks)} masks; train and test need a mask each at least")
+            raise InputError(
+                f"{root}: {len(self.images)} pictures, {len(self.masks)} masks; train and test need a mask each at "
+                "least"
+            )
         self.parts, self.how = divide(self, self.images, self.masks)
         for part in ("val", "test") if self.parts["val"] else ("test",):
             if bare := [name for name in self.parts[part] if name not in self.masks]:
-                raise InputError(f"{self.images[bare[0]]}: belongs to {part}, but {root / 'masks'} has no mask of this name; add it")
+                raise InputError(
+                    f"{self.images[bare[0]]}: belongs to {part}, but {root / 'masks'} has no mask of this name; add it"
+                )
         self._fit_card()
 
     def _fit_card(self) -> None:
@@ -139,32 +140,37 @@ class Folder(Domain):
         )
         mean, std = IMAGENET if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
         fitted = {"data.mean": mean, "data.std": std, "data.crop": min(513, 32 * math.ceil(side / 32))}
-        self.recipe = self.recipe.model_copy(
-            update={
-                "paper": self.recipe.paper | fitted,
-                "quick": self.recipe.quick | ({"data.resize": SMALL} if side > SMALL else {}),
-            }
-        )
+        self.recipe = self.recipe.updated(fitted, {"data.resize": SMALL} if side > SMALL else {})
 
     @property
     def layout(self) -> str:
         return f"{len(self.images)} pictures, {len(self.masks)} of them with masks; parts by {self.how}"
 
     def remarks(self) -> list[str]:
-        told = []
+        remarks = []
         if unused := len(self.images) - sum(map(len, self.parts.values())):
-            told.append(f"{unused} pictures are in no list and are not used; add them to train.txt to learn from them unlabelled")
+            remarks.append(
+                f"{unused} pictures are in no list and are not used; add them to train.txt to learn from them "
+                "unlabelled"
+            )
         looked_at = list(self.images.values())[:: math.ceil(len(self.images) / LOOKED_AT)]
         pixels = [picture(path) for path in looked_at]
         mean, std = (np.mean([getattr(np, name)(p, axis=(1, 2)) for p in pixels], axis=0) for name in ("mean", "std"))
         if mean.max() < 0.1:
             values = ("[" + ",".join(f"{v:.4f}" for v in row) + "]" for row in (mean, np.maximum(std, 1e-4)))
-            told.append("the pictures use little of their range; train with --set 'data.mean={}' --set 'data.std={}'".format(*values))
-        return told
+            remarks.append(
+                "the pictures use little of their range; train with --set 'data.mean={}' --set 'data.std={}'".format(
+                    *values
+                )
+            )
+        return remarks
 
     @classmethod
     def listed(cls, line: str) -> str:
-        """A line names a picture by its path with or without `images/` and ending, which may contain spaces; a mask's path may follow."""
+        """A line names a picture by its path with or without `images/` and ending, which may contain spaces.
+
+        A mask's path may follow.
+        """
         name = line.strip().replace("\\", "/")
         name = re.split(r"\.(?:jpe?g|png|tiff?|bmp)(?:\s|$)", name, maxsplit=1, flags=re.IGNORECASE)[0]
         return name.removeprefix("./").removeprefix("images/")
@@ -175,15 +181,20 @@ class Folder(Domain):
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
         """All pictures must have the same channels; their headers are read once for the same files."""
-        channels = self.cache.array("channels", lambda: np.array([header(path).channels for path in self.images.values()]))
+        channels = self.cache.array(
+            "channels", lambda: np.array([header(path).channels for path in self.images.values()])
+        )
         same = channels == self.card.channels
         if not same.all():
             one, other = (list(self.images.values())[int(np.flatnonzero(which)[0])] for which in (same, ~same))
             raise InputError(
-                f"{other}: {header(other).channels} channels, but {one.name} and {same.sum()} of {len(same)} pictures have "
+                f"{other}: {header(other).channels} channels, but {one.name} and {same.sum()} of {len(same)} pictures "
+                "have "
                 f"{self.card.channels}; convert them to one kind"
             )
-        return {part: [Item(name, name, masked=name in self.masks) for name in names] for part, names in self.parts.items()}
+        return {
+            part: [Item(name, name, masked=name in self.masks) for name in names] for part, names in self.parts.items()
+        }
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         path = self.images[item.id]
@@ -215,7 +226,9 @@ class Folder(Domain):
     @property
     def values(self) -> Sequence[int]:
         """Of classes.csv; of values that share a name, the smallest."""
-        return [min(value for value, c in self.classes.mapping.items() if c == one) for one in range(len(self.card.classes))]
+        return [
+            min(value for value, c in self.classes.mapping.items() if c == one) for one in range(len(self.card.classes))
+        ]
 
     def files(self) -> Iterable[Path]:
         lists = [path for part in ("train", "val", "test") if (path := self.root / f"{part}.txt").is_file()]

@@ -1,4 +1,7 @@
-"""Invented pictures in the folder's own layout, for runs without data: things on the ground, some of them rare and small."""
+"""Invented pictures in the folder's own layout, for runs without data.
+
+Things on the ground, some of them rare and small.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation
 
-from diffmatch.readers import painting
+from diffmatch.invented import painting
 
 SIDE = 112
 """The longer side of a picture."""
@@ -30,7 +32,10 @@ RADIUS = np.geomspace(0.18, 0.09, 5) * SIDE
 
 
 def write_folder(root: Path, seed: int, masked: int, bare: int) -> None:
-    """Write so many pictures with masks and so many without, and classes.csv. Masks are of mode P, L or 16 bit in turn."""
+    """Write so many pictures with masks and so many without, and classes.csv.
+
+    Masks are of mode P, L or 16 bit in turn.
+    """
     for folder in ("images", "masks"):
         (root / folder).mkdir(parents=True, exist_ok=True)
     rows = [f"{value},{name},#{bytes(color).hex()}" for value, (name, color) in CLASSES.items()]
@@ -52,10 +57,8 @@ def scene(seed: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     values = [value for value in CLASSES if value]
     for place in np.flatnonzero(rng.random(len(values)) < SHARE):
         row, column = rng.uniform(0.15, 0.85, 2) * shape
-        inside = painting.outline(rng, shape, (row, column), RADIUS[place] * rng.lognormal(0, 0.2), int(place) + 1)
-        image[inside] = painting.texture(rng, shape, int(place) + 1)[inside]
-        mask[binary_dilation(inside)] = VOID
-        mask[inside] = values[place]
+        radius = RADIUS[place] * rng.lognormal(0, 0.2)
+        painting.add_object(rng, image, mask, int(place) + 1, (row, column), radius, values[place], rim=VOID)
     return painting.photograph(rng, image), mask
 
 

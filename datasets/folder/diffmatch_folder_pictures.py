@@ -1,6 +1,7 @@
-"""Pictures of any number of channels, 8 or 16 bit or float, as Pillow reads them; TIFF files that it does not read, through rasterio.
+"""Pictures of any number of channels, 8 or 16 bit or float: through Pillow, some TIFF files through rasterio.
 
-Pillow opens some TIFF files that it does not read whole: it leaves out channels, or halves 16 bit colour. Such files go to rasterio too.
+Pillow opens some TIFF files that it does not read whole: it leaves out channels, or halves 16 bit colour. Such files go
+to rasterio too.
 """
 
 from __future__ import annotations
@@ -15,8 +16,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags, ImageMode, UnidentifiedImageError
 from PIL import Image as Pillow
-from PIL import ImageMode, UnidentifiedImageError
 
 from diffmatch.domain import Image, InputError, Scene
 from diffmatch.readers.image import check_upright, index_mask, opened
@@ -24,7 +25,7 @@ from diffmatch.readers.image import check_upright, index_mask, opened
 TIFF = (".tif", ".tiff")
 GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
 AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
-BITS, CHANNELS, KIND = 258, 277, 254
+BITS, CHANNELS, KIND = ExifTags.Base.BitsPerSample, ExifTags.Base.SamplesPerPixel, ExifTags.Base.NewSubfileType
 """TIFF tags."""
 SMALLER, TRANSPARENCY = 1, 4
 """Bits of KIND: an overview, or a mask of the page before."""
@@ -52,15 +53,16 @@ def header(path: Path) -> Header:
             return Header(file.count, file.height, file.width)
     with opened(path) as image:
         check_upright(image, path)
-        found = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
+        size = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
         _one_page(path, image)
-    return found
+    return size
 
 
 def picture(path: Path) -> Image:
     """(channels, H, W) float32 in [0, 1]: integers over the range of their type, floats as they are.
 
-    Palette, CMYK and other colour files become RGB. The transparency of a PNG is left out; a TIFF's is a channel like any other.
+    Palette, CMYK and other colour files become RGB. The transparency of a PNG is left out; a TIFF's is a channel like
+    any other.
 
     Raises:
         InputError: unreadable, signed integers, or floats outside [0, 1].
@@ -77,8 +79,9 @@ def picture(path: Path) -> Image:
 
 
 def scene(path: Path) -> Scene | None:
-    """A large TIFF by windows, with the values of `picture`; None for other files, for what
-    Pillow converts (palettes, CMYK, white as zero, packed bits), and without rasterio.
+    """A large TIFF by windows, with the values of `picture`.
+
+    None for other files, for what Pillow converts (palettes, CMYK, white as zero, packed bits), and without rasterio.
 
     Raises:
         InputError: unreadable; of a window, values as `picture` refuses them.
@@ -87,8 +90,12 @@ def scene(path: Path) -> Scene | None:
         return None
     with _rasterio(path) as file:
         count, height, width = file.count, file.height, file.width
-        told = file.tags(ns="IMAGE_STRUCTURE")
-        converted = file.colorinterp[0].name == "palette" or told.get("SOURCE_COLOR_SPACE") == "CMYK" or "MINISWHITE" in told
+        structure = file.tags(ns="IMAGE_STRUCTURE")
+        converted = (
+            file.colorinterp[0].name == "palette"
+            or structure.get("SOURCE_COLOR_SPACE") == "CMYK"
+            or "MINISWHITE" in structure
+        )
         if height * width <= LARGE or converted or "NBITS" in file.tags(1, ns="IMAGE_STRUCTURE") or file.subdatasets:
             return None
 
@@ -104,9 +111,15 @@ def _unit(stored: NDArray[Any], path: Path) -> Image:
     if stored.dtype.kind == "u":
         return np.ascontiguousarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
     if stored.dtype.kind != "f":
-        raise InputError(f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in [0, 1]")
+        raise InputError(
+            f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in "
+            "[0, 1]"
+        )
     if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
-        raise InputError(f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to [0, 1]")
+        raise InputError(
+            f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to "
+            "[0, 1]"
+        )
     return np.ascontiguousarray(stored, np.float32)
 
 
@@ -144,7 +157,11 @@ def _wants_rasterio(path: Path) -> bool:
                 if tags is None:  # a PNG or JPEG under a TIFF's name
                     return False
                 known = image.mode in (*AS_STORED, *ALPHA, "1", "P", "CMYK", "YCbCr", "LAB")
-                return not (known and len(bands) == tags.get(CHANNELS, 1) and (len(bands) == 1 or max(tags.get(BITS, (1,))) <= 8))
+                return not (
+                    known
+                    and len(bands) == tags.get(CHANNELS, 1)
+                    and (len(bands) == 1 or max(tags.get(BITS, (1,))) <= 8)
+                )
     except UnidentifiedImageError:
         return True
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError):
@@ -152,12 +169,17 @@ def _wants_rasterio(path: Path) -> bool:
 
 
 def _one_page(path: Path, image: Pillow.Image) -> None:
-    """Overviews follow the first page of many GeoTIFFs; pages of the same size are channels or pictures that would be lost."""
+    """Overviews follow the first page of many GeoTIFFs.
+
+    Pages of the same size are channels or pictures that would be lost.
+    """
     if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
         size = image.size
         image.seek(1)
         if image.size == size and not image.tag_v2.get(KIND, 0) & (SMALLER | TRANSPARENCY):  # type: ignore[attr-defined]
-            raise InputError(f"{path}: holds several pages; save each picture as a file of its own, or the pages as channels of one")
+            raise InputError(
+                f"{path}: holds several pages; save each picture as a file of its own, or the pages as channels of one"
+            )
 
 
 @contextmanager
@@ -172,7 +194,8 @@ def _rasterio(path: Path) -> Iterator[Any]:
         from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
         raise InputError(
-            f"{path}: Pillow does not read this TIFF whole; unless it is damaged, install rasterio: pip install 'diffmatch-folder[geo]'"
+            f"{path}: Pillow does not read this TIFF whole; unless it is damaged, install rasterio: pip install "
+            "'diffmatch-folder[geo]'"
         ) from error
     try:
         with warnings.catch_warnings():
@@ -180,4 +203,6 @@ def _rasterio(path: Path) -> Iterator[Any]:
             with rasterio.open(path) as file:
                 yield file
     except rasterio.errors.RasterioError as error:
-        raise InputError(f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again") from error
+        raise InputError(
+            f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again"
+        ) from error

@@ -1,18 +1,9 @@
-"""LEVIR-CD: buildings that appeared or went between two Google Earth photographs of Texas.
-
-Two kinds of files are read, in `A/`, `B/` and `label/` directly below the root or below `train/`, `val/` and `test/`:
-
-* images: `train_100.png`, 1024 pixels a side, as the authors hand them out; each stands for 16 patches that are cut as they are read;
-* patches: `train_100_10.png`, 256 pixels a side, as SemiCD and UniMatch prepare them.
-
-An item is a patch in both cases and has the same id. The 16 patches count from 1, row by row;
-the community's lists show the range 1 to 16, not the order.
-"""
+"""LEVIR-CD: buildings that appeared or went between two Google Earth photographs of Texas."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,33 +12,23 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import (
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    InputError,
-    Item,
-    Named,
-    Protocol,
-    Recipe,
-    Sample,
-    SplitName,
-)
+from diffmatch.domain import SPLITS, InputError, Item, Sample, SplitName
+from diffmatch.invented.aerial import write_patches
 from diffmatch.readers import pairs
-from diffmatch.readers.aerial import write_patches
-from diffmatch.readers.image import ENDINGS, size
+from diffmatch.readers.change import ChangeCard, ChangeDetection
+from diffmatch.readers.image import size
 from diffmatch.readers.lists import installed
 from diffmatch.readers.pairs import Pair
 
 ACROSS = 4
 """Patches along a side of an image."""
 PUBLISHED = {"train": 7120, "val": 1024, "test": 2048}
-PATCH = 256
 
 WHERE = (
-    "get it from https://justchenhao.github.io/LEVIR/ and unpack it so that DIR/train/A/train_1.png, DIR/train/B, DIR/train/label exist, "
-    "val and test beside them (or take the 256-pixel patches that SemiCD and UniMatch link to: DIR/A/train_1_1.png, DIR/B, DIR/label)"
+    "get it from https://justchenhao.github.io/LEVIR/ and unpack it so that DIR/train/A/train_1.png, DIR/train/B, "
+    "DIR/train/label exist, "
+    "val and test beside them (or take the 256-pixel patches that SemiCD and UniMatch link to: DIR/A/train_1_1.png, "
+    "DIR/B, DIR/label)"
 )
 
 
@@ -59,8 +40,38 @@ class Patch:
     part: tuple[int, int, int] | None = None
 
 
-class LEVIRCD(Domain):
-    """637 pairs of images, which are 7,120 patches to train, 1,024 for validation and 2,048 for test.
+# torchgeo.datasets.LEVIRCD reads this set too: whole images of one layout, neither patches nor the community's ids.
+# A test holds its pixels against these.
+class LEVIRCD(ChangeDetection):
+    """LEVIR-CD: buildings that appeared or went between two Google Earth photographs of Texas.
+
+    Dataset features:
+
+    * 637 pairs of images of 1024 x 1024 pixels, 0.5 m a pixel, 5 to 14 years apart
+    * an image counts as 16 patches of 256 x 256: 7,120 to train, 1,024 for validation, 2,048 for test
+    * an item is a patch and has the same id in both layouts; the 16 patches count from 1, row by row (the community's
+      lists show the range 1 to 16, not the order)
+
+    Dataset format:
+
+    * `A/`, `B/`, `label/` (earlier, later, mask) directly below the root or below `train/`, `val/` and `test/`
+    * images: `train_100.png`, 1024 pixels a side, as the authors hand them out; patches are cut as they are read
+    * patches: `train_100_10.png`, 256 pixels a side, as SemiCD and UniMatch prepare them
+    * photographs: 3 channels; masks: 1 channel, unchanged 0, changed 255
+
+    Dataset classes:
+
+    0. unchanged
+    1. changed
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Chen and Shi, A Spatial-Temporal Attention-Based Method and a New Dataset for Remote Sensing Image Change
+      Detection, Remote Sensing 12(10), 2020, https://doi.org/10.3390/rs12101662
+
+    Dataset licence:
+
+    * academic use only; the terms stand on the authors' page
 
     Args:
         root: the folder with `A/` or with `train/A/`.
@@ -69,50 +80,16 @@ class LEVIRCD(Domain):
         InputError: neither is there.
     """
 
-    card = Card(
+    card = ChangeCard(
         version=1,
         name="levir_cd",
         title="LEVIR-CD building change",
         modality="satellite and aerial photographs on two dates",
-        classes=(ClassInfo(name="unchanged", color=(0, 0, 0)), ClassInfo(name="changed", color=(255, 255, 255))),
-        dates=2,
-        label_unit="images",
-        budgets=("5%", "10%", "20%", "40%"),
-        protocols=(Protocol(name="patches", title="IoU of changed, summed over all test patches", mode="image"),),
-        metric="changed_iou",
-        head_tail=Named(head=(0,), tail=(1,)),
-        foreground_calibration=True,
         licence="academic use only; the terms stand on the authors' page",
-        citation="Chen and Shi, A Spatial-Temporal Attention-Based Method and a New Dataset for Remote Sensing Image Change Detection, "
-        "Remote Sensing 12(10), 2020",
+        citation="Chen and Shi, A Spatial-Temporal Attention-Based Method and a New Dataset for Remote Sensing Image "
+        "Change Detection, Remote Sensing 12(10), 2020",
         source=WHERE,
         note="an image of 1024 pixels counts as 16 patches, labelled ones too",
-    )
-    # Not in the paper: UniMatch's published settings for LEVIR-CD, the same as for WHU-CD.
-    recipe = Recipe(
-        version=2,  # the quick network has no level below stride 8
-        paper={
-            "network.decoder": "pspnet",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "data.crop": PATCH,
-            "data.scale": (0.8, 1.2),
-            "data.grayscale_p": 0.0,
-            "train.lr": 0.02,
-            "train.batch": 8,
-            "train.epochs": 80,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 2,
-        },
     )
     sizes: ClassVar = {"5%": 356, "10%": 712, "20%": 1424, "40%": 2848}
     families: ClassVar = {
@@ -121,35 +98,27 @@ class LEVIRCD(Domain):
         "81608ce8559146361e2a41e30988c5485317f76bc4b12cca054a1d89a1004070": "unimatch",
         "d5ca1d59223b57143231bf5edab41fa4e2ea47c69f228f55255bcba28b988939": "unimatch",
     }
-    endings = ENDINGS
-    values = (0, 255)
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.encoding = pairs.Encoding()
-        self.folders = pairs.folders(root)
         if not self.folders:
             raise InputError(f"{root}: neither A/ nor train/A/ is there; {WHERE}")
 
     @property
     def layout(self) -> str:
-        kind = "images, 16 patches each," if self._items["train"][0].ref.part else "patches"
+        kind = "images, 16 patches each," if self.items["train"][0].ref.part else "patches"
         return f"{kind} in A, B, label" + ("" if "" in self.folders else f" below {', '.join(self.folders)}")
 
     def remarks(self) -> list[str]:
-        counts = {split: len(items) for split, items in self._items.items()}
-        told = " / ".join(f"{n:,}" for n in counts.values())
-        said = ["7,120 / 1,024 / 2,048 patches: the whole set"]
+        counts = {split: len(items) for split, items in self.items.items()}
+        remarks = ["7,120 / 1,024 / 2,048 patches: the whole set"]
         if counts != PUBLISHED:
-            said = [f"{told} patches, the whole set has 7,120 / 1,024 / 2,048: comparable only with runs on these files"]
-        first: Patch = self._items["train"][0].ref
-        height, width = (first.part[2],) * 2 if first.part else size(first.pair.before)
-        if (height, width) != (PATCH, PATCH):
-            said.append(f"patches of {width} x {height} pixels, the published ones have {PATCH} x {PATCH}")
-        return said
-
-    def index(self, split: SplitName) -> list[Item]:
-        return self._items[split]
+            here = " / ".join(f"{count:,}" for count in counts.values())
+            remarks = [
+                f"{here} patches, the whole set has 7,120 / 1,024 / 2,048: comparable only with runs on these files"
+            ]
+        first: Patch = self.items["train"][0].ref
+        return remarks + self.remark_on_size((first.part[2],) * 2 if first.part else size(first.pair.before))
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         patch: Patch = item.ref
@@ -158,7 +127,9 @@ class LEVIRCD(Domain):
         row, column, side = patch.part
 
         def cut(path: Path, of_mask: bool) -> NDArray[Any]:
-            whole = self.cache.array(str(path.relative_to(self.root).with_suffix("")), lambda: pairs.decoded(path, of_mask))
+            whole = self.cache.array(
+                str(path.relative_to(self.root).with_suffix("")), lambda: pairs.decoded(path, of_mask)
+            )
             if whole.shape[:2] != (side * ACROSS, side * ACROSS):
                 have, want = f"{whole.shape[1]} x {whole.shape[0]}", f"{side * ACROSS} x {side * ACROSS}"
                 raise InputError(f"{path}: {have} pixels, other images of this set have {want}; copy it again")
@@ -166,15 +137,8 @@ class LEVIRCD(Domain):
 
         return pairs.read(patch.pair, self.encoding, mask, cut)
 
-    def outside(self, path: Path) -> Image:
-        return pairs.beside(path)
-
-    def files(self) -> Iterable[Path]:
-        found = {item.ref.pair for items in self._items.values() for item in items}
-        return sorted(path for pair in found for path in (pair.before, pair.after, pair.label))
-
     @cached_property
-    def _items(self) -> dict[SplitName, list[Item]]:
+    def items(self) -> dict[SplitName, list[Item]]:
         items: dict[SplitName, list[Item]] = {"train": [], "val": [], "test": []}
         kinds: dict[bool, Path] = {}
         side = 0
@@ -183,7 +147,10 @@ class LEVIRCD(Domain):
             whole = image is not None and image[0] == name
             kinds.setdefault(whole, pair.before)
             if len(kinds) > 1:
-                raise InputError(f"{kinds[True]}: a whole image beside the patch {kinds[False].name}; keep images or patches, not both")
+                raise InputError(
+                    f"{kinds[True]}: a whole image beside the patch {kinds[False].name}; keep images or patches, not "
+                    "both"
+                )
             if whole:
                 side = side or _side(pair.before)
                 parts = ((row, column, side) for row in range(ACROSS) for column in range(ACROSS))
@@ -201,16 +168,22 @@ class LEVIRCD(Domain):
             InputError: all in one folder, and a name does not say to which split it belongs.
         """
         for folder, root in self.folders.items():
-            for name, pair in sorted(pairs.listing(root).items(), key=lambda entry: [int(n) for n in re.findall(r"\d+", entry[0])]):
+            for name, pair in sorted(
+                pairs.listing(root).items(), key=lambda entry: [int(n) for n in re.findall(r"\d+", entry[0])]
+            ):
                 split = folder or name.split("_")[0]
-                known: dict[str, SplitName] = {s: s for s in pairs.SPLITS}
+                known: dict[str, SplitName] = {name: name for name in SPLITS}
                 if split not in known:
-                    raise InputError(f"{pair.before}: where no folders divide, names must begin with train_, val_ or test_")
+                    raise InputError(
+                        f"{pair.before}: where no folders divide, names must begin with train_, val_ or test_"
+                    )
                 yield known[split], name, pair
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Patches in A, B, label, invented, masks 0/255: 356 for the 5 % budget, 356 x size more, 40 x size for val and test each.
+        """Patches in A, B, label, invented, with masks of 0 and 255.
+
+        356 for the 5 % budget, 356 x size more to train on, 40 x size for val and test each.
 
         With community lists installed the names are theirs, else numbers are drawn.
         """
@@ -219,7 +192,7 @@ class LEVIRCD(Domain):
         names = list(family.labelled or ()) if family else []
         listed = (family.unlabelled, family.val, family.test) if family else (None, None, None)
         counts = (356 * size + 356 - len(names), 40 * size, 40 * size)
-        for split, ids, count in zip(pairs.SPLITS, listed, counts, strict=True):
+        for split, ids, count in zip(SPLITS, listed, counts, strict=True):
             pool = sorted(ids) if ids else [f"{split}_{i // 16 + 1}_{i % 16 + 1}" for i in range(PUBLISHED[split])]
             names += [str(name) for name in rng.permutation(pool)[:count]]
         write_patches(root, names, seed)
@@ -233,5 +206,7 @@ def _side(path: Path) -> int:
     """
     height, width = size(path)
     if height != width or height % ACROSS:
-        raise InputError(f"{path}: {width} x {height} pixels give no {ACROSS} x {ACROSS} equal patches; take the 1024-pixel images")
+        raise InputError(
+            f"{path}: {width} x {height} pixels give no {ACROSS} x {ACROSS} equal patches; take the 1024-pixel images"
+        )
     return height // ACROSS

@@ -1,9 +1,4 @@
-"""Any task of the Medical Segmentation Decathlon: a folder with dataset.json, imagesTr/ and labelsTr/.
-
-Classes, modalities and the pairs of image and mask come from dataset.json. `imagesTs/` has no public masks and is not read; train, val
-and test are 70/10/20 % of the labelled cases, drawn once from their sorted names, so that everybody with the same cases has the same
-split.
-"""
+"""Any task of the Medical Segmentation Decathlon: a folder with dataset.json, imagesTr/ and labelsTr/."""
 
 from __future__ import annotations
 
@@ -11,7 +6,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -19,50 +14,66 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import (
-    Card,
     ClassInfo,
     Domain,
-    ForegroundThirds,
     Image,
     InputError,
     Item,
     Mask,
     Protocol,
-    Recipe,
     Sample,
     SplitName,
+    distinct_color,
     map_labels,
 )
 from diffmatch.readers import inside, nifti
+from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_msd_phantom import write_task
 
-# Okabe and Ito's colours, told apart by colour-blind readers; background is black.
-COLORS = ((0, 0, 0), (230, 159, 0), (86, 180, 233), (0, 158, 115), (240, 228, 66), (0, 114, 178), (213, 94, 0), (204, 121, 167))
-
-# Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the organ is the lung.
+# Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the
+# organ is the lung.
 SOFT_TISSUE, LUNG = (-125.0, 275.0), (-1000.0, 400.0)
 
-WHERE = "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, imagesTr/ and labelsTr/"
+WHERE = (
+    "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, "
+    "imagesTr/ and labelsTr/"
+)
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an item's pixels are.
-
-    Attributes:
-        spacing: millimetres along (slices, rows, columns).
-        plane: the slice, counted from 0 along the slice axis; None for the whole volume.
-    """
-
-    case: str
-    image: Path
-    mask: Path
-    spacing: tuple[float, ...]
-    plane: int | None = None
+def _color(index: int) -> tuple[int, int, int]:
+    """Black for the background, the others distinct."""
+    return distinct_color(index - 1) if index else (0, 0, 0)
 
 
 class MSD(Domain):
-    """Training items are slices, val and test items are volumes; a case is one file of `imagesTr`.
+    """Any task of the Medical Segmentation Decathlon.
+
+    Dataset features:
+
+    * classes, modalities and the pairs of image and mask come from the task's dataset.json
+    * training items are slices, val and test items are volumes; a case is one file of `imagesTr/`
+    * train, val and test are 70 / 10 / 20 % of the labelled cases, drawn once from their sorted names, so that
+      everybody with the same cases has the same split
+    * `imagesTs/` has no public masks and is not read
+
+    Dataset format:
+
+    * `dataset.json`, `imagesTr/NAME.nii.gz`, `labelsTr/NAME.nii.gz`
+    * volumes (X, Y, Z), with a fourth axis where there are several modalities
+    * CT is windowed in Hounsfield units, MRI is scaled by each volume's 0.5 and 99.5 percentiles
+
+    Dataset classes:
+
+    * those of dataset.json, in the order of their values; 0 is background
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022,
+      https://doi.org/10.1038/s41467-022-30695-9
+
+    Dataset licence:
+
+    * CC BY-SA 4.0
 
     Args:
         root: the task's folder.
@@ -71,53 +82,24 @@ class MSD(Domain):
         InputError: no usable dataset.json, or it names files that are not there.
     """
 
-    card = Card(
+    card = VolumeCard(
         version=1,
         name="msd",
         title="Medical Segmentation Decathlon",
         modality="MRI or CT, as the task says",
-        classes=(ClassInfo(name="background", color=COLORS[0]), ClassInfo(name="foreground", color=COLORS[1])),
-        channels=1,
-        label_unit="cases",
+        classes=(ClassInfo(name="background", color=_color(0)), ClassInfo(name="foreground", color=_color(1))),
         budgets=("1", "3", "7"),
-        protocols=(Protocol(name="volumes", title="Dice per volume on its own grid, 20 % of the cases", mode="volume"),),
-        metric="mean_dice",
-        head_tail=ForegroundThirds(),
-        foreground_calibration=True,
+        protocols=(
+            Protocol(name="volumes", title="Dice per volume on its own grid, 20 % of the cases", mode="volume"),
+        ),
         licence="CC BY-SA 4.0",
         citation="Antonelli et al., The Medical Segmentation Decathlon, Nature Communications 13:4128, 2022",
         source=WHERE,
         note="a template: classes, channels and title are those of the task's dataset.json once data are given",
     )
-    # UniMatch's ACDC settings on the native grid. A task's crop is the first multiple of 32 that holds its median slice, 256 at most.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "unet",
-            "network.encoder": "plain16",
-            "network.stride": 2,
-            "data.resize": None,
-            "data.crop": 256,
-            "data.scale": (1.0, 1.0),
-            "data.flip": "horizontal",
-            "data.rotate": 20.0,
-            "data.mean": (0.0,),
-            "data.std": (1.0,),
-            "train.lr": 0.01,
-            "train.batch": 12,
-            "train.epochs": 300,
-            "train.loss": "ce_dice",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.dim": 32,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 2,
-        },
-    )
+    # UniMatch's ACDC settings on the native grid. A task's crop is the first multiple of 32 that holds its median
+    # slice, 256 at most.
+    recipe = RECIPE.updated(paper={"data.resize": None, "data.flip": "horizontal"})
     endings = nifti.ENDINGS
 
     def __init__(self, root: Path) -> None:
@@ -127,33 +109,41 @@ class MSD(Domain):
             tasks = sorted(path.parent.name for path in root.glob("*/dataset.json"))
             raise InputError(f"{root}: no dataset.json; " + (f"name one task: {', '.join(tasks)}" if tasks else WHERE))
         try:
-            told = json.loads(self.about.read_text())
-            labels = {int(value): str(name) for value, name in told["labels"].items()}
-            self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in told["modality"].items())]
+            task = json.loads(self.about.read_text())
+            labels = {int(value): str(name) for value, name in task["labels"].items()}
+            self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in task["modality"].items())]
             entries = [
-                (_stem(entry["image"]), inside(root, entry["image"], self.about), inside(root, entry["label"], self.about))
-                for entry in told["training"]
+                (
+                    _stem(entry["image"]),
+                    inside(root, entry["image"], self.about),
+                    inside(root, entry["label"], self.about),
+                )
+                for entry in task["training"]
             ]
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(
-                f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, modality and training"
+                f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, "
+                "modality and training"
             ) from error
         if 0 not in labels or len(labels) < 2 or not self.modalities:
-            raise InputError(f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct it")
+            raise InputError(
+                f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct "
+                "it"
+            )
         # Archives packed on macOS carry a hidden twin ("._name") of every file.
         self.pairs = {case: (image, mask) for case, image, mask in sorted(entries) if not case.startswith("._")}
         self._check_files(Counter(case for case, *_ in entries))
         # Raw values need not be consecutive; classes are.
         self.mapping = {value: c for c, value in enumerate(sorted(labels))}
-        self.name = str(told.get("name", root.name))
+        self.name = str(task.get("name", root.name))
         self.card = self.card.model_copy(
             update={
                 "title": f"{self.name} (Medical Segmentation Decathlon)",
                 "modality": ", ".join(self.modalities),
                 "classes": tuple(ClassInfo(name=labels[v], color=_color(c)) for v, c in self.mapping.items()),
                 "channels": len(self.modalities),
-                "licence": str(told.get("licence", self.card.licence)),
-                "note": str(told.get("description", "")),
+                "licence": str(task.get("licence", self.card.licence)),
+                "note": str(task.get("description", "")),
             }
         )
         sides = [max(shape[axis] for axis in self._axes[1:]) for shape, _ in self._headers.values()]
@@ -162,7 +152,7 @@ class MSD(Domain):
             "data.std": (1.0,) * len(self.modalities),
             "data.crop": min(256, 32 * math.ceil(np.median(sides) / 32)),
         }
-        self.recipe = self.recipe.model_copy(update={"paper": self.recipe.paper | fitted})
+        self.recipe = self.recipe.updated(fitted)
 
     def index(self, split: SplitName) -> list[Item]:
         cases = list(self.pairs)
@@ -183,12 +173,9 @@ class MSD(Domain):
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         source: Source = item.ref
-        pixels = self.cache.array(f"{source.case}_image", lambda: self._image(source.image))
-        labels = self.cache.array(f"{source.case}_mask", lambda: self._mask(source)) if mask else None
-        if source.plane is not None:
-            pixels, labels = pixels[:, source.plane], None if labels is None else labels[source.plane]
-        spacing = source.spacing if source.plane is None else None
-        return Sample(np.array(pixels, np.float32)[None], None if labels is None else np.array(labels, np.uint8), spacing)
+        pixels = self.cache.array(f"{source.key}_image", lambda: self._image(source.image))
+        labels = self.cache.array(f"{source.key}_mask", lambda: self._mask(source)) if mask else None
+        return sample(source, pixels, labels)
 
     def outside(self, path: Path) -> Image:
         volume = nifti.volume(path)
@@ -206,12 +193,17 @@ class MSD(Domain):
         return [self.about, *(path for pair in self.pairs.values() for path in pair)]
 
     def _check_files(self, entries: Counter[str]) -> None:
-        """Every entry is there once with both files, and every mask on disk has an entry: what is wrong is named, not skipped."""
+        """Every entry is there once with both files, and every mask on disk has an entry.
+
+        What is wrong is named, not skipped.
+        """
         images = [image.name for image, _ in self.pairs.values() if not image.is_file()]
         masks = [mask.name for _, mask in self.pairs.values() if not mask.is_file()]
         known = {mask.name for _, mask in self.pairs.values()}
         strays = sorted(
-            path.name for path in self.root.glob("labelsTr/*.nii*") if not path.name.startswith("._") and path.name not in known
+            path.name
+            for path in self.root.glob("labelsTr/*.nii*")
+            if not path.name.startswith("._") and path.name not in known
         )
         twice = [case for case, count in entries.items() if count > 1]
         problems = {
@@ -223,7 +215,9 @@ class MSD(Domain):
         for what, names in problems.items():
             if names:
                 some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                raise InputError(f"{self.about}: {len(names)} {what} ({some}); unpack the task again or correct the list")
+                raise InputError(
+                    f"{self.about}: {len(names)} {what} ({some}); unpack the task again or correct the list"
+                )
         if len(self.pairs) < 3:
             raise InputError(f"{self.about}: {len(self.pairs)} labelled cases; train, val and test need at least 3")
 
@@ -246,7 +240,8 @@ class MSD(Domain):
     def _axes(self) -> tuple[int, int, int]:
         """NIfTI axes as (slices, rows, columns), one order for the whole task.
 
-        Slices are cut along the last axis, unless another one's median spacing is clearly (half as much again) the largest.
+        Slices are cut along the last axis, unless another one's median spacing is clearly (half as much again) the
+        largest.
         """
         spacing = np.median([spacing for _, spacing in self._headers.values()], axis=0)
         axis = int(spacing.argmax())
@@ -255,7 +250,10 @@ class MSD(Domain):
         return axis, rows, columns
 
     def _image(self, path: Path) -> NDArray[np.float16]:
-        """(channels, slices, rows, columns) in [0, 1]; half precision, since a CT of the decathlon has up to 10^8 voxels."""
+        """(channels, slices, rows, columns) in [0, 1].
+
+        Half precision, since a CT of the decathlon has up to 10^8 voxels.
+        """
         pixels = nifti.pixels(nifti.volume(path), path).astype(np.float32)
         channels = pixels[..., None] if pixels.ndim == 3 else pixels
         scaled = []
@@ -266,27 +264,23 @@ class MSD(Domain):
             if "CT" in modality.upper().replace("-", " ").split():
                 window = np.array(LUNG if "lung" in self.name.lower() else SOFT_TISSUE)
             low, high = window
-            scaled.append(np.clip((channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float16).transpose(self._axes))
+            scaled.append(
+                np.clip((channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float16).transpose(self._axes)
+            )
         return np.stack(scaled)
 
     def _mask(self, source: Source) -> Mask:
         """Class indices, (slices, rows, columns)."""
+        assert source.mask is not None
         mask = nifti.volume(source.mask)
         nifti.same_grid(mask, source.mask, nifti.volume(source.image))
         return map_labels(nifti.pixels(mask, source.mask), self.mapping, source.mask).transpose(self._axes)
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """12 x size invented MRI volumes of a hippocampus-like pair of touching ellipsoids, in the layout of Task04_Hippocampus."""
+        """12 x size invented MRI volumes in the layout of Task04_Hippocampus: a pair of touching ellipsoids each."""
         write_task(root, seed, 12 * size)
 
 
 def _stem(name: str) -> str:
     return Path(name).name.removesuffix(".gz").removesuffix(".nii")
-
-
-def _color(index: int) -> tuple[int, int, int]:
-    """Black for the background; past the seven foreground colours they repeat, darker."""
-    again, at = divmod(max(index - 1, 0), len(COLORS) - 1)
-    r, g, b = COLORS[min(index, at + 1)]
-    return r >> again, g >> again, b >> again

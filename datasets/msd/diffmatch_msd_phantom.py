@@ -1,4 +1,7 @@
-"""Invented brain MRI in the decathlon's layout: a hippocampus-like pair of touching ellipsoids, for runs without data."""
+"""Invented brain MRI in the decathlon's layout.
+
+A hippocampus-like pair of touching ellipsoids, for runs without data.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 
 def write_task(root: Path, seed: int, count: int) -> None:
-    """Write `count` volumes of about 35 x 50 x 35 mm with masks and their dataset.json, in the layout of Task04_Hippocampus."""
+    """Write `count` volumes of about 35 x 50 x 35 mm with masks and dataset.json, as Task04_Hippocampus lies."""
     names = [f"hippocampus_{n:03d}" for n in range(1, count + 1)]
     for folder in ("imagesTr", "labelsTr"):
         (root / folder).mkdir(parents=True, exist_ok=True)
@@ -35,7 +38,10 @@ def write_task(root: Path, seed: int, count: int) -> None:
 
 
 def _phantom(rng: np.random.Generator) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-    """Image and label (X, Y, Z): head and tail of one grey body among cortical folds that are just as grey, white matter and fluid."""
+    """Image and label (X, Y, Z).
+
+    Head and tail of one grey body among cortical folds that are just as grey, white matter and fluid.
+    """
     shape = tuple(int(n) for n in rng.integers((32, 46, 32), (39, 55, 39)))
     folds = gaussian_filter(rng.standard_normal(shape), 2.2)
     folds /= folds.std()

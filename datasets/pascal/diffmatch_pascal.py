@@ -1,42 +1,43 @@
-"""PASCAL VOC 2012 with the masks of SBD: photographs, 20 kinds of object and background.
-
-The folder VOC2012 of the official archive is read. The SBD masks may lie beside the official ones in `SegmentationClassAug/` or among them
-in `SegmentationClass/` (UniMatch): every id is looked for in both, the official folder first. Ids are the stems of the file names.
-"""
+"""PASCAL VOC 2012 with the masks of SBD: photographs, 20 kinds of object and background."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.domain import (
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    InputError,
-    Item,
-    Protocol,
-    Recipe,
-    Sample,
-    SplitName,
-    TopBottom,
-    map_labels,
-)
-from diffmatch.readers import image
+from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, SplitName, TopBottom
 from diffmatch.readers.lists import ids_of, installed
+from diffmatch.readers.photographs import RECIPE, Pair, Photographs
 from diffmatch_pascal_phantom import write_scene
 
 NAMES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog", "horse",
-    "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+)
 LABELS = {**{index: index for index in range(len(NAMES))}, 255: 255}
 MASKS = ("SegmentationClass", "SegmentationClassAug")
 OFFICIAL, AUGMENTED, TEST = 1_464, 10_582, 1_449
@@ -44,25 +45,74 @@ OFFICIAL, AUGMENTED, TEST = 1_464, 10_582, 1_449
 
 VOC = "http://host.robots.ox.ac.uk/pascal/VOC/voc2012/"
 SOURCE = f"unpack VOCtrainval_11-May-2012.tar from {VOC} so that DIR/VOCdevkit/VOC2012/JPEGImages/ exists"
-SBD = "put SBD's masks as index PNGs (SegmentationClassAug.zip, linked by the README of github.com/DrSleep/tensorflow-deeplab-resnet) into"
+SBD = (
+    "put SBD's masks as index PNGs (SegmentationClassAug.zip, linked by the README of "
+    "github.com/DrSleep/tensorflow-deeplab-resnet) into"
+)
 
 
 def color(index: int) -> tuple[int, int, int]:
-    """The colour of an index 0..255 in the VOC palette: its bits 0, 3, 6 are red's highest, 1, 4, 7 green's, 2, 5 blue's."""
-    red, green, blue = (sum((index >> 3 * place + channel & 1) << 7 - place for place in range(3)) for channel in range(3))
+    """The colour of an index 0..255 in the VOC palette.
+
+    Its bits 0, 3, 6 are red's highest, 1, 4, 7 green's, 2, 5 blue's.
+    """
+    red, green, blue = (
+        sum((index >> 3 * place + channel & 1) << 7 - place for place in range(3)) for channel in range(3)
+    )
     return red, green, blue
 
 
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """The files of an item."""
+class Pascal(Photographs):
+    """PASCAL VOC 2012 with the masks of SBD: photographs, 20 kinds of object and background.
 
-    image: Path
-    mask: Path
+    Dataset features:
 
+    * 10,582 training images with the SBD masks, 1,464 without
+    * the 1,449 of the official val list are the test, as the community scores it; there is no val
+    * ids are the stems of the file names
 
-class Pascal(Domain):
-    """10,582 training images with the SBD masks, 1,464 without; the 1,449 of the official val list are the test.
+    Dataset format:
+
+    * `VOCdevkit/VOC2012/JPEGImages/NAME.jpg`: photographs, the longer side 500 pixels
+    * `SegmentationClass/NAME.png`: official masks, index PNGs; 255 is void
+    * `SegmentationClassAug/NAME.png`: SBD's masks, or among the official ones (UniMatch); every id is looked for in
+      both folders, the official one first
+    * `ImageSets/Segmentation/{train,val}.txt`: the official lists
+
+    Dataset classes:
+
+    0. background
+    1. aeroplane
+    2. bicycle
+    3. bird
+    4. boat
+    5. bottle
+    6. bus
+    7. car
+    8. cat
+    9. chair
+    10. cow
+    11. diningtable
+    12. dog
+    13. horse
+    14. motorbike
+    15. person
+    16. pottedplant
+    17. sheep
+    18. sofa
+    19. train
+    20. tvmonitor
+
+    If you use this dataset in your research, please cite the following papers:
+
+    * Everingham et al., The Pascal Visual Object Classes (VOC) Challenge, IJCV 88, 2010,
+      https://doi.org/10.1007/s11263-009-0275-4
+    * Hariharan et al., Semantic Contours from Inverse Detectors, ICCV 2011, https://doi.org/10.1109/ICCV.2011.6126343
+
+    Dataset licence:
+
+    * photographs: Flickr's terms of use
+    * annotations: for research, no licence stated
 
     Args:
         root: the folder with `VOCdevkit/` or `VOC2012/`, or VOC2012 itself.
@@ -81,7 +131,9 @@ class Pascal(Domain):
         budgets=("92", "183", "366", "732", "1464", "1/16", "1/8", "1/4"),
         protocols=(
             Protocol(name="whole", title="mIoU, 1,449 whole images at their own size", mode="image"),
-            Protocol(name="unimatch_compat", title="the same, a class that never occurs scores 0", mode="image", empty="zero"),
+            Protocol(
+                name="unimatch_compat", title="the same, a class that never occurs scores 0", mode="image", empty="zero"
+            ),
         ),
         metric="mean_iou",
         head_tail=TopBottom(k=5),
@@ -89,38 +141,20 @@ class Pascal(Domain):
         citation="Everingham et al., The Pascal Visual Object Classes (VOC) Challenge, IJCV 88, 303-338, 2010; "
         "Hariharan et al., Semantic Contours from Inverse Detectors, ICCV 2011",
         source=f"{SOURCE}; {SBD} DIR/VOCdevkit/VOC2012/SegmentationClassAug/",
-        note="the official val images are the test, as the community scores it; there is no val, and the official test has no masks",
+        note="the official val images are the test, as the community scores it; there is no val, and the official "
+        "test has no masks",
     )
-    # Where the paper is silent: UniMatch's published PASCAL settings.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "deeplabv3plus",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "network.stride": 4,
-            "data.crop": 513,
-            "data.scale": (0.5, 2.0),
-            "data.flip": "horizontal",
-            "train.optimizer": "sgd",
-            "train.lr": 0.001,
-            "train.head_lr_scale": 10.0,
-            "train.batch": 8,
-            "train.epochs": 80,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 72,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.head_lr_scale": 1.0,
-            "train.batch": 4,
-            "train.steps": 1200,
-            "train.validations": 0,
-        },
-    )
-    sizes: ClassVar = {"92": 92, "183": 183, "366": 366, "732": 732, "1464": 1464, "1/16": 662, "1/8": 1323, "1/4": 2646}
+    recipe = RECIPE.updated(quick={"data.crop": 72, "train.steps": 1200})
+    sizes: ClassVar = {
+        "92": 92,
+        "183": 183,
+        "366": 366,
+        "732": 732,
+        "1464": 1464,
+        "1/16": 662,
+        "1/8": 1323,
+        "1/4": 2646,
+    }
     families: ClassVar = {
         "124b0aab2fcd1767214bf465d8fa24dd179c3abe99951a063a92d11c48663987": "classic",
         "79b959bccf7753cd70bba8d5abdb7e9c0f16df053ce458916ae19a897149136d": "classic",
@@ -134,7 +168,7 @@ class Pascal(Domain):
         "23921931a21324cfefdf4c67d4d2119d73c2c599bee9a95684ed802c2d134916": "u2pl",
         "d35f7cd4b4815e1d83809e2acd19fe536e92319823a8a83353f20e68b2f96899": "u2pl",
     }
-    endings = image.ENDINGS
+    labels = LABELS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -145,47 +179,43 @@ class Pascal(Domain):
         else:
             raise InputError(f"{root}: neither VOCdevkit/VOC2012/JPEGImages/ nor JPEGImages/ is there; {SOURCE}")
         if not any((self.folder / place).is_dir() for place in MASKS):
-            raise InputError(f"{self.folder}: no masks, neither SegmentationClass/ nor SegmentationClassAug/ is there; {SOURCE}")
+            raise InputError(
+                f"{self.folder}: no masks, neither SegmentationClass/ nor SegmentationClassAug/ is there; {SOURCE}"
+            )
 
     @property
     def layout(self) -> str:
-        places = {self._pairs[item.id].mask.parent.name for item in self._sbd}
+        places = {item.ref.mask.parent.name for item in self._sbd}
         with_sbd = f"SBD masks in {' and '.join(sorted(places))}" if places else "official masks only"
         return f"{self.folder.name} with {with_sbd}"
 
     def remarks(self) -> list[str]:
-        train, test, said = len(self.index("train")), len(self.index("test")), []
+        train, test, remarks = len(self.index("train")), len(self.index("test")), []
         if not self._sbd:
-            said.append(
-                f"the SBD masks are missing: {train:,} images to train on where the community's lists have {AUGMENTED:,}; "
+            remarks.append(
+                f"the SBD masks are missing: {train:,} images to train on where the community's lists have "
+                f"{AUGMENTED:,}; "
                 f"{SBD} {self.folder / 'SegmentationClassAug'}"
             )
         elif train != AUGMENTED:
-            said.append(f"{train:,} images to train on, not the {AUGMENTED:,} of the community's lists: part of the set, or another one")
+            remarks.append(
+                f"{train:,} images to train on, not the {AUGMENTED:,} of the community's lists: part of the set, or "
+                "another one"
+            )
         if test != TEST:
-            said.append(f"{test:,} images to test on, not the {TEST:,} of the official val list: scores do not compare with published ones")
+            remarks.append(
+                f"{test:,} images to test on, not the {TEST:,} of the official val list: scores do not compare with "
+                "published ones"
+            )
         if not self._list("val").is_file():
-            said.append(f"{self._list('val')} is missing: the test images are those of the installed split lists")
-        return said
+            remarks.append(f"{self._list('val')} is missing: the test images are those of the installed split lists")
+        return remarks
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items[split]
 
-    def read(self, item: Item, mask: bool = True) -> Sample:
-        pair: Pair = item.ref
-        pixels = image.photograph(pair.image)
-        if not mask:
-            return Sample(pixels[None])
-        raw = image.index_mask(pair.mask)
-        image.same_size(raw, pair.mask, pixels, pair.image)
-        return Sample(pixels[None], map_labels(raw, LABELS, pair.mask))
-
-    def outside(self, path: Path) -> Image:
-        return image.upright_photograph(path)[None]
-
     def files(self) -> Iterable[Path]:
-        lists = [path for name in ("train", "val") if (path := self._list(name)).is_file()]
-        return [*lists, *(path for pair in self._pairs.values() for path in (pair.image, pair.mask))]
+        return [*super().files(), *(path for name in ("train", "val") if (path := self._list(name)).is_file())]
 
     def _list(self, name: str) -> Path:
         return self.folder / "ImageSets" / "Segmentation" / f"{name}.txt"
@@ -200,7 +230,10 @@ class Pascal(Domain):
                 f"{self.folder / 'JPEGImages' / lonely[0]}.jpg: missing, though {place[lonely[0]]}/ has its mask "
                 f"(and so for {len(lonely)} in all); unpack the photographs again"
             )
-        return {stem: Pair(self.folder / "JPEGImages" / f"{stem}.jpg", self.folder / place[stem] / f"{stem}.png") for stem in sorted(place)}
+        return {
+            stem: Pair(self.folder / "JPEGImages" / f"{stem}.jpg", self.folder / place[stem] / f"{stem}.png")
+            for stem in sorted(place)
+        }
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
@@ -215,7 +248,9 @@ class Pascal(Domain):
         for stem, pair in self._pairs.items():
             parts["test" if stem in test else "train"].append(Item(stem, stem, pair))
         if not parts["train"]:
-            raise InputError(f"{self.folder}: every mask belongs to the test list, nothing is left to train on; {SOURCE}")
+            raise InputError(
+                f"{self.folder}: every mask belongs to the test list, nothing is left to train on; {SOURCE}"
+            )
         return parts
 
     def _test_ids(self) -> tuple[str, ...]:
@@ -232,7 +267,10 @@ class Pascal(Domain):
 
     @cached_property
     def _sbd(self) -> list[Item]:
-        """Training items that the official train list does not name; without that list all of them, where there are more than it has."""
+        """Training items that the official train list does not name.
+
+        Without that list all of them, where there are more than it has.
+        """
         train = self.index("train")
         if not self._list("train").is_file():
             return train if len(train) > OFFICIAL else []
@@ -241,7 +279,9 @@ class Pascal(Domain):
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """VOCdevkit with SegmentationClassAug, invented pixels: 92 images to label, 92 x size more to train on, 32 x size to test.
+        """VOCdevkit with SegmentationClassAug, invented pixels.
+
+        92 images to label, 92 x size more to train on, 32 x size to test.
 
         Names and their division are those of the smallest installed family, or else of the same form.
         """
@@ -264,7 +304,11 @@ def _stems(folder: Path, ending: str) -> set[str]:
     if not folder.is_dir():
         return set()
     with os.scandir(folder) as entries:
-        return {entry.name.removesuffix(ending) for entry in entries if entry.name.endswith(ending) and not entry.name.startswith(".")}
+        return {
+            entry.name.removesuffix(ending)
+            for entry in entries
+            if entry.name.endswith(ending) and not entry.name.startswith(".")
+        }
 
 
 def _names(cls: type[Pascal], rng: np.random.Generator, size: int) -> tuple[list[str], list[str], list[str], set[str]]:
@@ -277,6 +321,9 @@ def _names(cls: type[Pascal], rng: np.random.Generator, size: int) -> tuple[list
         return names[:92], names[92 : 92 + 92 * size], names[92 + 92 * size :], set(names[: 92 + 14 * size])
     family = min(known, key=lambda f: len(f.labelled or ()))
     labelled, pool, test = (sorted(ids or ()) for ids in (family.labelled, family.unlabelled, family.test))
-    some = [sorted(rng.choice(ids, min(n * size, len(ids)), replace=False).tolist()) for ids, n in ((pool, len(labelled)), (test, 32))]
+    some = [
+        sorted(rng.choice(ids, min(n * size, len(ids)), replace=False).tolist())
+        for ids, n in ((pool, len(labelled)), (test, 32))
+    ]
     official = {stem for f in lists if f.name == "classic" for stem in f.labelled or ()}
     return labelled, some[0], some[1], official or set(labelled)

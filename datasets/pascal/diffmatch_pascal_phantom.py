@@ -1,8 +1,9 @@
 """Invented photographs in PASCAL's layout, for runs without the data.
 
-A scene holds objects of some of the 20 classes, larger ones behind smaller ones, each with a border of void pixels. From the first class of
-`ORDER` to the last, objects get rarer and smaller. Half of all pixels are background; the rarest classes have as many as the quick preset
-needs to learn a good part of them in its few steps, and single objects go down to a dozen pixels.
+A scene holds objects of some of the 20 classes, larger ones behind smaller ones, each with a border of void pixels.
+From the first class of `ORDER` to the last, objects get rarer and smaller. Half of all pixels are background; the
+rarest classes have as many as the quick preset needs to learn a good part of them in its few steps, and single objects
+go down to a dozen pixels.
 """
 
 from __future__ import annotations
@@ -12,9 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import binary_dilation
 
-from diffmatch.readers import painting
+from diffmatch.invented import painting
 
 LONG = 96
 """The longer side of a scene; the real photographs' is 500."""
@@ -33,8 +33,8 @@ PRIMES = np.array((2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 5
 def present(seed: int, number: int) -> list[int]:
     """Places in `ORDER` of the classes that scene `number` holds, one at least.
 
-    Multiples of an irrational number fill the unit interval evenly: every stretch of consecutive scenes, and so every part of a split,
-    holds each class in about its share.
+    Multiples of an irrational number fill the unit interval evenly: every stretch of consecutive scenes, and so every
+    part of a split, holds each class in about its share.
     """
     offsets = np.random.default_rng([seed, 0]).random(len(ORDER))
     chosen = np.flatnonzero((offsets + number * np.sqrt(PRIMES)) % 1 < SHARE)
@@ -50,10 +50,7 @@ def scene(seed: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]
     objects = [(RADIUS[place] * rng.lognormal(0, 0.35), ORDER[place]) for place in present(seed, number)]
     for radius, klass in sorted(objects, reverse=True):
         row, column = rng.uniform(0.1, 0.9, 2) * shape
-        inside = painting.outline(rng, shape, (row, column), radius, klass)
-        image[inside] = painting.texture(rng, shape, klass)[inside]
-        mask[binary_dilation(inside)] = 255
-        mask[inside] = klass
+        painting.add_object(rng, image, mask, klass, (row, column), radius, value=klass, rim=255)
     return painting.photograph(rng, image, NOISE), mask
 
 

@@ -1,19 +1,10 @@
-"""Synapse multi-organ CT: the 30 training cases of BTCV, eight abdominal organs, divided 18/12 as TransUNet does.
-
-Two layouts are read, and an item has the same id in both, so that split hashes agree:
-
-* raw: `RawData/Training/{img,label}/{img,label}0001.nii.gz` as the challenge hands it out, converted here;
-* archive: `train_npz/case0005_slice000.npz` and `test_vol_h5/case0001.npy.h5` as TransUNet prepares it.
-
-Raw volumes are turned by their affine: slices from feet to head, rows from front to back, columns from the patient's right to the left.
-"""
+"""Synapse multi-organ CT: the 30 training cases of BTCV, eight abdominal organs, divided 18/12 as TransUNet does."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
@@ -23,21 +14,19 @@ import numpy as np
 
 import diffmatch_synapse_btcv as btcv
 from diffmatch.domain import (
-    Card,
     ClassInfo,
     Domain,
-    ForegroundThirds,
     Image,
     InputError,
     Item,
     Mask,
     Protocol,
-    Recipe,
     Sample,
     SplitName,
     map_labels,
 )
 from diffmatch.readers import arrays, nifti
+from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_synapse_anatomy import doubts
 from diffmatch_synapse_phantom import write_case
 
@@ -46,41 +35,61 @@ TRAIN = frozenset((5, 6, 7, 9, 10, 21, 23, 24, 26, 27, 28, 30, 31, 33, 34, 37, 3
 TEST = frozenset((1, 2, 3, 4, 8, 22, 25, 29, 32, 35, 36, 38))
 
 WHERE = (
-    "get Abdomen/RawData.zip from https://www.synapse.org/#!Synapse:syn3193805 (an account is needed) and unpack it so that "
+    "get Abdomen/RawData.zip from https://www.synapse.org/#!Synapse:syn3193805 (an account is needed) and unpack it "
+    "so that "
     "DIR/RawData/Training/img/img0001.nii.gz and DIR/RawData/Training/label/label0001.nii.gz exist "
     "(or take TransUNet's prepared files: DIR/train_npz/case0005_slice000.npz, DIR/test_vol_h5/case0001.npy.h5)"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where an item's pixels are.
-
-    Attributes:
-        key: what decoded arrays are cached under.
-        mask: the same file as `image` in the archive layout.
-        spacing: millimetres along (slices, rows, columns); None in the archive layout, which has lost it.
-        plane: the slice within a raw volume; None for the whole array.
-    """
-
-    key: str
-    image: Path
-    mask: Path
-    spacing: tuple[float, ...] | None = None
-    plane: int | None = None
-
-
 class Synapse(Domain):
-    """30 cases; training items are slices, test items are volumes.
+    """Synapse multi-organ CT: the training cases of BTCV with eight abdominal organs.
+
+    Dataset features:
+
+    * 30 cases, divided 18 / 12 into train and test as TransUNet does; there is no val
+    * training items are slices, test items are volumes; the label unit is the case
+    * raw volumes are turned by their affine: slices from feet to head, rows from front to back, columns from the
+      patient's right to the left
+    * an item has the same id in both layouts, so that split hashes agree
+
+    Dataset format:
+
+    * raw: `RawData/Training/{img,label}/{img,label}0001.nii.gz`, as the challenge hands it out, 14 labels of which
+      eight are kept
+    * archive: `train_npz/case0005_slice000.npz` and `test_vol_h5/case0001.npy.h5`, as TransUNet prepares it
+    * one channel; raw values from -125 to 275 Hounsfield units become 0 to 1
+
+    Dataset classes:
+
+    0. background
+    1. aorta
+    2. gallbladder
+    3. left kidney
+    4. right kidney
+    5. liver
+    6. pancreas
+    7. spleen
+    8. stomach
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Landman et al., Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, MICCAI 2015,
+      https://doi.org/10.7303/syn3193805
+
+    Dataset licence:
+
+    * the challenge's terms of use, agreed to on synapse.org (syn3193805)
 
     Args:
-        root: the folder with `RawData/` or `train_npz/`, or one inside or outside it (`Abdomen/`, `Training/`, `Synapse/`).
+        root: the folder with `RawData/` or `train_npz/`, or one inside or outside it (`Abdomen/`, `Training/`,
+            `Synapse/`).
 
     Raises:
         InputError: neither layout is there.
     """
 
-    card = Card(
+    card = VolumeCard(
         version=1,
         name="synapse",
         title="Synapse multi-organ CT (BTCV)",
@@ -96,66 +105,45 @@ class Synapse(Domain):
             ClassInfo(name="spleen", color=(204, 121, 167)),
             ClassInfo(name="stomach", color=(230, 159, 0)),
         ),
-        channels=1,
-        label_unit="cases",
         budgets=("1", "2", "4"),
         protocols=(
             Protocol(name="cases12", title="Dice per volume on its own grid, 12 test cases", mode="volume"),
             Protocol(
                 name="transunet",
-                title="as cases12, organs that a case lacks as TransUNet counts them: 1 if predicted all the same, else 0",
+                title="as cases12, organs that a case lacks as TransUNet counts them: 1 if predicted all the same, "
+                "else 0",
                 mode="volume",
                 empty="transunet",
             ),
         ),
-        metric="mean_dice",
-        head_tail=ForegroundThirds(),
-        foreground_calibration=True,
         licence="the challenge's terms of use, agreed to on synapse.org (syn3193805)",
         citation="Landman et al., Multi-Atlas Labeling Beyond the Cranial Vault: Workshop and Challenge, MICCAI 2015, "
         "doi:10.7303/syn3193805",
         source=WHERE,
-        note="18 training and 12 test cases, no validation split; no list of labelled cases is published, the seeded protocol draws them",
+        note="18 training and 12 test cases, no validation split; no list of labelled cases is published, the seeded "
+        "protocol draws them",
     )
-    # The paper names no settings for Synapse: UniMatch's of ACDC (2D U-Net, SGD 0.01, batch 12, 300 epochs) at TransUNet's 224 x 224.
-    # No flip: a mirrored abdomen has its left kidney on the right.
-    recipe = Recipe(
-        paper={
-            "network.decoder": "unet",
-            "network.encoder": "plain16",
-            "network.stride": 2,
-            "data.resize": 224,
-            "data.crop": 224,
-            "data.scale": (1.0, 1.0),
-            "data.flip": "none",
-            "data.rotate": 20.0,
-            "data.mean": (0.0,),
-            "data.std": (1.0,),
-            "train.lr": 0.01,
-            "train.batch": 12,
-            "train.epochs": 300,
-            "train.loss": "ce_dice",
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.dim": 32,
-            "data.resize": 64,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 0,
-        },
+    # The paper names no settings for Synapse: UniMatch's of ACDC (2D U-Net, SGD 0.01, batch 12, 300 epochs) at
+    # TransUNet's 224 x 224. No flip: a mirrored abdomen has its left kidney on the right.
+    recipe = RECIPE.updated(
+        paper={"data.resize": 224, "data.crop": 224, "data.flip": "none"},
+        quick={"data.resize": 64, "train.validations": 0},
     )
     # The hash is of the 2,211 training slices: the list divides, it does not say who is labelled.
-    families: ClassVar[dict[str, str]] = {"73e18dd93a7628cfa0b6e63a24f0ae48cde5e33187b176ffcb291b52d7395732": "transunet"}
+    families: ClassVar[dict[str, str]] = {
+        "73e18dd93a7628cfa0b6e63a24f0ae48cde5e33187b176ffcb291b52d7395732": "transunet"
+    }
     endings = nifti.ENDINGS
     values = btcv.VALUES
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        for folder in (root, root / "Training", root / "RawData" / "Training", root / "Abdomen" / "RawData" / "Training"):
+        for folder in (
+            root,
+            root / "Training",
+            root / "RawData" / "Training",
+            root / "Abdomen" / "RawData" / "Training",
+        ):
             if any((folder / "img").glob("img????.nii*")) or any((folder / "label").glob("label????.nii*")):
                 self.folder, self.raw = folder, True
                 return
@@ -170,14 +158,14 @@ class Synapse(Domain):
         return "raw BTCV NIfTI (img/, label/)" if self.raw else "TransUNet's archive (train_npz/, test_vol_h5/)"
 
     def remarks(self) -> list[str]:
-        found = []
+        remarks = []
         items = [item for split in self._items.values() for item in split]
         if missing := sorted({_case(number) for number in TRAIN | TEST} - {item.case for item in items}):
             names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            found.append(f"{len(missing)} of the 30 cases are missing ({names}): scores are not comparable; {WHERE}")
-        found += self._orientations() if self.raw else self._ranges()
+            remarks.append(f"{len(missing)} of the 30 cases are missing ({names}): scores are not comparable; {WHERE}")
+        remarks += self._orientations() if self.raw else self._ranges()
         masks = [sample.mask for item in self._items["test"][:2] if (sample := self.read(item)).mask is not None]
-        return found + doubts(masks, self.card.names, upright=self.raw)
+        return remarks + doubts(masks, self.card.names, upright=self.raw)
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items[split]
@@ -187,19 +175,13 @@ class Synapse(Domain):
         key, path = source.key, source.image
         image = self.cache.array(f"{key}_image", lambda: btcv.image(path)) if self.raw else arrays.array(path, "image")
         labels = self.cache.array(f"{key}_mask", lambda: _labels(source)) if mask else None
-        if source.plane is not None:
-            image, labels = image[source.plane], None if labels is None else labels[source.plane]
-        spacing = source.spacing if source.plane is None else None
-        return Sample(np.array(image, np.float32)[None, None], None if labels is None else np.array(labels, np.uint8), spacing)
+        return sample(source, image[None], labels)
 
     def outside(self, path: Path) -> Image:
         return btcv.image(path).astype(np.float32)[None, None]
 
     def aligned(self, labels: Mask, like: Path) -> Mask:
         return btcv.turned_back(labels, like)
-
-    def files(self) -> Iterable[Path]:
-        return sorted({path for split in self._items.values() for item in split for path in (item.ref.image, item.ref.mask)})
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
@@ -232,7 +214,9 @@ class Synapse(Domain):
         volumes = _found(self.folder / "test_vol_h5", r"case(\d{4})(?:\.npy)?\.h5")
         for (number, _), path in sorted(slices.items()):
             if number in TEST:
-                raise InputError(f"{path}: a slice of a test case among the training slices; take an archive of the 18/12 division")
+                raise InputError(
+                    f"{path}: a slice of a test case among the training slices; take an archive of the 18/12 division"
+                )
             if number in TRAIN:
                 yield "train", Item(path.stem, _case(number), Source(path.stem, path, path))
         for (number,), path in sorted(volumes.items()):
@@ -241,14 +225,19 @@ class Synapse(Domain):
 
     def _orientations(self) -> list[str]:
         """How raw volumes are stored, and whether their headers say so."""
-        volumes = [nifti.volume(path) for path in sorted({item.ref.image for split in self._items.values() for item in split})]
+        volumes = [
+            nifti.volume(path) for path in sorted({item.ref.image for split in self._items.values() for item in split})
+        ]
         stored = Counter("".join(nib.aff2axcodes(volume.affine)) for volume in volumes)
-        told = ", ".join(f"{count} as {axes}" for axes, count in stored.most_common())
-        found = [f"volumes are stored {told}; all are turned feet to head, front to back, right to left"]
+        orientations = ", ".join(f"{count} as {axes}" for axes, count in stored.most_common())
+        remarks = [f"volumes are stored {orientations}; all are turned feet to head, front to back, right to left"]
         silent = [volume for volume in volumes if not (volume.header["sform_code"] or volume.header["qform_code"])]
         if silent:
-            found.append(f"{len(silent)} volumes do not say how they lie (sform and qform codes are 0): left and right are a guess")
-        return found
+            remarks.append(
+                f"{len(silent)} volumes do not say how they lie (sform and qform codes are 0): left and right are a "
+                "guess"
+            )
+        return remarks
 
     def _ranges(self) -> list[str]:
         """Values of an archive, in two volumes and about twenty slices: TransUNet's own are not in [0, 1]."""
@@ -284,6 +273,7 @@ def _found(folder: Path, pattern: str) -> dict[tuple[int, ...], Path]:
 
 def _labels(source: Source) -> Mask:
     """Class indices, shape of the image."""
+    assert source.mask is not None
     if source.spacing is not None:
         return btcv.labels(source.mask, source.image)
     return map_labels(arrays.array(source.mask, "label", like="image"), {c: c for c in range(9)}, source.mask)

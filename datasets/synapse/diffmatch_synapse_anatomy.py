@@ -1,4 +1,7 @@
-"""Does a label map name the organs it shows? Anatomy tells: archives with other orders of the same eight organs are in circulation."""
+"""Does a label map name the organs it shows? Anatomy tells.
+
+Archives with other orders of the same eight organs are in circulation.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ from diffmatch.domain import Mask
 AORTA, LEFT_KIDNEY, RIGHT_KIDNEY, LIVER, SPLEEN = 1, 3, 4, 5, 7
 
 CASCADE = (0, 7, 4, 3, 2, 6, 5, 8, 1)
-"""CASCADE's order (spleen, right kidney, left kidney, gallbladder, pancreas, liver, stomach, aorta) -> the class index here."""
+"""CASCADE's order of the organs -> the class index here.
+
+Theirs: spleen, right kidney, left kidney, gallbladder, pancreas, liver, stomach, aorta.
+"""
 
 
 def doubts(masks: Sequence[Mask], names: Sequence[str], upright: bool) -> list[str]:
@@ -29,12 +35,14 @@ def doubts(masks: Sequence[Mask], names: Sequence[str], upright: bool) -> list[s
     largest, longest = 1 + int(pixels.sum(0).argmax()), 1 + int((pixels > 0).sum(0).argmax())
     if (largest, longest) == (CASCADE.index(LIVER), CASCADE.index(AORTA)):
         return [
-            "the labels are in CASCADE's order of organs (6 is the largest, 8 spans the most slices), so classes would go by wrong names; "
+            "the labels are in CASCADE's order of organs (6 is the largest, 8 spans the most slices), so classes "
+            "would go by wrong names; "
             f"convert them: label = numpy.array({list(CASCADE)})[label], or take the raw layout"
         ]
     if (largest, longest) != (LIVER, AORTA):
         return [
-            f"the largest organ is called {names[largest]} the one in most slices {names[longest]}, where liver and aorta "
+            f"the largest organ is called {names[largest]} the one in most slices {names[longest]}, where liver and "
+            "aorta "
             f"should be; the labels may follow another order than {', '.join(names[1:])}"
         ]
     sides = [side for mask in masks if (side := _sides(mask))]
@@ -46,7 +54,10 @@ def doubts(masks: Sequence[Mask], names: Sequence[str], upright: bool) -> list[s
 
 
 def _sides(mask: Mask) -> tuple[float, ...] | None:
-    """Mean column of left kidney, right kidney, liver and spleen, None where one is absent; rows if the volume lies turned."""
+    """Mean column of left kidney, right kidney, liver and spleen, None where one is absent.
+
+    Rows if the volume lies turned.
+    """
     wanted = (LEFT_KIDNEY, RIGHT_KIDNEY, LIVER, SPLEEN)
     centres = [np.argwhere(mask == c)[:, 1:].mean(0) if (mask == c).any() else None for c in wanted]
     if any(centre is None for centre in centres):

@@ -1,4 +1,7 @@
-"""BTCV's raw NIfTI volumes as the plugin hands them out: turned by their affine, windowed, thirteen raw labels as eight organs."""
+"""BTCV's raw NIfTI volumes as the plugin hands them out.
+
+Turned by their affine, windowed, thirteen raw labels as eight organs.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,8 @@ from numpy.typing import NDArray
 from diffmatch.domain import InputError, Mask, map_labels
 from diffmatch.readers import nifti
 
-# Raw ids: 1 spleen, 2 right kidney, 3 left kidney, 4 gallbladder, 5 esophagus, 6 liver, 7 stomach, 8 aorta, 9 inferior vena cava,
-# 10 portal and splenic vein, 11 pancreas, 12 and 13 adrenal glands.
+# Raw ids: 1 spleen, 2 right kidney, 3 left kidney, 4 gallbladder, 5 esophagus, 6 liver, 7 stomach, 8 aorta, 9 inferior
+# vena cava, 10 portal and splenic vein, 11 pancreas, 12 and 13 adrenal glands.
 ORGANS = {0: 0, 1: 7, 2: 4, 3: 3, 4: 2, 5: 0, 6: 5, 7: 8, 8: 1, 9: 0, 10: 0, 11: 6, 12: 0, 13: 0}
 
 # The number of each organ: of the raw ids that count as background, 0.
@@ -74,7 +77,10 @@ def turned_back(labels: Mask, path: Path) -> Mask:
 
 
 def _turned(volume: Any, path: Path) -> NDArray[Any]:
-    """Slices from feet to head, rows from front to back, columns from right to left: nibabel's canonical order mirrored."""
+    """Slices from feet to head, rows from front to back, columns from right to left.
+
+    Nibabel's canonical order mirrored.
+    """
     axes(volume, path)
     canonical = nib.apply_orientation(nifti.pixels(volume, path), nib.io_orientation(volume.affine))
     turned: NDArray[Any] = canonical.transpose(2, 1, 0)[:, ::-1, ::-1]

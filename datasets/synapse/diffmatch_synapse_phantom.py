@@ -1,9 +1,9 @@
 """Invented abdominal CT in BTCV's raw layout, for runs without the data.
 
-Each case is a drawing, not a recording: thirteen organs as bent ellipsoids and tubes at their usual places in a trunk with spine, ribs,
-muscle and bowel. Organs, vessels, muscle and bowel share their Hounsfield units, within a case and across cases, so that a pixel's
-brightness alone says little; place and outline do. Lengths are fractions of half the trunk's field of view, heights run from 0 (pelvis)
-to 1 (diaphragm).
+Each case is a drawing, not a recording: thirteen organs as bent ellipsoids and tubes at their usual places in a trunk
+with spine, ribs, muscle and bowel. Organs, vessels, muscle and bowel share their Hounsfield units, within a case and
+across cases, so that a pixel's brightness alone says little; place and outline do. Lengths are fractions of half the
+trunk's field of view, heights run from 0 (pelvis) to 1 (diaphragm).
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ Array = NDArray[Any]
 
 AIR, FAT = -1000.0, -100.0
 
-# Raw label -> ellipsoids (x to the patient's left, y to the back, height; three radii); later organs cover earlier ones.
+# Raw label -> ellipsoids (x to the patient's left, y to the back, height; three radii); later organs cover earlier
+# ones.
 ORGANS: dict[int, tuple[tuple[float, ...], ...]] = {
     6: ((-0.42, -0.04, 0.70, 0.44, 0.40, 0.29), (-0.08, -0.24, 0.74, 0.36, 0.18, 0.15)),  # liver, its left lobe
     7: ((0.30, -0.18, 0.72, 0.22, 0.19, 0.20), (0.12, -0.24, 0.60, 0.20, 0.11, 0.11)),  # stomach, its antrum
@@ -42,17 +43,33 @@ TUBES: dict[int, tuple[float, ...]] = {
 
 # Hounsfield units in the portal venous phase: mean of a case is drawn between the two.
 UNITS: dict[int, tuple[float, float]] = {
-    1: (95, 135), 2: (115, 170), 3: (115, 170), 4: (0, 40), 5: (35, 75), 6: (85, 125), 7: (10, 90),
-    8: (115, 175), 9: (95, 155), 10: (110, 165), 11: (70, 115), 12: (60, 100), 13: (60, 100),
-}  # fmt: skip
+    1: (95, 135),
+    2: (115, 170),
+    3: (115, 170),
+    4: (0, 40),
+    5: (35, 75),
+    6: (85, 125),
+    7: (10, 90),
+    8: (115, 175),
+    9: (95, 155),
+    10: (110, 165),
+    11: (70, 115),
+    12: (60, 100),
+    13: (60, 100),
+}
 GALLBLADDER = 4
 
 
 def scan(rng: np.random.Generator, depth: int, gallbladder: bool = True) -> tuple[Array, Array]:
-    """Image int16 in Hounsfield units and label uint8 (raw values 0..13), both (Z, Y, X): feet, front and right first."""
+    """Image int16 in Hounsfield units and label uint8 (raw values 0..13), both (Z, Y, X).
+
+    Feet, front and right first.
+    """
     shape = (depth, int(rng.integers(60, 73)), int(rng.integers(66, 81)))
     z, rows, columns = shape
-    s, y, x = np.meshgrid(np.linspace(0, 1, z), np.linspace(-0.8, 0.8, rows), np.linspace(-1, 1, columns), indexing="ij")
+    s, y, x = np.meshgrid(
+        np.linspace(0, 1, z), np.linspace(-0.8, 0.8, rows), np.linspace(-1, 1, columns), indexing="ij"
+    )
     circle = np.hypot(x[0], y[0] / 0.8) < 1.25  # of the scanner
     image, label = np.full(shape, AIR), np.zeros(shape, np.uint8)
     build = rng.uniform(0.94, 1.06, 2)
@@ -74,14 +91,24 @@ def scan(rng: np.random.Generator, depth: int, gallbladder: bool = True) -> tupl
     for value, parts in ORGANS.items():
         if value != GALLBLADDER or gallbladder:
             shift, size = rng.normal(0, (0.025, 0.025, 0.015)), rng.uniform(0.92, 1.08)
-            inside = [sum(((a - c - d) / (size * r)) ** 2 for a, c, d, r in zip((x, y, s), part[:3], shift, part[3:], strict=True)) < 1
-                      for part in parts]  # fmt: skip
+            inside = [
+                sum(
+                    ((a - c - d) / (size * r)) ** 2
+                    for a, c, d, r in zip((x, y, s), part[:3], shift, part[3:], strict=True)
+                )
+                < 1
+                for part in parts
+            ]
             _paint(rng, image, label, value, np.logical_or.reduce(inside) & belly)
     for value, (cx, cy, low, high, radius) in TUBES.items():
         drift = rng.normal(0, 0.03)
-        _paint(rng, image, label, value, (np.hypot(x - cx - drift * s, y - cy) < radius) & (s > low) & (s < high) & belly)
+        _paint(
+            rng, image, label, value, (np.hypot(x - cx - drift * s, y - cy) < radius) & (s > low) & (s < high) & belly
+        )
     texture = gaussian_filter(rng.standard_normal(shape), (0.5, 1.2, 1.2))
-    image = gaussian_filter(np.where(image > -500, image + 40 * texture, image), (0, 0.5, 0.5)) + rng.normal(0, 18, shape)
+    image = gaussian_filter(np.where(image > -500, image + 40 * texture, image), (0, 0.5, 0.5)) + rng.normal(
+        0, 18, shape
+    )
     image = np.clip(np.rint(image), -1024, 3071).astype(np.int16)
     image[:, ~circle] = -1024
     return image, label
@@ -90,7 +117,9 @@ def scan(rng: np.random.Generator, depth: int, gallbladder: bool = True) -> tupl
 def _wobble(rng: np.random.Generator, axes: tuple[Array, Array, Array]) -> Array:
     """A smooth displacement of a few hundredths."""
     phase, wave = rng.uniform(0, 2 * np.pi, 3), rng.uniform(1.5, 3.5, 3)
-    bent: Array = sum(0.018 * np.sin(w * axis + p) for axis, w, p in zip(axes, wave, phase, strict=True)) + rng.normal(0, 0.015)
+    bent: Array = sum(0.018 * np.sin(w * axis + p) for axis, w, p in zip(axes, wave, phase, strict=True)) + rng.normal(
+        0, 0.015
+    )
     return bent
 
 
@@ -110,7 +139,9 @@ def _paint(rng: np.random.Generator, image: Array, label: Array, value: int, whe
     image[where], label[where] = rng.uniform(*UNITS[value]), value
 
 
-def write_case(folder: Path, number: int, rng: np.random.Generator, axes: str, depth: int, gallbladder: bool = True) -> None:
+def write_case(
+    folder: Path, number: int, rng: np.random.Generator, axes: str, depth: int, gallbladder: bool = True
+) -> None:
     """Write img/img####.nii.gz and label/label####.nii.gz, anisotropic and stored along any axes.
 
     Args:

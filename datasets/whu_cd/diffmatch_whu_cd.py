@@ -1,13 +1,4 @@
-"""WHU-CD: changed buildings in two aerial photographs of Christchurch, 2012 and 2016.
-
-Three layouts are read:
-
-* patches: `A/`, `B/` and `label/` with files of the same names, as SemiCD and UniMatch hand them out (no division of their own);
-* divided patches: the same three folders below `train/`, `val/` and `test/`;
-* scenes: `before/before.tif`, `after/after.tif` and `change label/change_label.tif`, cut into the same grid of patches as they are read.
-
-Ids are the community's: `whucd_00001` to `whucd_07434`, a grid of 59 rows and 126 columns of 256 pixels.
-"""
+"""WHU-CD: changed buildings in two aerial photographs of Christchurch, 2012 and 2016."""
 
 from __future__ import annotations
 
@@ -19,40 +10,60 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.domain import (
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    InputError,
-    Item,
-    Named,
-    Protocol,
-    Recipe,
-    Sample,
-    Scene,
-    SplitName,
-)
+from diffmatch.domain import SPLITS, Image, InputError, Item, Sample, Scene, SplitName
+from diffmatch.invented.aerial import write_patches
 from diffmatch.readers import pairs
-from diffmatch.readers.aerial import write_patches
-from diffmatch.readers.image import ENDINGS, size
+from diffmatch.readers.change import PATCH, ChangeCard, ChangeDetection
+from diffmatch.readers.image import size
 from diffmatch.readers.lists import installed
 from diffmatch.readers.pairs import Pair
-from diffmatch_whu_cd_scene import PATCH, find, grid, window
+from diffmatch_whu_cd_scene import find, grid, window
 from diffmatch_whu_cd_scene import size as scene_size
 
 GRID, PADDED = 7434, 7620
 VAL, TEST = 743, 744
 
 WHERE = (
-    "get the change detection scenes from https://gpcv.whu.edu.cn/data/building_dataset.html so that DIR/before/before.tif, "
-    "DIR/after/after.tif and 'DIR/change label/change_label.tif' exist, or the 256-pixel patches that SemiCD and UniMatch link to "
+    "get the change detection scenes from https://gpcv.whu.edu.cn/data/building_dataset.html so that "
+    "DIR/before/before.tif, "
+    "DIR/after/after.tif and 'DIR/change label/change_label.tif' exist, or the 256-pixel patches that SemiCD and "
+    "UniMatch link to "
     "(DIR/A, DIR/B, DIR/label)"
 )
 
 
-class WHUCD(Domain):
-    """7,434 pairs of patches, 5,947 to train, 743 for validation, 744 for test.
+class WHUCD(ChangeDetection):
+    """WHU-CD: changed buildings in two aerial photographs of Christchurch, 2012 and 2016.
+
+    Dataset features:
+
+    * one scene of 32,507 x 15,354 pixels, 0.2 m a pixel
+    * 7,434 pairs of patches of 256 x 256, a grid of 59 rows and 126 columns: 5,947 to train, 743 for validation, 744
+      for test
+    * ids are the community's, `whucd_00001` to `whucd_07434`
+
+    Dataset format:
+
+    * patches: `A/`, `B/` and `label/` with files of the same names, as SemiCD and UniMatch hand them out (no division
+      of their own)
+    * divided patches: the same three folders below `train/`, `val/` and `test/`
+    * scenes: `before/before.tif`, `after/after.tif` and `change label/change_label.tif`, cut into the same grid of
+      patches as they are read
+    * photographs: 3 channels; masks: 1 channel, unchanged 0, changed 1 or 255
+
+    Dataset classes:
+
+    0. unchanged
+    1. changed
+
+    If you use this dataset in your research, please cite the following paper:
+
+    * Ji, Wei and Lu, Fully Convolutional Networks for Multisource Building Extraction From an Open Aerial and Satellite
+      Imagery Data Set, IEEE TGRS 57(1), 2019, https://doi.org/10.1109/TGRS.2018.2858817
+
+    Dataset licence:
+
+    * research use with citation; the terms stand on the authors' page
 
     Args:
         root: the folder with `A/`, with `train/A/`, or with `before/before.tif`.
@@ -61,50 +72,16 @@ class WHUCD(Domain):
         InputError: none of them is there.
     """
 
-    card = Card(
+    card = ChangeCard(
         version=1,
         name="whu_cd",
         title="WHU-CD building change",
         modality="aerial photographs on two dates",
-        classes=(ClassInfo(name="unchanged", color=(0, 0, 0)), ClassInfo(name="changed", color=(255, 255, 255))),
-        dates=2,
-        label_unit="images",
-        budgets=("5%", "10%", "20%", "40%"),
-        protocols=(Protocol(name="patches", title="IoU of changed, summed over all test patches", mode="image"),),
-        metric="changed_iou",
-        head_tail=Named(head=(0,), tail=(1,)),
-        foreground_calibration=True,
         licence="research use with citation; the terms stand on the authors' page",
-        citation="Ji, Wei and Lu, Fully Convolutional Networks for Multisource Building Extraction From an Open Aerial and Satellite "
-        "Imagery Data Set, IEEE Transactions on Geoscience and Remote Sensing 57(1), 2019",
+        citation="Ji, Wei and Lu, Fully Convolutional Networks for Multisource Building Extraction From an Open Aerial "
+        "and Satellite Imagery Data Set, IEEE Transactions on Geoscience and Remote Sensing 57(1), 2019",
         source=WHERE,
         note="train, validation and test patches are neighbours in one scene",
-    )
-    # Where the paper is silent: UniMatch's published settings for WHU-CD.
-    recipe = Recipe(
-        version=2,  # the quick network has no level below stride 8
-        paper={
-            "network.decoder": "pspnet",
-            "network.encoder": "resnet50",
-            "network.weights": "hub",
-            "data.crop": PATCH,
-            "data.scale": (0.8, 1.2),
-            "data.grayscale_p": 0.0,
-            "train.lr": 0.02,
-            "train.batch": 8,
-            "train.epochs": 80,
-        },
-        quick={
-            "network.encoder": "plain8",
-            "network.weights": "none",
-            "network.dim": 32,
-            "data.crop": 64,
-            "train.optimizer": "adamw",
-            "train.lr": 0.001,
-            "train.batch": 4,
-            "train.steps": 600,
-            "train.validations": 2,
-        },
     )
     sizes: ClassVar = {"5%": 297, "10%": 594, "20%": 1189, "40%": 2378}
     families: ClassVar = {
@@ -113,13 +90,9 @@ class WHUCD(Domain):
         "10bbaad342e9cd5019f6d67484d95c6ecee8463e7970728fc7de0ab8b66a28a1": "unimatch",
         "59186565164102dc3fbcaf2f2886c55c3fd87391c50d4ede691126905ade8378": "unimatch",
     }
-    endings = ENDINGS
-    values = (0, 255)
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.encoding = pairs.Encoding()
-        self.folders = pairs.folders(root)
         self.scene = None if self.folders else find(root)
         self.repeated = 0
         if not self.scene and not self.folders.keys() & {"", "train"}:
@@ -130,45 +103,53 @@ class WHUCD(Domain):
         if self.scene:
             height, width = self._scene_size
             return f"scenes of {width} x {height}, cut into {height // PATCH} rows of {width // PATCH} patches"
-        return "patches in A, B, label" if "" in self.folders else f"patches in A, B, label below {', '.join(self.folders)}"
+        return (
+            "patches in A, B, label"
+            if "" in self.folders
+            else f"patches in A, B, label below {', '.join(self.folders)}"
+        )
 
     def remarks(self) -> list[str]:
-        said = []
-        counts = {split: len(items) for split, items in self._items.items()}
+        remarks = []
+        counts = {split: len(items) for split, items in self.items.items()}
         total = sum(counts.values())
         if total == GRID:
-            said.append("7,434 patches: the whole-patch grid of SemiCD and UniMatch")
+            remarks.append("7,434 patches: the whole-patch grid of SemiCD and UniMatch")
         elif total == PADDED:
-            said.append("7,620 patches: the padded grid (6,096 / 762 / 762), another dataset; not comparable with results on 7,434 patches")
+            remarks.append(
+                "7,620 patches: the padded grid (6,096 / 762 / 762), another dataset; not comparable with results on "
+                "7,434 patches"
+            )
         else:
-            said.append(f"{total:,} patches, neither 7,434 (SemiCD, UniMatch) nor 7,620 (padded): comparable only with runs on these files")
+            remarks.append(
+                f"{total:,} patches, neither 7,434 (SemiCD, UniMatch) nor 7,620 (padded): comparable only with runs "
+                "on these files"
+            )
         if self.repeated:
-            said.append(f"{self.repeated} patches of train/ are in val/ or test/ too and are left out of train")
+            remarks.append(f"{self.repeated} patches of train/ are in val/ or test/ too and are left out of train")
         elif counts["train"] == GRID - VAL:
-            said.append("train/ holds 6,691 = 5,947 + 744 patches: a shared archive with test patches among them; look for equal files")
+            remarks.append(
+                "train/ holds 6,691 = 5,947 + 744 patches: a shared archive with test patches among them; look for "
+                "equal files"
+            )
         if ("" in self.folders or self.scene) and not installed(self):
             own = self.root / "list"
-            said.append(
+            remarks.append(
                 "no community lists installed: validation and test are this plugin's seeded tenths; install lists with "
                 f"`diffmatch splits whu_cd --from {own if own.is_dir() else 'DIR'}`"
             )
-        if not self.scene and (side := size(self._items["train"][0].ref.before)) != (PATCH, PATCH):
-            said.append(f"patches of {side[1]} x {side[0]} pixels, the published ones have {PATCH} x {PATCH}")
-        return said
-
-    def index(self, split: SplitName) -> list[Item]:
-        return self._items[split]
+        return remarks + ([] if self.scene else self.remark_on_size(size(self.items["train"][0].ref.before)))
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         if not self.scene:
-            return pairs.read(item.ref, self.encoding, mask)
+            return super().read(item, mask)
         top, left = item.ref
         return pairs.read(self.scene, self.encoding, mask, partial(window, top=top, left=left))
 
     def outside(self, path: Path) -> Image | Scene:
         scene = find(path.parent.parent)
         if scene is None:
-            return pairs.beside(path)
+            return super().outside(path)
         if path != scene.before:
             raise InputError(f"{path}: two dates are needed: name {scene.before}, the earlier one")
 
@@ -179,8 +160,7 @@ class WHUCD(Domain):
         return Scene((2, 3, *scene_size(scene.before, scene.after)), read)
 
     def files(self) -> Iterable[Path]:
-        found = [self.scene] if self.scene else [item.ref for items in self._items.values() for item in items]
-        return sorted({path for pair in found for path in (pair.before, pair.after, pair.label)})
+        return [self.scene.before, self.scene.after, self.scene.label] if self.scene else super().files()
 
     @cached_property
     def _scene_size(self) -> tuple[int, int]:
@@ -188,19 +168,21 @@ class WHUCD(Domain):
         return scene_size(self.scene.before, self.scene.after, self.scene.label)
 
     @cached_property
-    def _items(self) -> dict[SplitName, list[Item]]:
+    def items(self) -> dict[SplitName, list[Item]]:
         if self.scene:
             places = grid(*self._scene_size)
             return _divided([Item(f"whucd_{n:05d}", f"whucd_{n:05d}", place) for n, place in enumerate(places, 1)])
-        found = {split: pairs.listing(folder) for split, folder in self.folders.items()}
-        if "" in found:
-            return _divided([Item(name, name, pair) for name, pair in found[""].items()])
-        self.repeated = _leave_out(found)
-        return {split: [Item(name, name, pair) for name, pair in found.get(split, {}).items()] for split in pairs.SPLITS}
+        listings = {split: pairs.listing(folder) for split, folder in self.folders.items()}
+        if "" in listings:
+            return _divided([Item(name, name, pair) for name, pair in listings[""].items()])
+        self.repeated = _leave_out(listings)
+        return {split: [Item(name, name, pair) for name, pair in listings.get(split, {}).items()] for split in SPLITS}
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
-        """Patches in A, B, label, invented, masks of one bit: 297 for the 5 % budget, 297 x size more, 74 x size for val and test each.
+        """Patches in A, B, label, invented, with masks of one bit.
+
+        297 for the 5 % budget, 297 x size more to train on, 74 x size for val and test each.
 
         With community lists installed the names are theirs, else numbers are drawn.
         """
@@ -228,7 +210,7 @@ def _divided(items: list[Item]) -> dict[SplitName, list[Item]]:
     return divided
 
 
-def _leave_out(found: dict[str, dict[str, Pair]]) -> int:
+def _leave_out(listings: dict[str, dict[str, Pair]]) -> int:
     """Take out of train what val or test holds too (a shared archive does), and count it.
 
     Raises:
@@ -236,8 +218,8 @@ def _leave_out(found: dict[str, dict[str, Pair]]) -> int:
     """
     count = 0
     for split in ("val", "test"):
-        for name in sorted(found.get("train", {}).keys() & found.get(split, {}).keys()):
-            ours, theirs = found["train"].pop(name).before, found[split][name].before
+        for name in sorted(listings.get("train", {}).keys() & listings.get(split, {}).keys()):
+            ours, theirs = listings["train"].pop(name).before, listings[split][name].before
             if not filecmp.cmp(ours, theirs, shallow=False):
                 raise InputError(f"{ours}: differs from {theirs}, but names are ids; rename the files of one folder")
             count += 1

@@ -1,4 +1,7 @@
-"""The raw WHU-CD scenes: two aerial photographs and a change label, one GeoTIFF each, read by windows and never whole."""
+"""The raw WHU-CD scenes.
+
+Two aerial photographs and a change label, one GeoTIFF each, read by windows and never whole.
+"""
 
 from __future__ import annotations
 
@@ -15,20 +18,21 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 
 from diffmatch.domain import InputError
+from diffmatch.readers.change import PATCH
 from diffmatch.readers.pairs import Pair
-
-PATCH = 256
 
 
 def find(root: Path) -> Pair | None:
     """The three scenes below a root, None if the first is not there."""
-    pair = Pair(root / "before" / "before.tif", root / "after" / "after.tif", root / "change label" / "change_label.tif")
+    pair = Pair(
+        root / "before" / "before.tif", root / "after" / "after.tif", root / "change label" / "change_label.tif"
+    )
     return pair if pair.before.is_file() else None
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """A raster; whatever fails inside the block is told by the file's name.
+    """A raster; errors inside the block become an `InputError` that names the file.
 
     Raises:
         InputError: missing, cut off or no raster.
@@ -58,7 +62,8 @@ def size(*paths: Path) -> tuple[int, int]:
     for path, other in sizes.items():
         if other != (height, width):
             raise InputError(
-                f"{path}: {other[1]} x {other[0]} pixels, but {paths[0].name} has {width} x {height}; they must cover one area"
+                f"{path}: {other[1]} x {other[0]} pixels, but {paths[0].name} has {width} x {height}; they must cover "
+                "one area"
             )
     if min(height, width) < PATCH:
         raise InputError(f"{paths[0]}: {width} x {height} pixels hold no patch of {PATCH} x {PATCH}")
@@ -66,7 +71,10 @@ def size(*paths: Path) -> tuple[int, int]:
 
 
 def grid(height: int, width: int) -> list[tuple[int, int]]:
-    """(top, left) of the whole patches, row by row; what is left over at the right and at the bottom belongs to none."""
+    """(top, left) of the whole patches, row by row.
+
+    What is left over at the right and at the bottom belongs to none.
+    """
     return [(row * PATCH, column * PATCH) for row in range(height // PATCH) for column in range(width // PATCH)]
 
 
@@ -79,6 +87,8 @@ def window(path: Path, mask: bool, top: int, left: int, height: int = PATCH, wid
     with opened(path) as raster:
         if raster.count < (1 if mask else 3) or (mask and raster.count > 1) or raster.dtypes[0] != "uint8":
             kind = "one band of 0/1 or 0/255" if mask else "red, green and blue"
-            raise InputError(f"{path}: {raster.count} bands of {raster.dtypes[0]}, expected {kind} as uint8; take the original file")
+            raise InputError(
+                f"{path}: {raster.count} bands of {raster.dtypes[0]}, expected {kind} as uint8; take the original file"
+            )
         pixels = raster.read(1 if mask else (1, 2, 3), window=Window(left, top, width, height))
     return np.asarray(pixels) if mask else np.ascontiguousarray(pixels.transpose(1, 2, 0))

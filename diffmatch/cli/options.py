@@ -27,7 +27,8 @@ SetOption = Annotated[
 ]
 SettingsFile = Annotated[Path | None, typer.Option("--settings", help="a YAML file of settings")]
 DataOption = Annotated[
-    Path | None, typer.Option("--data", help="data root; absent: $DIFFMATCH_DATA/<name>, else fabricated")
+    Path | None,
+    typer.Option("--data", help="data root; absent: $DIFFMATCH_DATA/<name>, else fabricated where the domain can"),
 ]
 OutOption = Annotated[Path, typer.Option("--out", help="where run folders go")]
 Devices = Annotated[int, typer.Option("--devices", min=1, help="processes: GPUs, or CPU processes over gloo")]

@@ -4,8 +4,8 @@
     def test_conformance(name, root):
         CHECKS[name](MyDomain, root)
 
-Each check takes the plugin's class and a data root that it can open, and raises AssertionError or InputError with what
-is wrong.
+Each check takes the plugin's class and a data root that it can open. It raises AssertionError or InputError with what
+is wrong, and returns why it had nothing to check, None if it passed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from diffmatch.conformance.tiny import smallest, spread, tiny
 from diffmatch.data.loading import Draws, Stream, collate, labelled_pixels
 from diffmatch.data.opening import open_domain
 from diffmatch.data.splits import Budget
-from diffmatch.domain import VOID, Card, Domain, InputError, Item, Named, Sample, Scene, SplitName, TopBottom
+from diffmatch.domain import SPLITS, VOID, Card, Domain, InputError, Item, Named, Sample, Scene, TopBottom
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
 from diffmatch.model.mask_files import write_mask
@@ -36,7 +36,6 @@ from diffmatch.scoring.counting import count
 from diffmatch.scoring.inference import predict_item
 from diffmatch.scoring.metrics import summary
 
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 WINDOW = 512
 """Side of what is looked at of a scene."""
 
@@ -205,9 +204,11 @@ def check_damaged_files(domain: type[Domain], root: Path) -> None:
                 _refused(lambda: _everything(domain, copy, item), victim.name)  # noqa: B023 - called at once
 
 
-def check_fabricate(domain: type[Domain], root: Path) -> None:
+def check_fabricate(domain: type[Domain], root: Path) -> str | None:
     """Invented data: the same bytes for the same seed, the smallest budget, every class labelled and in test, shares
     that are skewed."""
+    if not domain.can_fabricate():
+        return "this domain cannot invent data"
     with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
         for folder in (a, b):
             domain.fabricate(Path(folder), seed=3)
@@ -222,6 +223,7 @@ def check_fabricate(domain: type[Domain], root: Path) -> None:
         assert not absent, f"fabricate: no test pixel of {', '.join(absent)}"
         assert pixels.max() >= 5 * pixels.min(), "fabricate: the classes' shares are not skewed"
         assert len(split.unlabelled) >= min(len(split.labelled), 8), "fabricate: too few unlabelled items"
+    return None
 
 
 def check_training_step(domain: type[Domain], root: Path) -> None:
@@ -257,15 +259,15 @@ def check_scored_case(domain: type[Domain], root: Path) -> None:
         assert "name" in summary(counts, opened.card, [1] * counts.classes)["primary"]
 
 
-def check_outside(domain: type[Domain], root: Path) -> None:
+def check_outside(domain: type[Domain], root: Path) -> str | None:
     """A test item's file, read as one from elsewhere, is the item's image; a mask written for it is read as what was
     written."""
     opened = domain(root)
     item = opened.index("test")[0]
     hidden = opened_files(opened, item, False)
     fitting = sorted(path for path in hidden if path.name.lower().endswith(domain.endings))
-    if not fitting:  # the plugin does not offer it, or not in this layout
-        return
+    if not fitting:
+        return "outside() reads no files of this layout"
     card, sample, path = opened.card, opened.read(item), fitting[0]
     assert len(set(opened.values)) == len(opened.values) == len(card.classes), (
         "values: each class needs a number of its own"
@@ -273,8 +275,8 @@ def check_outside(domain: type[Domain], root: Path) -> None:
     found = opened.outside(path)
     image = found.read(0, 0, *(min(side, WINDOW) for side in found.shape[2:])) if isinstance(found, Scene) else found
     _sound(card, item, Sample(image))
-    if image.shape != sample.image.shape:  # the item is a part of the file, or what was looked at
-        return
+    if image.shape != sample.image.shape:  # the item is a part of the file, or only a window was read
+        return None
     assert np.array_equal(image, sample.image), f"{path.name}: outside() and read() differ"
     assert sample.mask is not None
     valid = sample.mask != VOID
@@ -289,9 +291,10 @@ def check_outside(domain: type[Domain], root: Path) -> None:
             assert again is not None and np.array_equal(again[valid], sample.mask[valid]), (
                 f"{written.name}: read() finds other classes"
             )
+    return None
 
 
-CHECKS: dict[str, Callable[[type[Domain], Path], None]] = {
+CHECKS: dict[str, Callable[[type[Domain], Path], str | None]] = {
     "card": check_card,
     "layout": check_layout,
     "index": check_index,

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from diffmatch import readers
+from diffmatch import invented, readers
 from diffmatch.domain import Cache, Domain, InputError
 from diffmatch.readers.lists import canonical, store
 
@@ -32,7 +32,8 @@ def find_data(domain: type[Domain], given: Path | None, size: int = 1) -> tuple[
         size: of what is made; 1 holds the smallest published budget (`size_for`).
 
     Raises:
-        InputError: `given` does not exist or is empty; it is never replaced by something else.
+        InputError: `given` does not exist or is empty; it is never replaced by something else. Or nothing is given and
+            the domain cannot invent data.
     """
     name = domain.card.name
     if given is not None:
@@ -68,7 +69,8 @@ def size_for(domain: type[Domain], budgets: Iterable[str]) -> int:
 def fabricator_source(domain: type[Domain]) -> bytes:
     """What fabricated data depend on: the text of plugin and painters, and the split lists that gave the names."""
     module = __import__(domain.__module__)
-    sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py"), *Path(readers.__path__[0]).glob("*.py")]
+    sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py")]
+    sources += [path for package in (invented, readers) for path in Path(package.__path__[0]).glob("*.py")]
     sources += (store() / domain.card.name).rglob("*.txt")
     return b"".join(path.read_bytes() for path in sorted(sources))
 

@@ -1,4 +1,7 @@
-"""File formats, for plugins: each reader names the file and says what to do when it cannot be read. The engine itself reads none.
+"""File formats, for plugins. A file that cannot be read raises an `InputError` that names it and says what to do.
+
+Each module wraps the library that knows the format (Pillow, nibabel, h5py, numpy) and adds the checks that its errors
+lack. The engine itself reads no pixels.
 
 Import the module that you need; `nifti` and `arrays` want nibabel and h5py, which a plugin that uses them declares.
 """

@@ -24,7 +24,7 @@ DAMAGED = (
     TypeError,
     AttributeError,
 )
-"""What numpy, zipfile and h5py raise of bad files; the last two where a group or a bare .npy is taken for an array or an .npz."""
+"""What numpy, zipfile and h5py raise on bad files; the last two for a group, or a bare .npy called .npz."""
 
 
 def shape(path: Path, key: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,23 +11,43 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import ExifTags
 from PIL import Image as Pillow
 
 from diffmatch.domain import Image, InputError
 
-ORIENTATION = 274
-"""The EXIF tag."""
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 CONVERT = (
-    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours to class numbers: "
+    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours: "
     "index = numpy.select([(rgb == colour).all(-1) for colour in colours], range(len(colours)), 255)"
 )
 
 
+def by_stem(folder: Path) -> dict[str, Path]:
+    """The images of a folder by name without ending, in the names' order; empty where there is no such folder.
+
+    The folder is scanned once, no file is opened.
+
+    Raises:
+        InputError: two files differ in their ending only.
+    """
+    if not folder.is_dir():
+        return {}
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".")]
+    files: dict[str, Path] = {}
+    for path in (folder / name for name in sorted(names) if name.lower().endswith(ENDINGS)):
+        if (other := files.setdefault(path.stem, path)) is not path:
+            raise InputError(
+                f"{path}: {other.name} is there too, and names without ending are ids; keep one of the two"
+            )
+    return dict(sorted(files.items()))
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Pillow.Image]:
-    """A Pillow image; whatever fails inside the block is told by the file's name.
+    """A Pillow image; errors inside the block become an `InputError` that names the file.
 
     Raises:
         InputError: missing, cut off or not an image.
@@ -55,7 +76,9 @@ def photograph(path: Path) -> Image:
 
 
 def upright_photograph(path: Path) -> Image:
-    """`photograph` of a file that is not part of a set, whose own files are read as they are stored: masks were drawn on them.
+    """`photograph` of a file that is not part of a set; one that is stored turned is refused.
+
+    A set's own files are read as they are stored, because its masks were drawn on them so.
 
     Raises:
         InputError: as `photograph`, or stored turned.
@@ -76,7 +99,7 @@ def check_upright(image: Pillow.Image, path: Path) -> None:
     Raises:
         InputError: an EXIF flag turns or mirrors it.
     """
-    if image.getexif().get(ORIENTATION, 1) not in (0, 1):
+    if image.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1):
         raise InputError(
             f"{path}: stored turned, with an EXIF flag that masks do not follow; save it upright (mogrify -auto-orient)"
         )
@@ -122,6 +145,7 @@ def same_size(mask: NDArray[Any], mask_path: Path, image: NDArray[Any], image_pa
     """
     if mask.shape[-2:] != image.shape[-2:]:
         raise InputError(
-            f"{mask_path}: {mask.shape[-1]} x {mask.shape[-2]} pixels, but {image_path.name} has {image.shape[-1]} x {image.shape[-2]}; "
+            f"{mask_path}: {mask.shape[-1]} x {mask.shape[-2]} pixels, but {image_path.name} has {image.shape[-1]} x "
+            f"{image.shape[-2]}; "
             "take the mask that belongs to this image"
         )

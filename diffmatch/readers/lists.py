@@ -1,8 +1,9 @@
-"""Community split lists: found in the forms their authors publish, named by hash, kept in a store for later runs.
+"""Community split lists: read in the forms their authors publish, named by hash, kept in a store for later runs.
 
 Forms that are read, all plain text with one item a line (`Domain.listed` makes the id of a line):
 
-* UniMatch, U2PL: `<budget>/{labeled,unlabeled}.txt`, `val.txt`, `test.txt` beside or above; lines are pairs of paths, or bare ids;
+* UniMatch, U2PL: `<budget>/{labeled,unlabeled}.txt`, `val.txt`, `test.txt` beside or above; lines are pairs of paths,
+  or bare ids;
 * SemiCD: `5_train_supervised.txt`, `5_train_unsupervised.txt`, `val.txt`, `test.txt`;
 * SSL4MIS: `train_slices.list`, `train.list`, `val.list`, `test.list`: a division without labelled members;
 * TransUNet: `train.txt`, `test_vol.txt`: likewise.
@@ -34,7 +35,8 @@ class Family:
     """Members that somebody fixed. None: the lists do not say.
 
     Attributes:
-        name: what the community calls the lists, by the hash of the labelled ids; `lists-<hash>` if it is not a known one.
+        name: what the community calls the lists, by the hash of the labelled ids; `lists-<hash>` if it is not a known
+            one.
         budget: as typed on the command line (`1/16`, `5%`, `92`), None for a division without labelled members.
         labelled, unlabelled, val, test: item ids, or case ids.
     """
@@ -67,11 +69,12 @@ def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family
     """All families below a folder of lists, or those of one budget and those that have none.
 
     Raises:
-        InputError: no lists there, an empty or unreadable list, a path that leaves the data root, or an id listed twice.
+        InputError: no lists there, an empty or unreadable list, a path that leaves the data root, or an id listed
+            twice.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of split lists")
-    found, labelled_lists = [], sorted(_labelled(folder))
+    families, labelled_lists = [], sorted(_labelled(folder))
     for labelled, typed in labelled_lists:
         own = canonical(domain, typed)
         if budget is not None and own != canonical(domain, budget):
@@ -79,20 +82,20 @@ def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family
         rest = labelled.with_name(labelled.name.replace("labeled", "unlabeled").replace("_supervised", "_unsupervised"))
         ids = ids_of(labelled, domain)
         unlabelled = ids_of(rest, domain) if rest.is_file() else None
-        found.append(Family(_name(domain, ids), own, ids, unlabelled, *_scored(labelled.parent, folder, domain)))
+        families.append(Family(_name(domain, ids), own, ids, unlabelled, *_scored(labelled.parent, folder, domain)))
     divisions = {path.parent for name in (*TRAIN, *TEST) for path in folder.rglob(name)}
     for place in sorted(divisions - {parent for path, _ in labelled_lists for parent in path.parents}):
         train = next((path for name in TRAIN if (path := place / name).is_file()), None)
         val, test = _scored(place, folder, domain)
         pool = ids_of(train, domain) if train else None
-        found.append(Family(_name(domain, pool or test or ()), None, None, pool, val, test))
-    if not found and not labelled_lists:
+        families.append(Family(_name(domain, pool or test or ()), None, None, pool, val, test))
+    if not families and not labelled_lists:
         raise InputError(
             f"{folder}: no labeled.txt, *_train_supervised.txt, train or test list below; name a folder of split lists"
         )
-    for family in found:
+    for family in families:
         _check_disjoint(folder, family)
-    return found
+    return families
 
 
 def _check_disjoint(folder: Path, family: Family) -> None:
@@ -113,14 +116,20 @@ def _labelled(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def budget_of(name: str) -> str:
-    """The budget that a folder's name tells: `1_16`, `u2pl_1_16` and `1-16` are 1/16, `5%` and `5pct` 5%, `92` is 92."""
+    """The budget that a folder's name tells.
+
+    `1_16`, `u2pl_1_16` and `1-16` are 1/16, `5%` and `5pct` 5%, `92` is 92.
+    """
     if match := re.search(r"(?:^|_)(\d+)[_-](\d+)$", name):
         return f"{match[1]}/{match[2]}"
     return name.replace("pct", "%")
 
 
 def _scored(start: Path, top: Path, domain: Opened) -> tuple[tuple[str, ...] | None, tuple[str, ...] | None]:
-    """val and test ids from the nearest folder that has such lists, no higher than `top`. Lists with val alone are scored on it."""
+    """val and test ids from the nearest folder that has such lists, no higher than `top`.
+
+    Lists with val alone are scored on it.
+    """
     for folder in (start, *start.parents):
         val, test = (next((path for name in names if (path := folder / name).is_file()), None) for names in (VAL, TEST))
         if test:
@@ -181,7 +190,10 @@ def _folder(budget: str | None) -> str:
 
 
 def installed(domain: Opened, budget: str | None = None) -> list[Family]:
-    """The store's families, or those that can serve a budget: its own lists before divisions, known names before unknown ones."""
+    """The store's families, or those that can serve a budget.
+
+    Its own lists before divisions, known names before unknown ones.
+    """
     folder = store() / domain.card.name
     families = read(folder, domain, budget) if folder.is_dir() else []
     order = list(dict.fromkeys(domain.families.values()))
@@ -191,7 +203,9 @@ def installed(domain: Opened, budget: str | None = None) -> list[Family]:
 
 
 def chosen(domain: Opened, budget: str | None, lists: str) -> Family:
-    """The family of a budget in a folder of lists, or in the store under a family's name; without a budget, the only one there is.
+    """The family of a budget in a folder of lists, or in the store under a family's name.
+
+    Without a budget, the only one there is.
 
     Raises:
         InputError: neither, or the folder has no list for this budget.

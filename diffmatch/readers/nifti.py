@@ -19,8 +19,11 @@ from diffmatch.domain import InputError
 ENDINGS = (".nii.gz", ".nii")
 AGAIN = "copy or unpack it again"
 APART = 0.25
-"""Voxels by which two grids may differ at a corner. Another convention of where a voxel's middle lies makes half a voxel; the rounding of
-headers to float32 makes thousandths in a CT of 512 x 512."""
+"""Voxels by which two grids may differ at a corner.
+
+Two conventions of where a voxel's middle lies differ by half a voxel. Rounding of headers to float32 makes thousandths
+in a CT of 512 x 512.
+"""
 
 
 def volume(path: Path) -> Any:
@@ -51,7 +54,9 @@ def pixels(opened: Any, path: Path) -> NDArray[Any]:
 
 
 def same_grid(mask: Any, mask_path: Path, image: Any) -> None:
-    """The mask has the image's three axes, and its corners lie where the image's do, up to `APART` voxels along each axis.
+    """The mask has the image's three axes, and its corners lie where the image's do.
+
+    They may differ by `APART` voxels along each axis. nibabel compares no grids.
 
     Raises:
         InputError: they do not.

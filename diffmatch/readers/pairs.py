@@ -1,12 +1,12 @@
 """Two dates of one place and a mask of what changed between them: the folders A, B and label of change detection sets.
 
-The three folders hold files of the same names, either directly below the root or below train/, val/ and test/. Masks are binary and stored
-as 0/1 or as 0/255; code that expects one and gets the other sees no change at all, so a set that mixes both is refused.
+The three folders hold files of the same names, either directly below the root or below train/, val/ and test/. Masks
+are binary and stored as 0/1 or as 0/255; code that expects one and gets the other sees no change at all, so a set that
+mixes both is refused.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import Image, InputError, Mask, Sample, SplitName, map_labels
-from diffmatch.readers.image import ENDINGS, colours, index_mask, opened
+from diffmatch.domain import SPLITS, Image, InputError, Mask, Sample, map_labels
+from diffmatch.readers.image import ENDINGS, by_stem, colours, index_mask, opened
 
 FOLDERS = ("A", "B", "label")
-SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,47 +43,28 @@ def listing(folder: Path) -> dict[str, Pair]:
     Raises:
         InputError: A, B or label is missing or empty, or lacks a file that another of them has.
     """
-    found = {name: _images(folder / name) for name in FOLDERS}
-    stems = sorted(set().union(*found.values()))
-    for name, files in found.items():
-        if missing := [stem for stem in stems if stem not in files]:
-            owner = next(other for other in FOLDERS if missing[0] in found[other])
+    files = {name: by_stem(folder / name) for name in FOLDERS}
+    for name, images in files.items():
+        if not images:
             raise InputError(
-                f"{found[owner][missing[0]]}: has no counterpart in {name}/ ({len(missing)} missing there); "
+                f"{folder / name}: holds no images ({', '.join(ENDINGS)}); A, B and label must lie side by side, copy "
+                "the set again"
+            )
+    stems = sorted(set().union(*files.values()))
+    for name, images in files.items():
+        if missing := [stem for stem in stems if stem not in images]:
+            owner = next(other for other in FOLDERS if missing[0] in files[other])
+            raise InputError(
+                f"{files[owner][missing[0]]}: has no counterpart in {name}/ ({len(missing)} missing there); "
                 "A, B and label must hold the same names, copy the set again"
             )
-    return {stem: Pair(*(found[name][stem] for name in FOLDERS)) for stem in stems}
-
-
-def _images(folder: Path) -> dict[str, Path]:
-    """Images of one folder by stem, from a single scan."""
-    try:
-        with os.scandir(folder) as entries:
-            names = [
-                entry.name
-                for entry in entries
-                if not entry.name.startswith(".") and entry.name.lower().endswith(ENDINGS)
-            ]
-    except OSError as error:
-        raise InputError(
-            f"{folder}: cannot be listed ({type(error).__name__}); A, B and label must lie side by side"
-        ) from error
-    if not names:
-        raise InputError(f"{folder}: holds no images ({', '.join(ENDINGS)}); copy the set again")
-    files: dict[str, Path] = {}
-    for name in names:
-        if (stem := os.path.splitext(name)[0]) in files:  # noqa: PTH122
-            raise InputError(
-                f"{folder / name}: {files[stem].name} has the same name but for the ending; keep one of them"
-            )
-        files[stem] = folder / name
-    return files
+    return {stem: Pair(*(files[name][stem] for name in FOLDERS)) for stem in stems}
 
 
 class Encoding:
-    """What `changed` is stored as, 1 or 255: found in the first mask that has a change, and the same in every mask of a set.
+    """What `changed` is stored as, 1 or 255; one set has one of them.
 
-    Masks without a change fit both. Each loading process finds it for itself.
+    The first mask with a change decides, masks without a change fit both. Each loading process decides for itself.
     """
 
     def __init__(self) -> None:
@@ -149,10 +129,11 @@ def beside(path: Path) -> Image:
     Raises:
         InputError: it does not, or as `read`.
     """
-    after = _images(path.parent.with_name("B")).get(path.stem) if path.parent.name == "A" else None
+    after = by_stem(path.parent.with_name("B")).get(path.stem) if path.parent.name == "A" else None
     if after is None:
         raise InputError(
-            f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B beside it"
+            f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B "
+            "beside it"
         )
     return read(Pair(path, after, path), Encoding(), mask=False).image
 

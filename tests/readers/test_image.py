@@ -27,7 +27,11 @@ def test_a_palette_is_not_looked_through(tmp_path):
 
 @pytest.mark.parametrize(
     ("mode", "values"),
-    [("L", VALUES), ("I;16", np.array([[0, 65_535], [7, 256]], np.uint16)), ("I", np.array([[-1, 33], [0, 70_000]], np.int32))],
+    [
+        ("L", VALUES),
+        ("I;16", np.array([[0, 65_535], [7, 256]], np.uint16)),
+        ("I", np.array([[-1, 33], [0, 70_000]], np.int32)),
+    ],
 )
 def test_gray_values_are_read_as_they_are(tmp_path, mode, values):
     path = tmp_path / ("mask.tif" if mode == "I" else "mask.png")

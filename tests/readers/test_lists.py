@@ -19,7 +19,9 @@ needs_lists = pytest.mark.skipif(not SPLITS.is_dir(), reason=f"the community's s
 class Toy(Domain):
     """Eight training images a..h, val v, test s and t."""
 
-    card = plugins.domain("acdc").card.model_copy(update={"name": "toy", "label_unit": "images", "budgets": ("2", "1/4")})
+    card = plugins.domain("acdc").card.model_copy(
+        update={"name": "toy", "label_unit": "images", "budgets": ("2", "1/4")}
+    )
     sizes = {"1/4": 2}  # noqa: RUF012
     families = {identity("ab"): "ours", identity("cd"): "theirs"}  # noqa: RUF012
 
@@ -54,7 +56,7 @@ def write(folder: Path, **files: str) -> Path:
     return folder
 
 
-# -- forms -------------------------------------------------------------------------------------------------------------------------
+# -- forms -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -74,7 +76,8 @@ def test_a_line_names_the_item_of_its_first_path(line, name):
 
 
 @pytest.mark.parametrize(
-    ("folder", "budget"), [("1_16", "1/16"), ("u2pl_1_16", "1/16"), ("1-16", "1/16"), ("5%", "5%"), ("5pct", "5%"), ("92", "92")]
+    ("folder", "budget"),
+    [("1_16", "1/16"), ("u2pl_1_16", "1/16"), ("1-16", "1/16"), ("5%", "5%"), ("5pct", "5%"), ("92", "92")],
 )
 def test_a_folder_names_its_budget(folder, budget):
     assert budget_of(folder) == budget
@@ -93,13 +96,25 @@ def test_unimatch_form_pairs_of_paths_without_a_last_newline(tmp_path):
 def test_semicd_form(tmp_path):
     write(tmp_path, **{"5_train_supervised": "a b", "5_train_unsupervised": "c d", "val": "v", "test": "s"})
     (family,) = read(tmp_path, Toy)
-    assert (family.budget, family.labelled, family.unlabelled, family.val, family.test) == ("5%", ("a", "b"), ("c", "d"), ("v",), ("s",))
+    assert (family.budget, family.labelled, family.unlabelled, family.val, family.test) == (
+        "5%",
+        ("a", "b"),
+        ("c", "d"),
+        ("v",),
+        ("s",),
+    )
 
 
 @pytest.mark.parametrize("names", [("train_slices__list", "val__list", "test__list"), ("train", "val", "test_vol")])
 def test_divisions_without_labelled_members(tmp_path, names):
     (family,) = read(write(tmp_path, **dict(zip(names, ("a b c", "v", "s"), strict=True))), Toy)
-    assert (family.budget, family.labelled, family.unlabelled, family.val, family.test) == (None, None, ("a", "b", "c"), ("v",), ("s",))
+    assert (family.budget, family.labelled, family.unlabelled, family.val, family.test) == (
+        None,
+        None,
+        ("a", "b", "c"),
+        ("v",),
+        ("s",),
+    )
 
 
 def test_a_count_is_the_budget_that_it_stands_for(tmp_path):
@@ -123,7 +138,14 @@ COUNTS = {
     "acdc": {"1": 32, "3": 68, "7": 136},
 }
 POOLS = {"pascal": 10582, "cityscapes": 2975, "whu": 5947, "levir": 7120, "acdc": 1312}
-SCORED = {"pascal": (0, 1449), "cityscapes": (0, 500), "coco": (0, 5000), "whu": (743, 744), "levir": (1024, 2048), "acdc": (20, 40)}
+SCORED = {
+    "pascal": (0, 1449),
+    "cityscapes": (0, 500),
+    "coco": (0, 5000),
+    "whu": (743, 744),
+    "levir": (1024, 2048),
+    "acdc": (20, 40),
+}
 
 
 @needs_lists
@@ -148,13 +170,15 @@ def test_two_lists_of_one_size_are_two_families():
 
 
 @needs_lists
-@pytest.mark.parametrize(("folder", "counts"), [("ssl4mis/ACDC", (1312, 20, 40)), ("transunet/lists_Synapse", (2211, 0, 12))])
+@pytest.mark.parametrize(
+    ("folder", "counts"), [("ssl4mis/ACDC", (1312, 20, 40)), ("transunet/lists_Synapse", (2211, 0, 12))]
+)
 def test_divisions_of_the_medical_communities(folder, counts):
     (family,) = read(SPLITS / folder, Domain)
     assert tuple(len(part or ()) for part in (family.unlabelled, family.val, family.test)) == counts
 
 
-# -- the store and --split -----------------------------------------------------------------------------------------------------------
+# -- the store and --split ---------------------------------------------------------------------------------------------
 
 
 def test_installed_lists_are_taken_for_their_budget_and_named(tmp_path):
@@ -165,8 +189,11 @@ def test_installed_lists_are_taken_for_their_budget_and_named(tmp_path):
     split = make_split(Toy(), "1/4", 0)
     assert split.family == "theirs"
     assert [[i.id for i in part] for part in (split.labelled, split.unlabelled, split.val, split.test)] == [
-        ["c", "d"], ["e", "f", "g"], [], ["s", "t"],
-    ]  # fmt: skip
+        ["c", "d"],
+        ["e", "f", "g"],
+        [],
+        ["s", "t"],
+    ]
     assert make_split(Toy(), "2", 0).sha256 == split.sha256, "2 is the same budget"
     assert make_split(Toy(), "3", 0).family == "seeded-0"
 
@@ -215,7 +242,9 @@ def test_an_installed_division_serves_any_budget(tmp_path):
     assert split.family == f"seeded-0 in lists-{identity('abcd')[:8]}"
     assert [i.id for i in split.test] == ["s"]
     install(Toy, write(tmp_path / "more" / "1_4", labeled="e f").parent)
-    assert [i.id for i in make_split(Toy(), "1/4", 0).labelled] == ["e", "f"], "lists of the budget come before a division"
+    assert [i.id for i in make_split(Toy(), "1/4", 0).labelled] == ["e", "f"], (
+        "lists of the budget come before a division"
+    )
 
 
 def test_a_division_alone_leaves_the_draw_to_the_seed(tmp_path):
@@ -237,7 +266,7 @@ def test_fabricated_data_hold_a_part_of_the_pool_but_all_that_is_labelled(tmp_pa
         make_split(Toy(train="acd"), None, 0, folder, partial=True)
 
 
-# -- refusals ------------------------------------------------------------------------------------------------------------------------
+# -- refusals ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -258,9 +287,13 @@ def test_a_bad_list_is_told_by_name(tmp_path, words, message):
 
 
 def test_lists_that_overlap_are_refused(tmp_path):
-    for n, parts in enumerate(({"unlabeled": "b c"}, {"unlabeled": "c", "val": "x b"}, {"unlabeled": "c", "test": "c"})):
+    for n, parts in enumerate(
+        ({"unlabeled": "b c"}, {"unlabeled": "c", "val": "x b"}, {"unlabeled": "c", "test": "c"})
+    ):
         folder = write(tmp_path / f"{n}_8", labeled="a b", **{"test": "s", **parts})
-        with pytest.raises(InputError, match=f"labels '{n}/8' have '[bc]' in (un)?labelled and in (unlabelled|val|test)"):
+        with pytest.raises(
+            InputError, match=f"labels '{n}/8' have '[bc]' in (un)?labelled and in (unlabelled|val|test)"
+        ):
             make_split(Toy(), None, 0, str(folder))
 
 

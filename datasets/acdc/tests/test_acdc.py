@@ -1,4 +1,4 @@
-"""The ACDC plugin: two layouts with one set of ids, the community's lists, refusals by name, and what the phantom promises."""
+"""The ACDC plugin: two layouts with one set of ids, the community's lists, refusals by name, the phantom."""
 
 from __future__ import annotations
 
@@ -42,7 +42,10 @@ def raw(fabricated: Path, tmp_path: Path) -> Path:
 
 
 def prepare_h5(raw: Path, out: Path) -> None:
-    """The h5 layout of SSL4MIS from the raw one, by its published recipe: min-max per volume, frames renamed, slices from 1."""
+    """The h5 layout of SSL4MIS from the raw one, by its published recipe.
+
+    Min-max per volume, frames renamed, slices from 1.
+    """
     (out / "data" / "slices").mkdir(parents=True)
     for folder in sorted((raw / "training").iterdir()):
         info = dict(line.split(": ") for line in (folder / "Info.cfg").read_text().splitlines())
@@ -98,7 +101,9 @@ def test_shapes_ranges_and_spacing(raw: Path) -> None:
     file = nib.load(raw / "training" / "patient001" / "patient001_frame01.nii.gz")
     assert mask.shape == file.shape[::-1]
     spacing = domain.read(item).spacing
-    assert spacing is not None and spacing == pytest.approx(file.header.get_zooms()[::-1]) and spacing[0] > 3 * spacing[1]
+    assert (
+        spacing is not None and spacing == pytest.approx(file.header.get_zooms()[::-1]) and spacing[0] > 3 * spacing[1]
+    )
     item = domain.index("train")[0]
     image, mask = arrays(domain, item)
     assert image.shape == (1, 1, *mask.shape) and mask.ndim == 2
@@ -117,7 +122,9 @@ def test_frames_come_from_info_cfg(raw: Path) -> None:
     swapped = {item.id: item for item in ACDC(raw).index("train")}
     assert swapped["patient090_frame02_slice_1"].ref.image.name == "patient090_frame04.nii.gz"
     (folder / "Info.cfg").unlink()
-    assert {item.id: item.ref for item in ACDC(raw).index("train") if item.case == "patient090"} == {k: v.ref for k, v in items.items()}
+    assert {item.id: item.ref for item in ACDC(raw).index("train") if item.case == "patient090"} == {
+        k: v.ref for k, v in items.items()
+    }
 
 
 def test_4d_file_and_official_test_patients_are_left_alone(fabricated: Path, raw: Path) -> None:
@@ -220,7 +227,10 @@ def test_missing_things_are_named(raw: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"neither training/patient001/ nor data/slices.*creatis"):
         ACDC(tmp_path / "nothing")
     (told,) = ACDC(raw).remarks()
-    assert told.startswith("94 of the 100 patients are missing (patient003, patient004, ") and "19 of them the test's" in told
+    assert (
+        told.startswith("94 of the 100 patients are missing (patient003, patient004, ")
+        and "19 of them the test's" in told
+    )
     shutil.rmtree(raw / "training" / "patient038")
     with pytest.raises(InputError, match=r"budget 3 .* patient038,"):
         ACDC(raw).published("3")
@@ -247,7 +257,11 @@ def test_split_and_budgets_are_the_communitys() -> None:
 @pytest.mark.parametrize(("budget", "count"), [("1", 32), ("3", 68), ("7", 136)])
 def test_items_of_a_budget_are_the_communitys_slices(tmp_path: Path, budget: str, count: int) -> None:
     """A raw layout with the lists' slice counts gives exactly the lists' names."""
-    listed = set(re.findall(r"patient\d+_frame\d+_slice_\d+", (SPLITS / "unimatch" / "acdc" / budget / "labeled.txt").read_text()))
+    listed = set(
+        re.findall(
+            r"patient\d+_frame\d+_slice_\d+", (SPLITS / "unimatch" / "acdc" / budget / "labeled.txt").read_text()
+        )
+    )
     for case in {name[:10] for name in listed}:
         folder = tmp_path / "training" / case
         folder.mkdir(parents=True)
@@ -255,7 +269,10 @@ def test_items_of_a_budget_are_the_communitys_slices(tmp_path: Path, budget: str
         for phase, frame in (("01", 1), ("02", 12)):
             depth = sum(name.startswith(f"{case}_frame{phase}_") for name in listed)
             for end in ("", "_gt"):
-                nib.save(nib.Nifti1Image(np.zeros((4, 4, depth), np.uint8), np.eye(4)), folder / f"{case}_frame{frame:02d}{end}.nii.gz")
+                nib.save(
+                    nib.Nifti1Image(np.zeros((4, 4, depth), np.uint8), np.eye(4)),
+                    folder / f"{case}_frame{frame:02d}{end}.nii.gz",
+                )
     domain = ACDC(tmp_path)
     cases = members(domain, budget)
     ids = [item.id for item in domain.index("train") if item.case in cases]
@@ -294,7 +311,10 @@ def test_class_shares_are_as_skewed_as_the_real_ones(fabricated: Path) -> None:
 
 @pytest.mark.parametrize("degree", [1, 3])
 def test_brightness_alone_does_not_solve_the_phantom(fabricated: Path, degree: int) -> None:
-    """Logistic regression on a pixel's own value stays far below 0.30, half of what a small network must reach with three cases."""
+    """Logistic regression on a pixel's own value stays far below 0.30.
+
+    That is half of what a small network must reach with three cases.
+    """
     domain, rng = ACDC(fabricated), np.random.default_rng(0)
     labelled = [arrays(domain, item) for item in domain.index("train") if item.case in members(domain, "3")]
     x = np.concatenate([image.ravel() for image, _ in labelled])
@@ -304,11 +324,15 @@ def test_brightness_alone_does_not_solve_the_phantom(fabricated: Path, degree: i
     scores = []
     for weight in (None, "balanced"):
         features = PolynomialFeatures(degree, include_bias=False)
-        model = make_pipeline(features, StandardScaler(), LogisticRegression(class_weight=weight, max_iter=300)).fit(x[some, None], y[some])
+        model = make_pipeline(features, StandardScaler(), LogisticRegression(class_weight=weight, max_iter=300)).fit(
+            x[some, None], y[some]
+        )
         dice = []
         for image, mask in test:
             guess, truth = model.predict(image.reshape(-1, 1)), mask.ravel()
-            dice.append([2 * ((guess == c) & (truth == c)).sum() / ((guess == c).sum() + (truth == c).sum()) for c in (1, 2, 3)])
+            dice.append(
+                [2 * ((guess == c) & (truth == c)).sum() / ((guess == c).sum() + (truth == c).sum()) for c in (1, 2, 3)]
+            )
         scores.append(np.mean(dice))
     assert max(scores) < 0.15
 

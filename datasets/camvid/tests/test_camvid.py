@@ -106,15 +106,24 @@ REFUSALS: dict[str, tuple[Damage, str]] = {
         lambda image, mask: Image.fromarray(MASK + 8).save(mask),
         r"trainannot/0001TP_006690\.png: label value 12 on 1 pixels",
     ),
-    "colours": (lambda image, mask: Image.new("RGB", (4, 3)).save(mask), r"trainannot/0001TP_006690\.png: .* mode RGB .* index ="),
+    "colours": (
+        lambda image, mask: Image.new("RGB", (4, 3)).save(mask),
+        r"trainannot/0001TP_006690\.png: .* mode RGB .* index =",
+    ),
     "size": (lambda image, mask: Image.new("L", (3, 4)).save(mask), r"trainannot/0001TP_006690\.png: 3 x 4 pixels"),
     "cut image": (lambda image, mask: cut(image), r"train/0001TP_006690\.png: .* copy it again"),
     "cut mask": (lambda image, mask: cut(mask), r"trainannot/0001TP_006690\.png: .* copy it again"),
-    "no image": (lambda image, mask: image.rename(image.with_name("0001TP_006720.png")), r"trainannot/0001TP_006690\.png: no image"),
+    "no image": (
+        lambda image, mask: image.rename(image.with_name("0001TP_006720.png")),
+        r"trainannot/0001TP_006690\.png: no image",
+    ),
     "twice": (lambda image, mask: shutil.copy(image, image.with_suffix(".jpg")), r"0001TP_006690\.jpg is there too"),
     "empty": (lambda image, mask: image.unlink(), r"train: no jpg or png images; take"),
     "no masks": (lambda image, mask: shutil.rmtree(mask.parent), r"trainannot/ are not both there; take"),
-    "val mask": (lambda image, mask: (mask.parents[1] / "valannot" / "0016E5_07959.png").unlink(), r"val/0016E5_07959\.png: no mask"),
+    "val mask": (
+        lambda image, mask: (mask.parents[1] / "valannot" / "0016E5_07959.png").unlink(),
+        r"val/0016E5_07959\.png: no mask",
+    ),
 }
 
 
@@ -137,7 +146,9 @@ def test_fabrication_follows_its_seed_and_is_skewed(fabricated: Path, tmp_path: 
     for seed in (0, 1):
         CamVid.fabricate(tmp_path / str(seed), seed)
     name = Path("trainannot", "0001TP_006690.png")
-    assert (fabricated / name).read_bytes() == (tmp_path / "0" / name).read_bytes() != (tmp_path / "1" / name).read_bytes()
+    assert (
+        (fabricated / name).read_bytes() == (tmp_path / "0" / name).read_bytes() != (tmp_path / "1" / name).read_bytes()
+    )
     domain, pixels, frames = CamVid(fabricated), np.zeros(256), np.zeros(256)
     for item in domain.index("train"):
         mask = domain.read(item).mask
@@ -150,7 +161,10 @@ def test_fabrication_follows_its_seed_and_is_skewed(fabricated: Path, tmp_path: 
 
 @needs_data
 def test_real_frames_counted_by_hand() -> None:
-    """Shares of the training pixels, void included (design, section 5: road 31.7 %, bicyclist 0.3 % of the labelled ones)."""
+    """Shares of the training pixels, void included (design, section 5.
+
+    Road 31.7 %, bicyclist 0.3 % of the labelled ones).
+    """
     domain = CamVid(REAL)
     assert [len(domain.index(split)) for split in ("train", "val", "test")] == [367, 0, 101]
     assert domain.recipe.paper["data.crop"] == 177 and domain.recipe.quick["data.crop"] == 112
@@ -160,4 +174,8 @@ def test_real_frames_counted_by_hand() -> None:
     for item in domain.index("train")[::60]:
         mask = domain.read(item).mask
         raw = np.asarray(Image.open(REAL / "trainannot" / f"{item.id}.png"))
-        assert mask is not None and np.array_equal(mask == 255, raw == 11) and np.array_equal(mask[raw < 11], raw[raw < 11])
+        assert (
+            mask is not None
+            and np.array_equal(mask == 255, raw == 11)
+            and np.array_equal(mask[raw < 11], raw[raw < 11])
+        )

@@ -1,4 +1,7 @@
-"""The Cityscapes plugin: two numberings told by their values, licence plates, the community's lists, refusals by name."""
+"""The Cityscapes plugin.
+
+Two numberings told by their values, licence plates, the community's lists, refusals by name.
+"""
 
 from __future__ import annotations
 
@@ -68,13 +71,52 @@ def mask_of(root: Path, number: int = 0) -> Mask:
 
 def test_label_ids_of_every_value(tiny: Path) -> None:
     v = 255
-    expected = [v, v, v, v, v, v, v, 0, 1, v, v, 2, 3, 4, v, v, v, 5, v, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, v, v, 16, 17, 18, v, 0]
+    expected = [
+        v,
+        v,
+        v,
+        v,
+        v,
+        v,
+        v,
+        0,
+        1,
+        v,
+        v,
+        2,
+        3,
+        4,
+        v,
+        v,
+        v,
+        5,
+        v,
+        6,
+        7,
+        8,
+        9,
+        10,
+        11,
+        12,
+        13,
+        14,
+        15,
+        v,
+        v,
+        16,
+        17,
+        18,
+        v,
+        0,
+    ]
     assert mask_of(tiny).ravel().tolist() == expected
     assert sorted(set(LABEL_IDS.values())) == [*range(len(CLASSES)), 255]
 
 
 @pytest.mark.parametrize(("storage", "plate"), [("8 bits", 255), ("16 bits", 65535), ("signed", -1)])
-def test_licence_plates_are_void_in_every_storage(tiny: Path, monkeypatch: pytest.MonkeyPatch, storage: str, plate: int) -> None:
+def test_licence_plates_are_void_in_every_storage(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, storage: str, plate: int
+) -> None:
     """PNG has no signed numbers: a mask with -1 can only come through another writer, so the array is handed in."""
     raw = np.where(IDS == 255, plate, IDS.astype(np.int32))
     if storage == "signed":
@@ -112,7 +154,10 @@ def test_both_files_side_by_side_and_other_renderings(tiny: Path) -> None:
     write(tiny, "train", FIRST, Image.new("RGB", (9, 4)), "color")
     write(tiny, "train", SECOND, TRAIN, TRAIN_FILE)
     domain = Cityscapes(tiny)
-    assert [item.ref.mask.name for item in domain.index("train")] == [f"{FIRST}_gtFine_labelIds.png", f"{SECOND}_gtFine_labelTrainIds.png"]
+    assert [item.ref.mask.name for item in domain.index("train")] == [
+        f"{FIRST}_gtFine_labelIds.png",
+        f"{SECOND}_gtFine_labelTrainIds.png",
+    ]
     assert len(list(domain.files())) == 6
     np.testing.assert_array_equal(mask_of(tiny, 1), TRAIN)
 
@@ -121,7 +166,10 @@ def test_splits_and_cases(tiny: Path) -> None:
     write(tiny, "train", SECOND, None)
     write(tiny, "test", "berlin_000000_000019", np.zeros((4, 9), np.uint8))
     domain = Cityscapes(tiny)
-    assert [(i.id, i.case, i.masked) for i in domain.index("train")] == [(FIRST, "jena", True), (SECOND, "zurich", False)]
+    assert [(i.id, i.case, i.masked) for i in domain.index("train")] == [
+        (FIRST, "jena", True),
+        (SECOND, "zurich", False),
+    ]
     assert domain.index("val") == [] and [i.id for i in domain.index("test")] == ["lindau_000000_000019"]
     assert any(SECOND in text for text in domain.remarks()) and "withheld" in domain.card.note
     assert domain.read(domain.index("train")[1]).mask is None
@@ -151,16 +199,25 @@ def mix(mask: Path) -> None:
 
 
 REFUSALS: dict[str, tuple[Damage, str]] = {
-    "unknown value": (lambda mask: Image.fromarray(IDS + 1).save(mask), rf"{FIRST}_gtFine_labelIds\.png: label value 34 on 1 pixels"),
-    "colours": (lambda mask: Image.new("RGB", (9, 4)).save(mask), rf"{FIRST}_gtFine_labelIds\.png: .* mode RGB .* index ="),
+    "unknown value": (
+        lambda mask: Image.fromarray(IDS + 1).save(mask),
+        rf"{FIRST}_gtFine_labelIds\.png: label value 34 on 1 pixels",
+    ),
+    "colours": (
+        lambda mask: Image.new("RGB", (9, 4)).save(mask),
+        rf"{FIRST}_gtFine_labelIds\.png: .* mode RGB .* index =",
+    ),
     "size": (lambda mask: Image.new("L", (4, 9)).save(mask), rf"{FIRST}_gtFine_labelIds\.png: 4 x 9 pixels"),
     "cut mask": (cut, rf"{FIRST}_gtFine_labelIds\.png: .* copy it again"),
     "cut image": (lambda mask: cut(image_of(mask)), rf"{FIRST}_leftImg8bit\.png: .* copy it again"),
     "no image": (lambda mask: image_of(mask).unlink(), rf"{FIRST}_leftImg8bit\.png: missing"),
     "mixed": (mix, rf"{FIRST}_gtFine_labelIds\.png: looks like trainIds"),
-    "val mask": (lambda mask: next((mask.parents[3] / "gtFine" / "val").glob("*/*")).unlink(), r"lindau_000000_000019_left.*: neither"),
+    "val mask": (
+        lambda mask: next((mask.parents[3] / "gtFine" / "val").glob("*/*")).unlink(),
+        r"lindau_000000_000019_left.*: neither",
+    ),
     "no gtFine": (lambda mask: mask.parents[2].rename(mask.parents[3] / "gt"), r"gtFine: no such folder; register"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("what", REFUSALS)
@@ -184,7 +241,11 @@ def test_the_communitys_lists_are_known_and_name_our_ids() -> None:
     assert {family.name for family in families} == {"unimatch"}
     assert {family.budget: len(family.labelled or ()) for family in families} == {"1/30": 100, **Cityscapes.sizes}
     for family in families:
-        assert len({*(family.labelled or ()), *(family.unlabelled or ())}) == 2975 and len(family.test or ()) == 500 and family.val == ()
+        assert (
+            len({*(family.labelled or ()), *(family.unlabelled or ())}) == 2975
+            and len(family.test or ()) == 500
+            and family.val == ()
+        )
     assert families[0].test is not None and families[0].test[0] == "frankfurt_000001_062250"
 
 

@@ -1,4 +1,4 @@
-"""The COCO plugin: two layouts with one set of ids, the painting recipe on hand-made objects, refusals by name, the invented set."""
+"""The COCO plugin: two layouts with one set of ids, the painting recipe on hand-made objects, refusals by name."""
 
 from __future__ import annotations
 
@@ -44,7 +44,10 @@ def photograph(path: Path, size: tuple[int, int] = (6, 8), mode: str = "RGB") ->
 
 
 def content(number: int, annotations: list[Json]) -> Json:
-    made = [{"id": i, "image_id": number, "iscrowd": 0, "category_id": BUS, "segmentation": SQUARE, **a} for i, a in enumerate(annotations)]
+    made = [
+        {"id": i, "image_id": number, "iscrowd": 0, "category_id": BUS, "segmentation": SQUARE, **a}
+        for i, a in enumerate(annotations)
+    ]
     return {
         "images": [{"id": number, "height": 6, "width": 8, "file_name": f"{number:012d}.jpg"}],
         "annotations": made,
@@ -84,7 +87,7 @@ def mask_of(domain: COCO, split: Any = "train") -> NDArray[np.uint8]:
 
 
 def test_painting_recipe(tmp_path: Path) -> None:
-    """Gaps in the ids, the smaller object on top whatever the order, crowd regions void only where nothing else lies."""
+    """Gaps in the ids; the smaller object on top in any order; crowd regions void only where nothing else lies."""
     crowd = np.zeros((6, 8), np.uint8, order="F")
     crowd[:, 4:] = 1
     plain = {"counts": [24, 24], "size": [6, 8]}
@@ -118,7 +121,9 @@ def test_ids_names_and_both_layouts_agree(fabricated: Path, tmp_path: Path) -> N
         found.putpalette(np.random.default_rng(0).integers(0, 256, 768, np.uint8).tobytes())
         found.save(tmp_path / "masks" / f"{item.id}.png")
     ready = COCO(tmp_path)
-    assert [i.id for i in ready.index("train")] == [i.id for i in train] and [i.id for i in ready.index("test")] == [i.id for i in test]
+    assert [i.id for i in ready.index("train")] == [i.id for i in train] and [i.id for i in ready.index("test")] == [
+        i.id for i in test
+    ]
     assert sum(i.masked for i in ready.index("train")) == len(train[::40])
     for ours, theirs in zip(raw.index("test")[:5], ready.index("test"), strict=False):
         np.testing.assert_array_equal(raw.read(ours).mask, ready.read(theirs).mask)
@@ -128,7 +133,9 @@ def test_ids_names_and_both_layouts_agree(fabricated: Path, tmp_path: Path) -> N
     assert any("annotations/ is left alone" in line for line in COCO(tmp_path).remarks())
 
 
-def test_json_is_parsed_once_and_no_mask_is_read_unasked(fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_json_is_parsed_once_and_no_mask_is_read_unasked(
+    fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     domain = COCO(fabricated)
     domain.prepare(Cache(tmp_path))
     train = domain.index("train")
@@ -165,11 +172,26 @@ REFUSALS: dict[str, tuple[Callable[[Json], object], str]] = {
     "owner": (lambda c: c["annotations"][0].update(image_id=7), r"belongs to image 7"),
     "no images": (lambda c: c.pop("images"), r"not a readable instances json \(KeyError"),
     "other image": (lambda c: c["images"][0].update(id=10), r"belongs to image 9|has no such image"),
-    "odd": (lambda c: c["annotations"][0].update(segmentation=[[1, 1, 2, 2, 3, 3, 4]]), r"image 9, annotation 0: an outline"),
-    "far": (lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1e9, 0, 1e9, 5]]), r"image 9, annotation 0: an outline"),
-    "runs": (lambda c: c["annotations"][0].update(segmentation={"counts": [3, 3], "size": [6, 8]}), r"annotation 0: run lengths of 6"),
-    "size": (lambda c: c["annotations"][0].update(segmentation={"counts": [48], "size": [8, 6]}), r"annotation 0: run lengths"),
-    "packed": (lambda c: c["annotations"][0].update(segmentation={"counts": "zz", "size": [6, 8]}), r"compressed run lengths"),
+    "odd": (
+        lambda c: c["annotations"][0].update(segmentation=[[1, 1, 2, 2, 3, 3, 4]]),
+        r"image 9, annotation 0: an outline",
+    ),
+    "far": (
+        lambda c: c["annotations"][0].update(segmentation=[[0, 0, 1e9, 0, 1e9, 5]]),
+        r"image 9, annotation 0: an outline",
+    ),
+    "runs": (
+        lambda c: c["annotations"][0].update(segmentation={"counts": [3, 3], "size": [6, 8]}),
+        r"annotation 0: run lengths of 6",
+    ),
+    "size": (
+        lambda c: c["annotations"][0].update(segmentation={"counts": [48], "size": [8, 6]}),
+        r"annotation 0: run lengths",
+    ),
+    "packed": (
+        lambda c: c["annotations"][0].update(segmentation={"counts": "zz", "size": [6, 8]}),
+        r"compressed run lengths",
+    ),
     "shape": (lambda c: c["images"][0].update(height=7), r"8 x 7 pixels, but 000000000009\.jpg has 8 x 6"),
 }
 
@@ -213,7 +235,11 @@ def test_missing_and_cut_off_files_are_named(tmp_path: Path) -> None:
 def test_bad_masks_are_refused_by_name(tmp_path: Path) -> None:
     good = np.zeros((6, 8), np.uint8)
     stuff, rgb, small = good + 181, np.zeros((6, 8, 3), np.uint8), good[:5]
-    for name, bad, message in (("stuff", stuff, "COCO-Stuff"), ("rgb", rgb, "holds colours"), ("small", small, "8 x 5 pixels")):
+    for name, bad, message in (
+        ("stuff", stuff, "COCO-Stuff"),
+        ("rgb", rgb, "holds colours"),
+        ("small", small, "8 x 5 pixels"),
+    ):
         root = masked(tmp_path / name, {"000000000009": good, "000000000139": bad})
         domain = COCO(root)
         with pytest.raises(InputError, match=rf"masks/000000000139\.png: .*{message}"):
@@ -255,7 +281,9 @@ def test_fabrication_follows_its_seed(tmp_path: Path, monkeypatch: pytest.Monkey
 
     def digest(name: str, seed: int) -> str:
         COCO.fabricate(tmp_path / name, seed=seed)
-        return hashlib.sha256(b"".join(path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*")))).hexdigest()
+        return hashlib.sha256(
+            b"".join(path.read_bytes() for path in sorted((tmp_path / name).rglob("*.*")))
+        ).hexdigest()
 
     assert digest("one", 0) == digest("same", 0) != digest("other", 1)
 

@@ -106,14 +106,22 @@ def test_the_card_is_that_of_the_folder(root: Path) -> None:
     for path in (root / "images").iterdir():
         save(path, np.zeros((300, 700), np.uint8))
     domain = Folder(root)
-    assert domain.card.channels == 1 and domain.recipe.paper["data.mean"] == (0.5,) and domain.recipe.paper["data.std"] == (0.25,)
+    assert (
+        domain.card.channels == 1
+        and domain.recipe.paper["data.mean"] == (0.5,)
+        and domain.recipe.paper["data.std"] == (0.25,)
+    )
     assert domain.recipe.paper["data.crop"] == 513 and domain.recipe.quick["data.resize"] == 256
     assert Folder.card.channels == 3 and "data.mean" not in Folder.recipe.paper, "the class's own card is untouched"
 
 
 def test_a_draw_parts_the_pictures_with_masks(root: Path) -> None:
     domain = Folder(root)
-    assert counts(domain) == [10, 1, 2] and "draw" in domain.layout and "13 pictures, 10 of them with masks" in domain.layout
+    assert (
+        counts(domain) == [10, 1, 2]
+        and "draw" in domain.layout
+        and "13 pictures, 10 of them with masks" in domain.layout
+    )
     assert {i.id for i in domain.index("train") if not i.masked} == {"p10", "p11", "p12"}
     for budget, labelled in (("3", 3), ("1/4", 3), ("50%", 5)):
         split = make_split(domain, budget, 0)
@@ -183,7 +191,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "one name twice": (lambda r: save(r / "images/p03.jpg", colour(3)), r"p03\.png: has the name of p03\.jpg"),
     "foreign file": (lambda r: (r / "images/p99.heic").touch(), r"p99\.heic: not one of"),
     "foreign subfolder": (lambda r: (r / "images/old").mkdir(), r"images: subfolder 'old' is none of train, val, test"),
-    "loose and parted": (lambda r: save(r / "images/train/p90.png", colour(0)), r"images: files \(p\d\d\.png\) beside the subfolders"),
+    "loose and parted": (
+        lambda r: save(r / "images/train/p90.png", colour(0)),
+        r"images: files \(p\d\d\.png\) beside the subfolders",
+    ),
     "list of the absent": (lambda r: lists(r, train="p00\np77\n"), r"train\.txt: names 1 pictures .*\(p77\)"),
     "no test list": (lambda r: lists(r, train="p00"), r"the lists give 1 pictures to train and 0 to test"),
     "list that leaves": (lambda r: lists(r, test="../p00"), r"test\.txt: .*leaves the data root"),
@@ -194,8 +205,14 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "cut off": (lambda r: cut(r / "images/p05.png", 300), r"p05\.png: cannot be read"),
     "coloured mask": (lambda r: save(r / "masks/p05.png", colour(5)), r"masks/p05\.png: .*holds colours.*index ="),
-    "unknown value": (lambda r: save(r / "masks/p05.png", labels(5, (0, 77))), r"masks/p05\.png: label value 77 on \d+ pixels"),
-    "other size": (lambda r: save(r / "masks/p05.png", labels()[1:]), r"masks/p05\.png: 16 x 11 pixels, but p05\.png has 16 x 12"),
+    "unknown value": (
+        lambda r: save(r / "masks/p05.png", labels(5, (0, 77))),
+        r"masks/p05\.png: label value 77 on \d+ pixels",
+    ),
+    "other size": (
+        lambda r: save(r / "masks/p05.png", labels()[1:]),
+        r"masks/p05\.png: 16 x 11 pixels, but p05\.png has 16 x 12",
+    ),
     "lossy mask": (lambda r: (r / "masks/p05.png").rename(r / "masks/p05.JPG"), r"p05\.JPG: a mask as JPEG"),
     "cut off mask": (lambda r: cut(r / "masks/p05.png", 80), r"masks/p05\.png: cannot be read"),
 }
@@ -212,7 +229,9 @@ def test_bad_input_is_told_by_its_name(root: Path, what: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_what_other_programs_leave_is_ignored_and_headers_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_other_programs_leave_is_ignored_and_headers_are_read_once(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in (".DS_Store", "._p00.png", "Thumbs.db", "p00.tif.aux.xml"):
         (root / "images" / name).touch()
     domain = Folder(root)

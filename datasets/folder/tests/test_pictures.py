@@ -1,4 +1,7 @@
-"""Every kind of picture and mask: no channel lost, no depth lost unsaid, white is 1, and what is unclear is refused by name."""
+"""Every kind of picture and mask.
+
+No channel lost, no depth lost unsaid, white is 1, and what is unclear is refused by name.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,9 @@ def geotiff(path: Path, bands: Array, **options: Any) -> Path:
     shape = dict(zip(("count", "height", "width"), bands.shape, strict=True))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        with rasterio.open(path, "w", driver="GTiff", dtype=bands.dtype, **shape, **({"photometric": "minisblack"} | options)) as file:
+        with rasterio.open(
+            path, "w", driver="GTiff", dtype=bands.dtype, **shape, **({"photometric": "minisblack"} | options)
+        ) as file:
             file.write(bands)
     return path
 
@@ -61,7 +66,9 @@ def geotiff(path: Path, bands: Array, **options: Any) -> Path:
 def test_kinds_of_pictures(tmp_path: Path, name: str, pixels: Any, first: list[float]) -> None:
     path = save(tmp_path / name, pixels)
     found = picture(path)
-    assert found.dtype == np.float32 and found.shape == (len(first), *SHAPE) and header(path) == Header(len(first), *SHAPE)
+    assert (
+        found.dtype == np.float32 and found.shape == (len(first), *SHAPE) and header(path) == Header(len(first), *SHAPE)
+    )
     np.testing.assert_allclose(found[:, 5, 5], first, atol=0.02 if name.endswith("jpg") else 1e-6)
 
 
@@ -102,7 +109,10 @@ def test_windows_of_a_large_tiff_are_parts_of_the_picture(
 def test_what_windows_would_read_otherwise_is_read_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pictures, "LARGE", 0)
     palette, bits = Image.fromarray(COLOUR).quantize(4), Image.fromarray(GREY > 127)
-    assert [scene(save(tmp_path / name, pixels)) for name, pixels in (("a.png", COLOUR), ("p.tif", palette), ("b.tif", bits))] == [None] * 3
+    assert [
+        scene(save(tmp_path / name, pixels))
+        for name, pixels in (("a.png", COLOUR), ("p.tif", palette), ("b.tif", bits))
+    ] == [None] * 3
     assert scene(save(tmp_path / "cmyk.tif", Image.fromarray(COLOUR).convert("CMYK"))) is None
     assert scene(geotiff(tmp_path / "white.tif", GREY[None], photometric="miniswhite")) is None
     pages = save(tmp_path / "pages.tif", COLOUR, save_all=True, append_images=[Image.fromarray(COLOUR)])
@@ -132,7 +142,11 @@ def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path, monkeypatc
         geotiff(tmp_path / f"images/{n}.tif", np.full((4, *SHAPE), 6554, np.uint16))
         geotiff(tmp_path / f"masks/{n}.tif", np.ones((1, *SHAPE), np.uint8))
     domain = Folder(tmp_path)
-    assert domain.card.channels == 4 and domain.recipe.paper["data.mean"] == (0.5,) * 4 and domain.recipe.paper["data.std"] == (0.25,) * 4
+    assert (
+        domain.card.channels == 4
+        and domain.recipe.paper["data.mean"] == (0.5,) * 4
+        and domain.recipe.paper["data.std"] == (0.25,) * 4
+    )
     sample = domain.read(domain.index("test")[0])
     assert sample.image.shape == (1, 4, *SHAPE) and sample.mask is not None and sample.mask.all()
     monkeypatch.setattr(pictures, "LARGE", 0)
@@ -154,7 +168,11 @@ def test_kinds_of_masks(tmp_path: Path) -> None:
     indexed = Image.fromarray(raw).convert("P")
     indexed.putdata(raw.ravel().tolist())
     indexed.putpalette([255, 0, 0] * 256)
-    paths = [save(tmp_path / "l.png", raw), save(tmp_path / "p.png", indexed), save(tmp_path / "deep.png", raw.astype(np.uint16))]
+    paths = [
+        save(tmp_path / "l.png", raw),
+        save(tmp_path / "p.png", indexed),
+        save(tmp_path / "deep.png", raw.astype(np.uint16)),
+    ]
     paths += [save(tmp_path / "l.bmp", raw), geotiff(tmp_path / "8.tif", raw[None], compress="deflate")]
     paths += [geotiff(tmp_path / f"{kind}.tif", raw[None].astype(kind)) for kind in ("uint16", "int16", "int32")]
     for path in paths:
@@ -170,7 +188,10 @@ def turned() -> dict[str, Any]:
 
 BAD: dict[str, tuple[Callable[[Path], object], str]] = {
     "turned.jpg": (lambda p: header(save(p, COLOUR, **turned())), "stored turned"),
-    "pages.tif": (lambda p: header(save(p, COLOUR, save_all=True, append_images=[Image.fromarray(COLOUR)])), "holds several pages"),
+    "pages.tif": (
+        lambda p: header(save(p, COLOUR, save_all=True, append_images=[Image.fromarray(COLOUR)])),
+        "holds several pages",
+    ),
     "float.tif": (lambda p: picture(save(p, np.full(SHAPE, 3.5, np.float32))), "float values from 3.5 to 3.5; divide"),
     "nan.tif": (lambda p: picture(save(p, np.full(SHAPE, np.nan, np.float32))), "float values from nan"),
     "signed.tif": (lambda p: picture(geotiff(p, np.zeros((1, *SHAPE), np.int16))), "int16 values"),
@@ -191,7 +212,9 @@ def test_what_is_unclear_is_refused_by_name(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("kind", ["uint8", "uint16"])
 def test_a_tiff_cut_anywhere_is_told_by_name(tmp_path: Path, kind: str) -> None:
-    whole = geotiff(tmp_path / "whole.tif", (np.random.default_rng(0).random((4, 64, 64)) * 255).astype(kind)).read_bytes()
+    whole = geotiff(
+        tmp_path / "whole.tif", (np.random.default_rng(0).random((4, 64, 64)) * 255).astype(kind)
+    ).read_bytes()
     for share in (0, 0.1, 0.5, 0.95):
         (tmp_path / "cut.tif").write_bytes(whole[: int(share * len(whole))])
         with pytest.raises(InputError, match=r"cut\.tif: "):

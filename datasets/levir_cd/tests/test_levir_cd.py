@@ -12,9 +12,9 @@ from PIL import Image as Pillow
 
 import diffmatch_levir_cd
 from diffmatch.data.splits import make_split
-from diffmatch.domain import Cache, InputError, Item
+from diffmatch.domain import SPLITS, Cache, InputError, Item
+from diffmatch.invented.aerial import write_patches
 from diffmatch.readers import pairs
-from diffmatch.readers.aerial import write_patches
 from diffmatch.readers.lists import install, read
 from diffmatch_levir_cd import LEVIRCD, PUBLISHED
 
@@ -22,12 +22,6 @@ LISTS = Path(__file__).parents[3].parent / "shared" / "splits" / "unimatch" / "l
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason=f"the community's split lists are not at {LISTS}")
 IMAGES = {"train": ["train_1", "train_2", "train_10"], "val": ["val_1"], "test": ["test_7"]}
 SIDE = 64
-
-
-@pytest.fixture(autouse=True)
-def no_lists(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Whatever the machine's owner has installed is not there."""
-    monkeypatch.setenv("DIFFMATCH_SPLITS", str(tmp_path_factory.mktemp("store")))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +64,7 @@ def test_images_and_patches_hold_the_same_items_and_pixels(whole: Path, tmp_path
     images.prepare(Cache(tmp_path / "cache"))
     assert images.layout.startswith("images, 16 patches each") and patches.layout.startswith("patches in A, B, label")
     changed = 0
-    for split in pairs.SPLITS:
+    for split in SPLITS:
         ours, theirs = images.index(split), patches.index(split)
         assert [(i.id, i.case) for i in ours] == [(i.id, i.case) for i in theirs]
         assert [i.id for i in ours] == [f"{name}_{n}" for name in IMAGES[split] for n in range(1, 17)]
@@ -98,7 +92,7 @@ def test_an_image_is_decoded_once(whole: Path, tmp_path: Path) -> None:
 def test_torchgeos_reader_agrees(whole: Path, tmp_path: Path) -> None:
     datasets = pytest.importorskip("torchgeo.datasets", reason="torchgeo is not installed")
     flat = tmp_path / "flat"
-    for split in pairs.SPLITS:
+    for split in SPLITS:
         shutil.copytree(whole / split, flat, dirs_exist_ok=True)
     domain, theirs = LEVIRCD(flat), datasets.LEVIRCD(str(flat), "test")[0]
     for n, item in enumerate(domain.index("test")):
@@ -113,7 +107,7 @@ def test_remarks_tell_a_part_from_the_whole(whole: Path, monkeypatch: pytest.Mon
     told = " ".join(domain.remarks())
     assert "48 / 16 / 16 patches, the whole set has 7,120 / 1,024 / 2,048" in told and "64 x 64 pixels" in told
     item = domain.index("train")[0]
-    monkeypatch.setitem(vars(domain), "_items", {split: [item] * count for split, count in PUBLISHED.items()})
+    monkeypatch.setitem(vars(domain), "items", {split: [item] * count for split, count in PUBLISHED.items()})
     assert "the whole set" in domain.remarks()[0]
 
 
@@ -186,7 +180,13 @@ def test_installed_lists_name_the_fabricated_patches(tmp_path: Path, monkeypatch
     monkeypatch.setattr(diffmatch_levir_cd, "write_patches", touch)
     LEVIRCD.fabricate(tmp_path / "patches")
     split = make_split(LEVIRCD(tmp_path / "patches"), "5%", seed=0, partial=True)
-    assert (split.family, len(split.labelled), len(split.unlabelled), len(split.val), len(split.test)) == ("unimatch", 356, 356, 40, 40)
+    assert (split.family, len(split.labelled), len(split.unlabelled), len(split.val), len(split.test)) == (
+        "unimatch",
+        356,
+        356,
+        40,
+        40,
+    )
 
 
 def test_fabricated_names_have_the_real_form(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -194,8 +194,14 @@ def test_fabricated_names_have_the_real_form(tmp_path: Path, monkeypatch: pytest
     for name, seed, size in (("one", 0, 1), ("same", 0, 1), ("other", 1, 2)):
         LEVIRCD.fabricate(tmp_path / name, seed, size)
     one, same, other = (LEVIRCD(tmp_path / name) for name in ("one", "same", "other"))
-    assert [len(one.index(s)) for s in pairs.SPLITS] == [712, 40, 40] and [len(other.index(s)) for s in pairs.SPLITS] == [1068, 80, 80]
-    assert one.index("train") != other.index("train") and [i.id for i in one.index("train")] == [i.id for i in same.index("train")]
+    assert [len(one.index(s)) for s in SPLITS] == [712, 40, 40] and [len(other.index(s)) for s in SPLITS] == [
+        1068,
+        80,
+        80,
+    ]
+    assert one.index("train") != other.index("train") and [i.id for i in one.index("train")] == [
+        i.id for i in same.index("train")
+    ]
     for item in one.index("train"):
         image, patch = (int(n) for n in item.id.split("_")[1:])
         assert 1 <= image <= 445 and 1 <= patch <= 16 and item.case == f"train_{image}"

@@ -1,4 +1,7 @@
-"""The decathlon plugin: what it takes from dataset.json, its splits, its axes, its refusals, and the real hippocampus task."""
+"""The decathlon plugin.
+
+What it takes from dataset.json, its splits, its axes, its refusals, and the real hippocampus task.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +36,9 @@ def arrays(domain: Domain, item: Item) -> tuple[NDArray[Any], NDArray[Any]]:
     return sample.image, sample.mask
 
 
-def write_task(root: Path, image: NDArray[Any], spacing: tuple[float, ...], modality: dict[str, str], **about: Any) -> Path:
+def write_task(
+    root: Path, image: NDArray[Any], spacing: tuple[float, ...], modality: dict[str, str], **about: Any
+) -> Path:
     """Three cases with the same image and a mask whose values are 0 and 5."""
     affine = np.diag([*spacing, 1.0])
     mask = np.zeros(image.shape[:3], np.uint8)
@@ -43,7 +48,12 @@ def write_task(root: Path, image: NDArray[Any], spacing: tuple[float, ...], moda
             (root / folder).mkdir(parents=True, exist_ok=True)
             nib.save(nib.Nifti1Image(array, affine), root / folder / f"{name}.nii.gz")
     pairs = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "abc"]
-    told = {"name": "Invented", "modality": modality, "labels": {"0": "background", "5": "lesion"}, "training": pairs} | about
+    told = {
+        "name": "Invented",
+        "modality": modality,
+        "labels": {"0": "background", "5": "lesion"},
+        "training": pairs,
+    } | about
     (root / "dataset.json").write_text(json.dumps(told))
     return root
 
@@ -76,14 +86,19 @@ def test_adding_macos_twins_changes_nothing(task: Path) -> None:
     for path in list(task.rglob("*.nii.gz")):
         path.with_name("._" + path.name).write_bytes(b"\x00\x05\x16\x07")
     about = json.loads((task / "dataset.json").read_text())
-    about["training"].append({"image": "./imagesTr/._hippocampus_001.nii.gz", "label": "./labelsTr/._hippocampus_001.nii.gz"})
+    about["training"].append(
+        {"image": "./imagesTr/._hippocampus_001.nii.gz", "label": "./labelsTr/._hippocampus_001.nii.gz"}
+    )
     (task / "dataset.json").write_text(json.dumps(about))
     domain = MSD(task)
-    assert [item.id for item in domain.index("train")] == before and not any(path.name.startswith("._") for path in domain.files())
+    assert [item.id for item in domain.index("train")] == before and not any(
+        path.name.startswith("._") for path in domain.files()
+    )
 
 
 @pytest.mark.parametrize(
-    ("spacing", "axis"), [((1, 1, 1), 2), ((0.8, 0.8, 0.7), 2), ((0.6, 0.6, 4.0), 2), ((5.0, 1, 1), 0), ((1, 3.0, 1), 1)]
+    ("spacing", "axis"),
+    [((1, 1, 1), 2), ((0.8, 0.8, 0.7), 2), ((0.6, 0.6, 4.0), 2), ((5.0, 1, 1), 0), ((1, 3.0, 1), 1)],
 )
 def test_slices_are_cut_along_the_coarse_axis(tmp_path: Path, spacing: tuple[float, ...], axis: int) -> None:
     image = np.random.default_rng(0).normal(size=(4, 5, 6))
@@ -118,7 +133,9 @@ def test_modalities_are_channels(tmp_path: Path) -> None:
     low, high = np.percentile(hounsfield, (0.5, 99.5))
     np.testing.assert_allclose(pixels[0, 1], np.clip((hounsfield - low) / (high - low), 0, 1).T, atol=1e-3)
     lung = MSD(write_task(tmp_path / "b", hounsfield, (1, 1, 1), {"0": "CT"}, name="Lung"))
-    np.testing.assert_allclose(arrays(lung, lung.index("test")[0])[0][0, 0], np.clip((hounsfield + 1000) / 1400, 0, 1).T, atol=1e-3)
+    np.testing.assert_allclose(
+        arrays(lung, lung.index("test")[0])[0][0, 0], np.clip((hounsfield + 1000) / 1400, 0, 1).T, atol=1e-3
+    )
     with pytest.raises(InputError, match=r"a\.nii\.gz: shape \(4, 5, 6\) does not fit dataset\.json's 2 modalities"):
         MSD(write_task(tmp_path / "c", hounsfield, (1, 1, 1), {"0": "T1", "1": "T2"}))
     with pytest.raises(InputError, match=r"shape \(4, 5, 6, 2\) does not fit dataset\.json's 1 modalities \(CT\)"):
@@ -128,7 +145,9 @@ def test_modalities_are_channels(tmp_path: Path) -> None:
 def test_missing_files_are_named(task: Path) -> None:
     for n in (1, 2, 3, 5):
         (task / "imagesTr" / f"hippocampus_{n:03d}.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"dataset\.json: 4 images are missing \(hippocampus_001\.nii\.gz, .*, \.\.\.\)"):
+    with pytest.raises(
+        InputError, match=r"dataset\.json: 4 images are missing \(hippocampus_001\.nii\.gz, .*, \.\.\.\)"
+    ):
         MSD(task)
 
 
@@ -139,7 +158,9 @@ def test_lists_that_do_not_fit_the_disk_are_refused(task: Path) -> None:
     with pytest.raises(InputError, match=r"1 masks are missing \(hippocampus_004"):
         MSD(task)
     about.write_text(
-        json.dumps(told | {"training": [e for e in told["training"] if "_004" not in e["image"] and "_007" not in e["image"]]})
+        json.dumps(
+            told | {"training": [e for e in told["training"] if "_004" not in e["image"] and "_007" not in e["image"]]}
+        )
     )
     with pytest.raises(InputError, match=r"1 masks have no entry \(hippocampus_007"):
         MSD(task)
@@ -163,7 +184,13 @@ def test_a_path_that_leaves_the_root_is_refused(task: Path, entry: str, key: str
 
 
 @pytest.mark.parametrize(
-    "text", ["{", "[]", '{"labels": {"0": "background"}}', '{"labels": {"background": 0, "x": 1}, "modality": {"0": "CT"}, "training": []}']
+    "text",
+    [
+        "{",
+        "[]",
+        '{"labels": {"0": "background"}}',
+        '{"labels": {"background": 0, "x": 1}, "modality": {"0": "CT"}, "training": []}',
+    ],
 )
 def test_foreign_json_is_refused_in_one_line(task: Path, text: str) -> None:
     (task / "dataset.json").write_text(text)
@@ -210,7 +237,9 @@ def test_unlabelled_read_never_opens_a_mask_and_decodes_once(task: Path, tmp_pat
 
 def test_fabrication_follows_its_seed(task: Path, tmp_path: Path) -> None:
     def digest(root: Path) -> str:
-        return hashlib.sha256(b"".join(np.asarray(nib.load(path).dataobj).tobytes() for path in sorted(root.rglob("*.nii.gz")))).hexdigest()
+        return hashlib.sha256(
+            b"".join(np.asarray(nib.load(path).dataobj).tobytes() for path in sorted(root.rglob("*.nii.gz")))
+        ).hexdigest()
 
     MSD.fabricate(tmp_path / "same", seed=0)
     MSD.fabricate(tmp_path / "other", seed=1)
@@ -220,11 +249,14 @@ def test_fabrication_follows_its_seed(task: Path, tmp_path: Path) -> None:
 def test_fabricated_classes_are_as_rare_as_the_real_ones_and_as_grey_as_the_rest(task: Path) -> None:
     domain = MSD(task)
     image, mask = (
-        np.concatenate(parts) for parts in zip(*[[a.ravel() for a in arrays(domain, i)] for i in domain.index("train")], strict=True)
+        np.concatenate(parts)
+        for parts in zip(*[[a.ravel() for a in arrays(domain, i)] for i in domain.index("train")], strict=True)
     )
     assert 100 * np.bincount(mask) / len(mask) == pytest.approx([94.8, 2.7, 2.5], abs=0.4)
     low, high = np.percentile(image[mask > 0], (10, 90))
-    assert (mask[(image > low) & (image < high)] == 0).mean() > 0.75, "most pixels with the hippocampus' grey values are not hippocampus"
+    assert (mask[(image > low) & (image < high)] == 0).mean() > 0.75, (
+        "most pixels with the hippocampus' grey values are not hippocampus"
+    )
 
 
 @needs_data
@@ -232,7 +264,11 @@ def test_real_hippocampus(tmp_path: Path) -> None:
     domain = MSD(REAL)
     domain.prepare(Cache(tmp_path))
     items = {split: domain.index(split) for split in ("train", "val", "test")}
-    assert {split: len({item.case for item in found}) for split, found in items.items()} == {"train": 140, "val": 20, "test": 40}
+    assert {split: len({item.case for item in found}) for split, found in items.items()} == {
+        "train": 140,
+        "val": 20,
+        "test": 40,
+    }
     ids = "\n".join(sorted(item.id for found in items.values() for item in found))
     held_out = "\n".join(item.id for item in items["test"])
     assert [hashlib.sha256(text.encode()).hexdigest()[:8] for text in (ids, held_out)] == ["206200f8", "471c3007"]

@@ -1,4 +1,4 @@
-"""The PASCAL plugin: raw indices in every mode, SBD masks in either folder, the community's lists, refusals by name, the invented set."""
+"""The PASCAL plugin: raw indices in every mode, SBD masks in either folder, community lists, refusals by name."""
 
 from __future__ import annotations
 
@@ -11,33 +11,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import savemat
-from sklearn.neighbors import KNeighborsClassifier
 
 from diffmatch.domain import Domain, InputError, Item
 from diffmatch.readers import image as reader
 from diffmatch.readers import lists
 from diffmatch.readers.lists import identity, ids_of
-from diffmatch_pascal import NAMES, OFFICIAL, Pascal, _names, color
-from diffmatch_pascal_phantom import ORDER, present, scene, write_scene
+from diffmatch_pascal import OFFICIAL, Pascal, color
 
 LISTS = Path(__file__).parents[3].parent / "shared" / "splits" / "unimatch" / "pascal"
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason=f"the community's split lists are not at {LISTS}")
 PALETTE = bytes(part for index in range(256) for part in color(index))
-
-
-@pytest.fixture(autouse=True)
-def no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No installed lists, whatever the user has."""
-    monkeypatch.setenv("DIFFMATCH_SPLITS", str(tmp_path / "store"))
-
-
-@pytest.fixture(scope="module")
-def fabricated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("pascal")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("DIFFMATCH_SPLITS", str(root / "store"))
-        Pascal.fabricate(root, seed=0)
-    return root
 
 
 def save(mask: NDArray[np.uint8], path: Path, mode: str) -> None:
@@ -60,7 +43,10 @@ def pattern(height: int = 9, width: int = 12) -> NDArray[np.uint8]:
 
 @pytest.fixture
 def voc(tmp_path: Path) -> Path:
-    """VOC2012 in small: two official training images, one for test; these two and three more in SegmentationClassAug."""
+    """VOC2012 in small: two official training images, one for test.
+
+    These two and three more in SegmentationClassAug.
+    """
     folder = tmp_path / "VOCdevkit" / "VOC2012"
     official, test, sbd = ["2007_000032", "2007_000039"], ["2007_000033"], ["2008_000002", "2008_000007", "2011_003276"]
     for name in ("JPEGImages", "ImageSets/Segmentation"):
@@ -85,7 +71,13 @@ def find(domain: Domain, name: str) -> Item:
 
 
 def test_classes_have_vocs_colours() -> None:
-    told = {"background": (0, 0, 0), "aeroplane": (128, 0, 0), "bicycle": (0, 128, 0), "boat": (0, 0, 128), "chair": (192, 0, 0)}
+    told = {
+        "background": (0, 0, 0),
+        "aeroplane": (128, 0, 0),
+        "bicycle": (0, 128, 0),
+        "boat": (0, 0, 128),
+        "chair": (192, 0, 0),
+    }
     told |= {"person": (192, 128, 128), "pottedplant": (0, 64, 0), "tvmonitor": (0, 64, 128)}
     card = Pascal.card
     assert len(card.names) == 21 and {info.name: info.color for info in card.classes if info.name in told} == told
@@ -109,7 +101,9 @@ def test_root_may_be_any_of_three_folders(voc: Path, above: int) -> None:
     assert ids(domain) == ["2007_000032", "2007_000039", "2008_000002", "2008_000007", "2011_003276"]
     assert ids(domain, "test") == ["2007_000033"] and ids(domain, "val") == []
     assert all(item.case == item.id and item.masked for item in domain.index("train"))
-    assert not any("2012_004331" in path.name for path in domain.files()), "a photograph without a mask is no part of the set"
+    assert not any("2012_004331" in path.name for path in domain.files()), (
+        "a photograph without a mask is no part of the set"
+    )
 
 
 def test_sbd_masks_lie_in_either_folder(voc: Path) -> None:
@@ -164,11 +158,20 @@ BAD_SETS = {
         remove("JPEGImages/2008_000002.jpg"),
         r"2008_000002\.jpg: missing, though SegmentationClassAug/ has its mask",
     ),
-    "test mask": (remove("SegmentationClass/2007_000033.png"), r"SegmentationClass/2007_000033\.png: missing, though the list"),
-    "absent file": ([(TRAIN, b"2007_000032\n2010_000001")], r"2010_000001\.png: missing, though the list .* \(and 1 in all\)"),
+    "test mask": (
+        remove("SegmentationClass/2007_000033.png"),
+        r"SegmentationClass/2007_000033\.png: missing, though the list",
+    ),
+    "absent file": (
+        [(TRAIN, b"2007_000032\n2010_000001")],
+        r"2010_000001\.png: missing, though the list .* \(and 1 in all\)",
+    ),
     "val list": (remove(VAL), r"val\.txt: missing, .*official archive.*diffmatch splits pascal"),
     "empty list": ([(VAL, b"\n")], r"val\.txt: the list is empty"),
-    "nothing": ([(VAL, b"2007_000032\n2007_000039\n2008_000002\n2008_000007\n2011_003276")], r"nothing is left to train on"),
+    "nothing": (
+        [(VAL, b"2007_000032\n2007_000039\n2008_000002\n2008_000007\n2011_003276")],
+        r"nothing is left to train on",
+    ),
 }
 
 
@@ -188,7 +191,10 @@ def test_incomplete_sets_are_refused_by_name(voc: Path, what: str) -> None:
 
 
 def test_folders_without_photographs_or_masks_are_refused(voc: Path, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"nothing: neither VOCdevkit/VOC2012/JPEGImages/ nor JPEGImages/ .*VOCtrainval_11-May-2012\.tar"):
+    with pytest.raises(
+        InputError,
+        match=r"nothing: neither VOCdevkit/VOC2012/JPEGImages/ nor JPEGImages/ .*VOCtrainval_11-May-2012\.tar",
+    ):
         Pascal(tmp_path / "nothing")
     for name in ("SegmentationClass", "SegmentationClassAug"):
         shutil.rmtree(voc / name)
@@ -228,26 +234,25 @@ def test_lists_are_known_by_hash() -> None:
     assert sorted(str(family.budget) for family in found if family.name == "u2pl") == ["1/16", "1/4", "1/8"]
     for family in found:
         labelled, unlabelled, test = family.labelled or (), family.unlabelled or (), family.test or ()
-        assert (len(labelled), len(labelled) + len(unlabelled), len(test)) == (Pascal.sizes[str(family.budget)], 10_582, 1_449)
+        assert (len(labelled), len(labelled) + len(unlabelled), len(test)) == (
+            Pascal.sizes[str(family.budget)],
+            10_582,
+            1_449,
+        )
         assert Pascal.families[identity(labelled)] == family.name and not {*labelled, *unlabelled} & {*test}
-
-
-@pytest.fixture
-def classic(tmp_path: Path) -> None:
-    """The lists of two classic budgets and of val, installed."""
-    for name in ("92/labeled.txt", "92/unlabeled.txt", "1464/labeled.txt", "val.txt"):
-        (tmp_path / "lists" / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(LISTS / name, tmp_path / "lists" / name)
-    lists.install(Pascal, tmp_path / "lists")
 
 
 @needs_lists
 @pytest.mark.usefixtures("classic")
 def test_the_whole_sets_division(voc: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the real set's file names in place of the folders' content."""
-    train, val, official = (set(ids_of(LISTS / name, Pascal)) for name in ("train_aug.txt", "val.txt", "1464/labeled.txt"))
+    train, val, official = (
+        set(ids_of(LISTS / name, Pascal)) for name in ("train_aug.txt", "val.txt", "1464/labeled.txt")
+    )
     masks = train | val
-    monkeypatch.setattr("diffmatch_pascal._stems", lambda folder, ending: set() if folder.name == "SegmentationClassAug" else masks)
+    monkeypatch.setattr(
+        "diffmatch_pascal._stems", lambda folder, ending: set() if folder.name == "SegmentationClassAug" else masks
+    )
     for name in (TRAIN, VAL):
         (voc / name).unlink()
     domain = Pascal(voc)
@@ -257,75 +262,6 @@ def test_the_whole_sets_division(voc: Path, monkeypatch: pytest.MonkeyPatch) -> 
     masks = official | val
     domain = Pascal(voc)
     assert len(domain.index("train")) == OFFICIAL and "SBD masks are missing: 1,464 images" in domain.remarks()[0]
-
-
-def test_invented_set_has_the_formats_quirks_and_skewed_classes(fabricated: Path) -> None:
-    domain = Pascal(fabricated)
-    assert (len(domain.index("train")), len(domain.index("test"))) == (184, 32)
-    folder = fabricated / "VOCdevkit" / "VOC2012"
-    found: dict[str, set[str]] = {}
-    for path in folder.rglob("*.png"):
-        with Image.open(path) as picture:
-            found.setdefault(f"{path.parent.name} {picture.mode}", set()).add(path.stem)
-    assert found.keys() == {"SegmentationClass P", "SegmentationClassAug L"}
-    official = {*ids_of(folder / "ImageSets/Segmentation/trainval.txt", Pascal)}
-    assert official == found["SegmentationClass P"] and not official & found["SegmentationClassAug L"]
-    pixels, images = np.zeros(256, int), {"train": np.zeros(256, int), "test": np.zeros(256, int)}
-    for split, count in images.items():
-        for item in domain.index(split):  # type: ignore[arg-type]
-            mask = domain.read(item).mask
-            assert mask is not None and 255 in mask
-            own = np.bincount(mask.ravel(), minlength=256)
-            pixels += own
-            count += own > 0
-    assert images["train"][:21].min() >= 12 and images["test"][:21].min() >= 2
-    assert pixels[[*ORDER[:5]]].mean() > 1.4 * pixels[[*ORDER[-5:]]].mean() and pixels[0] > 20 * pixels[:21].min()
-
-
-@needs_lists
-@pytest.mark.usefixtures("classic")
-def test_invented_set_takes_the_names_of_installed_lists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def touch(seed: int, number: int, photograph: Path, mask: Path, palette: bytes | None) -> None:
-        photograph.touch()
-        mask.touch()
-
-    monkeypatch.setattr("diffmatch_pascal.write_scene", touch)
-    Pascal.fabricate(tmp_path / "set", seed=3)
-    domain = Pascal(tmp_path / "set")
-    labelled, val, official = (set(ids_of(LISTS / name, Pascal)) for name in ("92/labeled.txt", "val.txt", "1464/labeled.txt"))
-    assert labelled < set(ids(domain)) and len(domain.index("train")) == 184 and set(ids(domain, "test")) < val
-    assert all((item.ref.mask.parent.name == "SegmentationClass") == (item.id in official) for item in domain.index("train"))
-
-
-def test_fabrication_follows_its_seed(fabricated: Path, tmp_path: Path) -> None:
-    rng = [np.random.default_rng(seed) for seed in (0, 1)]
-    (labelled, *_), (other, *_) = (_names(Pascal, generator, 1) for generator in rng)
-    assert not set(labelled) & set(other)
-    for seed, equal in ((0, True), (1, False)):
-        write_scene(seed, 5, tmp_path / "5.jpg", tmp_path / "5.png", PALETTE)
-        for folder, ending in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
-            first = fabricated / "VOCdevkit/VOC2012" / folder / f"{labelled[5]}.{ending}"
-            assert (first.read_bytes() == (tmp_path / f"5.{ending}").read_bytes()) == equal
-
-
-def test_a_pixels_colour_alone_does_not_tell_its_class() -> None:
-    """Nearest neighbours in colour, from 92 scenes to 32 others, stay about half wrong."""
-    rng = np.random.default_rng(0)
-    colours, classes = [], []
-    for numbers, count in ((range(92), 10_000), (range(184, 216), 4_000)):
-        scenes = [scene(0, number) for number in numbers]
-        pixels = np.concatenate([image[mask != 255] for image, mask in scenes])
-        some = rng.choice(len(pixels), count, replace=False)
-        colours.append(pixels[some].astype(float))
-        classes.append(np.concatenate([mask[mask != 255] for _, mask in scenes])[some])
-    guess, truth = KNeighborsClassifier(25).fit(colours[0], classes[0]).predict(colours[1]), classes[1]
-    assert np.mean([((guess == c) & (truth == c)).sum() / ((guess == c) | (truth == c)).sum() for c in range(21)]) < 0.5
-
-
-def test_every_stretch_of_scenes_has_every_class() -> None:
-    assert set(ORDER) == {*range(1, len(NAMES))}
-    for first in (0, 100, 5000):
-        assert {place for number in range(first, first + 30) for place in present(0, number)} == {*range(len(ORDER))}
 
 
 def test_conversion_of_sbds_own_files_as_the_readme_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,9 +1,8 @@
-"""The Synapse plugin: two layouts with one set of ids, orientation by the affine, the organ map, anatomy, refusals by name, the phantom."""
+"""The Synapse plugin: two layouts with one set of ids, orientation, the organ map, anatomy, refusals by name."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,22 +14,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diffmatch.data import splits
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.readers import arrays as arrays_reader
-from diffmatch.readers import lists, splits
+from diffmatch.readers import lists
 from diffmatch_synapse import TEST, TRAIN, Synapse
 from diffmatch_synapse_anatomy import CASCADE
 
 LISTS = Path(__file__).parents[3].parent / "shared" / "splits" / "transunet" / "lists_Synapse"
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason=f"TransUNet's lists are not at {LISTS}")
 TRAINING = Path("RawData") / "Training"
-
-
-@pytest.fixture(scope="module")
-def fabricated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("synapse")
-    Synapse.fabricate(root, seed=0)
-    return root
 
 
 @pytest.fixture
@@ -52,7 +45,10 @@ def arrays(domain: Domain, item: Item) -> tuple[NDArray[Any], NDArray[Any]]:
 
 @pytest.fixture
 def archive(raw: Path, tmp_path: Path) -> Path:
-    """TransUNet's layout made of the same cases; values of 0..1 become -0.15..1.2, as in the archive that circulates."""
+    """TransUNet's layout made of the same cases.
+
+    Values of 0..1 become -0.15..1.2, as in the archive that circulates.
+    """
     domain, out = Synapse(raw), tmp_path / "archive"
     (out / "train_npz").mkdir(parents=True)
     (out / "test_vol_h5").mkdir()
@@ -66,15 +62,21 @@ def archive(raw: Path, tmp_path: Path) -> Path:
     return out
 
 
-def write_raw(root: Path, number: int, image: NDArray[Any], label: NDArray[Any], affine: NDArray[Any] | None = None) -> None:
+def write_raw(
+    root: Path, number: int, image: NDArray[Any], label: NDArray[Any], affine: NDArray[Any] | None = None
+) -> None:
     for array, name in ((image, "img"), (label, "label")):
         (root / name).mkdir(parents=True, exist_ok=True)
-        nib.save(nib.Nifti1Image(array, np.eye(4) if affine is None else affine), root / name / f"{name}{number:04d}.nii.gz")
+        nib.save(
+            nib.Nifti1Image(array, np.eye(4) if affine is None else affine), root / name / f"{name}{number:04d}.nii.gz"
+        )
 
 
 def rewrite(path: Path, change: Callable[[NDArray[Any]], NDArray[Any]], affine: NDArray[Any] | None = None) -> None:
     volume = nib.load(path)
-    nib.save(nib.Nifti1Image(change(np.asarray(volume.dataobj).copy()), volume.affine if affine is None else affine), path)
+    nib.save(
+        nib.Nifti1Image(change(np.asarray(volume.dataobj).copy()), volume.affine if affine is None else affine), path
+    )
 
 
 def test_both_layouts_hold_the_same_items_and_pixels(raw: Path, archive: Path) -> None:
@@ -87,7 +89,11 @@ def test_both_layouts_hold_the_same_items_and_pixels(raw: Path, archive: Path) -
             (image, mask), (their_image, their_mask) = arrays(ours, mine), arrays(theirs, other)
             np.testing.assert_allclose(image * 1.35 - 0.15, their_image, atol=1e-5)
             np.testing.assert_array_equal(mask, their_mask)
-            assert image.shape == (1, 1, *mask.shape) and image.dtype == their_image.dtype == np.float32 and their_mask.dtype == np.uint8
+            assert (
+                image.shape == (1, 1, *mask.shape)
+                and image.dtype == their_image.dtype == np.float32
+                and their_mask.dtype == np.uint8
+            )
             assert theirs.read(other).spacing is None
     assert [item.id for item in ours.index("train")[:2]] == ["case0005_slice000", "case0005_slice001"]
     assert {item.case for item in ours.index("train")} == {"case0005", "case0021"}
@@ -102,7 +108,10 @@ def test_root_may_be_any_folder_above_or_at_the_images(tmp_path: Path, inside: s
 
 @pytest.mark.parametrize("axes", ["RAS", "LAS", "LPS", "LPI", "PIR", "ASL", "SRP"])
 def test_volumes_are_turned_by_their_affine(tmp_path: Path, axes: str) -> None:
-    """However a volume is stored: slices from feet to head, rows from front to back, columns from the patient's right to the left."""
+    """However a volume is stored.
+
+    Slices from feet to head, rows from front to back, columns from the patient's right to the left.
+    """
     rng = np.random.default_rng(0)
     seen, organs = rng.integers(-125, 276, (3, 4, 5)).astype(np.int16), rng.integers(0, 14, (3, 4, 5)).astype(np.uint8)
     turn = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes))
@@ -123,12 +132,23 @@ def test_volumes_are_turned_by_their_affine(tmp_path: Path, axes: str) -> None:
     np.testing.assert_array_equal(arrays(domain, planes[2])[1], expected[2])
     raw = np.asarray(nib.load(volume.ref.mask).dataobj)
     kept = np.isin(raw, domain.values)  # raw labels that are no organ here come back as background
-    np.testing.assert_array_equal(np.array(domain.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0))
+    np.testing.assert_array_equal(
+        np.array(domain.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0)
+    )
     np.testing.assert_array_equal(domain.outside(volume.ref.image), image)
 
 
 def test_raw_labels_become_the_eight_organs(tmp_path: Path) -> None:
-    raw_names = {1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gallbladder", 6: "liver", 7: "stomach", 8: "aorta", 11: "pancreas"}
+    raw_names = {
+        1: "spleen",
+        2: "right kidney",
+        3: "left kidney",
+        4: "gallbladder",
+        6: "liver",
+        7: "stomach",
+        8: "aorta",
+        11: "pancreas",
+    }
     write_raw(tmp_path, 1, np.zeros((14, 1, 1), np.int16), np.arange(14, dtype=np.uint8).reshape(14, 1, 1))
     domain = Synapse(tmp_path)
     organs = arrays(domain, domain.index("test")[0])[1].ravel()[::-1]
@@ -184,7 +204,9 @@ def test_headers_that_mirror_or_keep_silent_are_told(raw: Path) -> None:
     assert any("on each other's side" in line for line in remarks)
 
 
-def test_unlabelled_read_never_opens_a_mask(raw: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unlabelled_read_never_opens_a_mask(
+    raw: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     domain = Synapse(raw)
     items = domain.index("train")
     shutil.rmtree(raw / TRAINING / "label")
@@ -195,7 +217,9 @@ def test_unlabelled_read_never_opens_a_mask(raw: Path, archive: Path, tmp_path: 
     np.testing.assert_array_equal(domain.read(items[3], mask=False).image, fresh[3].image)
     keys: list[str] = []
     opened = arrays_reader.array
-    monkeypatch.setattr(arrays_reader, "array", lambda path, key, like=None: (keys.append(key), opened(path, key, like))[1])
+    monkeypatch.setattr(
+        arrays_reader, "array", lambda path, key, like=None: (keys.append(key), opened(path, key, like))[1]
+    )
     for item in Synapse(archive).index("train")[:3]:
         Synapse(archive).read(item, mask=False)
     assert set(keys) == {"image"}
@@ -279,9 +303,16 @@ def test_bad_archives_are_named(archive: Path) -> None:
 def test_division_and_ids_are_transunets(tmp_path: Path) -> None:
     """A raw layout with the list's slice counts gives exactly the list's names, and the list is known by its hash."""
     (family,) = lists.read(LISTS, Synapse)
-    assert family.name == "transunet" and family.labelled is None and family.unlabelled is not None and family.test is not None
+    assert (
+        family.name == "transunet"
+        and family.labelled is None
+        and family.unlabelled is not None
+        and family.test is not None
+    )
     cases = {name[:8] for name in family.unlabelled}
-    assert cases == {f"case{number:04d}" for number in TRAIN} and set(family.test) == {f"case{number:04d}" for number in TEST}
+    assert cases == {f"case{number:04d}" for number in TRAIN} and set(family.test) == {
+        f"case{number:04d}" for number in TEST
+    }
     for case in cases:
         depth = sum(name.startswith(case) for name in family.unlabelled)
         write_raw(tmp_path, int(case[4:]), *(np.zeros((2, 2, depth), np.uint8) for _ in range(2)))
@@ -298,45 +329,3 @@ def test_labelled_cases_are_drawn_by_case(fabricated: Path, tmp_path: Path, monk
         split = splits.make_split(domain, budget, seed=0)
         assert split.family == "seeded-0" and len({item.case for item in split.labelled}) == int(budget)
         assert len(split.test) == 12 and not split.val
-
-
-def test_fabrication_follows_its_seed(fabricated: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def digest(root: Path) -> str:
-        paths = sorted((root / TRAINING).glob("*/*000[15].nii.gz"))
-        return hashlib.sha256(b"".join(np.asarray(nib.load(path).dataobj).tobytes() for path in paths)).hexdigest()
-
-    assert len(list((fabricated / TRAINING / "img").iterdir())) == 30 == len(list((fabricated / TRAINING / "label").iterdir()))
-    monkeypatch.setattr("diffmatch_synapse.TRAIN", frozenset((5,)))
-    monkeypatch.setattr("diffmatch_synapse.TEST", frozenset((1,)))
-    for seed in (0, 1):
-        Synapse.fabricate(tmp_path / str(seed), seed)
-    assert digest(fabricated) == digest(tmp_path / "0") != digest(tmp_path / "1")
-
-
-def test_fabricated_organs_are_skewed_and_in_every_training_case(fabricated: Path, tmp_path: Path) -> None:
-    raw_values = set(np.unique(np.asarray(nib.load(fabricated / TRAINING / "label" / "label0005.nii.gz").dataobj)).tolist())
-    assert raw_values == set(range(14))
-    domain = Synapse(fabricated)
-    domain.prepare(Cache(tmp_path))
-    slices = np.array([np.bincount(arrays(domain, item)[1].ravel(), minlength=9) for item in domain.index("train")])
-    share = slices.sum(0) / slices.sum()
-    assert share[0] > 0.88 and share[5] > 25 * share[2] > 0, "liver and gallbladder"
-    cases = np.array([item.case for item in domain.index("train")])
-    assert all(((slices[cases == case] > 0).sum(0) >= 5).all() for case in cases)
-    without = [item.id for item in domain.index("test") if not (arrays(domain, item)[1] == 2).any()]
-    assert without == ["case0004", "case0029"]
-
-
-def test_brightness_alone_does_not_solve_the_phantom(fabricated: Path) -> None:
-    """The best guess from a pixel's own value, learnt on six cases with the classes balanced or not, stays below a Dice of 0.15."""
-    domain = Synapse(fabricated)
-    test = [arrays(domain, item) for item in domain.index("test")]
-    bins = [((image.ravel() * 99).astype(int), mask.ravel().astype(int)) for image, mask in test]
-    table = sum(np.bincount(100 * y + x, minlength=900).reshape(9, 100) for x, y in bins[:6])
-    for weighed in (table, table / table.sum(1, keepdims=True)):
-        guess = weighed.argmax(0)
-        dice = [
-            [2 * ((guess[x] == c) & (y == c)).sum() / max(1, (guess[x] == c).sum() + (y == c).sum()) for c in range(1, 9)]
-            for x, y in bins[6:]
-        ]
-        assert np.mean(dice) < 0.15

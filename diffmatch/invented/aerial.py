@@ -1,8 +1,9 @@
 """Invented aerial photographs of one place on two dates, for the `fabricate` of change detection plugins.
 
-Buildings are oriented rectangles with a gable and a shadow; some stand on one date only, and their footprint is what changed. Everything
-else that differs is no change: sun, tint and season, moved cars, grown and felled trees, new paving in the colours of roofs, repainted
-roofs. A pixel's difference between the dates therefore says little; the outline, gable and shadow around it say what it is.
+Buildings are oriented rectangles with a gable and a shadow; some stand on one date only, and their footprint is what
+changed. Everything else that differs is no change: sun, tint and season, moved cars, grown and felled trees, new paving
+in the colours of roofs, repainted roofs. A pixel's difference between the dates therefore says little; the outline,
+gable and shadow around it say what it is.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ def _roof(rng: np.random.Generator) -> tuple[float, ...]:
 def _buildings(
     rng: np.random.Generator, shape: tuple[int, int], count: int, street: float, taken: Bool
 ) -> list[Rectangle]:
-    """Buildings along a street's direction that keep clear of what is taken; fewer than `count` where no room is left."""
+    """Buildings along a street's direction that keep clear of what is taken.
+
+    Fewer than `count` where no room is left.
+    """
     built: list[Rectangle] = []
     for _ in range(6 * count):
         if len(built) == count:

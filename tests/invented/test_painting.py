@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diffmatch.readers.painting import look, outline, photograph, surroundings, texture
+from diffmatch.invented.painting import look, outline, photograph, surroundings, texture
 
 CLASSES = 81
 

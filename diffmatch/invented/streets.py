@@ -1,8 +1,9 @@
 """Invented street scenes seen from a car, for the `fabricate` of street plugins.
 
-Sky, houses and trees above a road with pavements; walls and fences along it; poles that carry signs and lights; people, riders and
-vehicles that grow towards the camera. Surfaces are those of `painting`: hue, pattern and outline tell a class together; windows, light
-and tint blur what one pixel tells, and do not hide it. Nothing here looks like a real street.
+Sky, houses and trees above a road with pavements; walls and fences along it; poles that carry signs and lights; people,
+riders and vehicles that grow towards the camera. Surfaces are those of `painting`: hue, pattern and outline tell a
+class together; windows, light and tint blur what one pixel tells, and do not hide it. Nothing here looks like a real
+street.
 """
 
 from __future__ import annotations
@@ -13,19 +14,42 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.readers import painting
-from diffmatch.readers.painting import Array, Bool
+from diffmatch.invented import painting
+from diffmatch.invented.painting import Array, Bool
 
 PARTS = (
-    "road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign", "vegetation", "terrain", "sky", "person",
-    "rider", "car", "truck", "bus", "train", "motorcycle", "bicycle", "own car", "clutter", "plate",
-)  # fmt: skip
+    "road",
+    "sidewalk",
+    "building",
+    "wall",
+    "fence",
+    "pole",
+    "traffic light",
+    "traffic sign",
+    "vegetation",
+    "terrain",
+    "sky",
+    "person",
+    "rider",
+    "car",
+    "truck",
+    "bus",
+    "train",
+    "motorcycle",
+    "bicycle",
+    "own car",
+    "clutter",
+    "plate",
+)
 """What a scene is made of: the 19 classes that street sets share, and what they leave void."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """Height and width of a thing next to the camera as shares of the image's height; `box` is a rectangle, else lobed."""
+    """Height and width of a thing next to the camera as shares of the image's height.
+
+    `box` is a rectangle, else lobed.
+    """
 
     height: float
     width: float
@@ -54,7 +78,8 @@ def street(
 
     Args:
         shape: (H, W), from about 60 x 80 on.
-        things: expected number a scene of each part that comes in pieces (all of PARTS but road, sidewalk, building, vegetation, sky).
+        things: expected number a scene of each part that comes in pieces (all of PARTS but road, sidewalk, building,
+            vegetation, sky).
         sure: a part of which there is one at least.
 
     Returns:

@@ -1,7 +1,8 @@
-"""Invented photographs, for a plugin's `fabricate`: lit, noisy, with objects whose class shows in hue, pattern and outline together.
+"""Invented photographs: lit, noisy, with objects whose class shows in hue, pattern and outline together.
 
-Light, haze and noise shift a pixel's colour by more than neighbouring classes lie apart, and the surroundings share the objects' hues, so
-that a pixel alone says little; a region says much. Nothing here looks like the real thing, and numbers from it say so.
+Light, haze and noise shift a pixel's colour by more than neighbouring classes lie apart, and the surroundings share the
+objects' hues, so that a pixel alone says little; a region says much. Nothing here looks like the real thing, and
+numbers from it say so.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import binary_dilation
 
 Array = NDArray[np.float64]
 Bool = NDArray[np.bool_]
@@ -56,7 +58,7 @@ def grid(shape: tuple[int, int]) -> tuple[Array, Array]:
 
 
 def texture(rng: np.random.Generator, shape: tuple[int, int], klass: int) -> Array:
-    """(H, W, 3): the surface of one object of a class, its colour and the pattern's phase a little different every time."""
+    """(H, W, 3): the surface of one object of a class; colour and phase of the pattern vary a little."""
     about = look(klass)
     rows, columns = grid(shape)
     across = rows * np.cos(about.angle) + columns * np.sin(about.angle) + rng.uniform(0, about.period)
@@ -82,6 +84,29 @@ def outline(
     edge = radius * (1 + 0.22 * np.cos(lobes * np.arctan2(v, u)))
     inside: Bool = np.hypot(u, v) <= np.maximum(edge, 0.75)
     return inside
+
+
+def add_object(
+    rng: np.random.Generator,
+    image: Array,
+    mask: NDArray[np.uint8],
+    klass: int,
+    centre: tuple[float, float],
+    radius: float,
+    value: int,
+    rim: int | None = None,
+) -> None:
+    """Paint one object of a class into `image` (H, W, 3) and `mask` (H, W).
+
+    Args:
+        value: what its pixels have in the mask.
+        rim: what a border of one pixel around it has in the mask; None draws no border.
+    """
+    inside = outline(rng, mask.shape, centre, radius, klass)
+    image[inside] = texture(rng, mask.shape, klass)[inside]
+    if rim is not None:
+        mask[binary_dilation(inside)] = rim
+    mask[inside] = value
 
 
 def surroundings(rng: np.random.Generator, shape: tuple[int, int]) -> Array:
