@@ -2,9 +2,9 @@
 
     python benchmarks/speed/layout.py TABLE... [--blocks 10] [--out benchmarks/speed/results/layout.md]
 
-TABLE is a YAML file under benchmarks/tables or of one's own: each method of it is timed once, with the settings of its last row there.
-Processor seconds of one thread; a block is three steps of one layout, the ratio the median over pairs of neighbouring blocks, so that
-other work disturbs both alike.
+TABLE is a YAML file under benchmarks/tables or of one's own: each method of it is timed once, with the settings of its
+last row there. Processor seconds of one thread; a block is three steps of one layout, the ratio the median over pairs
+of neighbouring blocks, so that other work disturbs both alike.
 """
 
 from __future__ import annotations
@@ -32,7 +32,13 @@ def measure(job: Job, blocks: int) -> tuple[str, ...]:
     """One row: dataset, encoder, method, milliseconds per step of both layouts, their ratio."""
     planned = plan(job)
     method, settings = planned.build().train(), planned.settings
-    draws = Draws(planned.domain, Stream(planned.split.labelled, 0, 0), Stream(planned.split.unlabelled, 0, 1), settings.data, method.views)
+    draws = Draws(
+        planned.domain,
+        Stream(planned.split.labelled, 0, 0),
+        Stream(planned.split.unlabelled, 0, 1),
+        settings.data,
+        method.views,
+    )
     b = settings.train.batch
     batches = [collate([draws[k * b + i] for i in range(b)]) for k in range(STEPS)]
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-4, 0.9)
@@ -55,9 +61,12 @@ def measure(job: Job, blocks: int) -> tuple[str, ...]:
         del times[0]  # the library's kernels are chosen in it
     ratio = statistics.median(last / first for first, last in zip(seconds["first"], seconds["last"], strict=True))
     return (
-        job.dataset, settings.network.encoder, job.method,
-        *(f"{1000 * statistics.median(seconds[name]):.0f}" for name in LAYOUTS), f"{ratio:.2f}",
-    )  # fmt: skip
+        job.dataset,
+        settings.network.encoder,
+        job.method,
+        *(f"{1000 * statistics.median(seconds[name]):.0f}" for name in LAYOUTS),
+        f"{ratio:.2f}",
+    )
 
 
 def main() -> None:
@@ -72,12 +81,15 @@ def main() -> None:
     for name in asked.tables:
         cells = grid.cells(
             tables.load(name), installed, preset="quick", seeds=1, data=None, out=Path("runs"), overrides={}, invented=0
-        )  # fmt: skip
+        )
         jobs = {cell.row.method: cell.jobs[0] for cell in cells}
         rows += [measure(job, asked.blocks) for job in jobs.values()]
     head = ("dataset", "encoder", "method", "first ms", "last ms", "ratio")
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in rows)]
-    text = f"One thread, {platform.machine()} CPU, torch {torch.__version__}, processor time of a training step.\n\n" + "\n".join(lines)
+    text = (
+        f"One thread, {platform.machine()} CPU, torch {torch.__version__}, processor time of a training step.\n\n"
+        + "\n".join(lines)
+    )
     print(text)
     if asked.out:
         asked.out.write_text(text + "\n")

@@ -1,9 +1,11 @@
 """How many training draws a core loads per second, plugin by plugin: reading, both streams, all views of diffmatch.
 
-    python benchmarks/speed/loading.py [--seconds 5] [--data camvid=DIR msd=DIR] [--out benchmarks/speed/results/loading.md]
+    python benchmarks/speed/loading.py [--seconds 5] [--data camvid=DIR msd=DIR] [--out
+    benchmarks/speed/results/loading.md]
 
-A draw is one labelled and one unlabelled item with its weak and strong view. `read` is the plugin's share (both items, one mask). The
-first pass fills the cache of decoded arrays and is not timed. Fabricated pictures are smaller than real ones: the last column tells.
+A draw is one labelled and one unlabelled item with its weak and strong view. `read` is the plugin's share (both items,
+one mask). The first pass fills the cache of decoded arrays and is not timed. Fabricated pictures are smaller than real
+ones: the last column tells.
 """
 
 from __future__ import annotations
@@ -48,9 +50,14 @@ def measure(name: str, data: Path | None, seconds: float) -> tuple[str, ...]:
     whole = (spent - reading) / n
     size = "x".join(map(str, domain.read(split.labelled[0]).image.shape))
     return (
-        name, "invented" if fabricated else "real", f"{1 / whole:.0f}", f"{1000 * reading / n:.2f}", f"{1000 * (whole - reading / n):.2f}",
-        f"{settings.data.crop}", size,
-    )  # fmt: skip
+        name,
+        "invented" if fabricated else "real",
+        f"{1 / whole:.0f}",
+        f"{1000 * reading / n:.2f}",
+        f"{1000 * (whole - reading / n):.2f}",
+        f"{settings.data.crop}",
+        size,
+    )
 
 
 def main() -> None:

@@ -2,7 +2,8 @@
 
     python benchmarks/speed/scene.py [--side 4096 8192] [--scene DIR] [--out benchmarks/speed/results/scene.md]
 
-Without --scene an invented, sparse scene of 32507 x 15354 pixels is written to a temporary folder. The network is whu_cd's quick one,
+Without --scene an invented, sparse scene of 32507 x 15354 pixels is written to a temporary folder. The network is
+whu_cd's quick one,
 untrained: time and memory do not depend on its weights. Each square is predicted in a process of its own.
 """
 
@@ -46,7 +47,9 @@ def square(root: Path, side: int, results: multiprocessing.Queue) -> None:  # ty
 
     before, began, changed = peak(), time.perf_counter(), 0
     covered = np.zeros((side // WINDOW, side // WINDOW), np.int64)
-    for block in predict_scene(method.probabilities, read, (side, side), key="scene", data=settings.data, window=WINDOW, stride=STRIDE):
+    for block in predict_scene(
+        method.probabilities, read, (side, side), key="scene", data=settings.data, window=WINDOW, stride=STRIDE
+    ):
         labels = block.probabilities.argmax(0)
         changed += int(labels.sum())
         rows, columns = block.top + np.arange(labels.shape[0]), block.left + np.arange(labels.shape[1])
@@ -85,7 +88,10 @@ def main() -> None:
             _, seconds, most, before, _ = results.get()
             lines.append(f"| {side} | {seconds:.0f} | {side * side / seconds / 1e6:.2f} | {most:.0f} | {before:.0f} |")
             print(lines[-1], flush=True)
-    text = f"One thread, torch {torch.__version__}, windows of {WINDOW} every {STRIDE} pixels, 3 sampler steps.\n\n" + "\n".join(lines)
+    text = (
+        f"One thread, torch {torch.__version__}, windows of {WINDOW} every {STRIDE} pixels, 3 sampler steps.\n\n"
+        + "\n".join(lines)
+    )
     print(text)
     if asked.out:
         asked.out.write_text(text + "\n")

@@ -1,12 +1,14 @@
 """Where the time of a training step and of a prediction goes, per method, beside this machine's FLOP floor.
 
     python benchmarks/speed/steps.py acdc --out benchmarks/speed/results      # the quick recipe on fabricated data
-    python benchmarks/speed/steps.py --classes 21 --device cuda               # Table 5's setting: ResNet-50, 513 x 513 (random pixels)
+    python benchmarks/speed/steps.py --classes 21 --device cuda               # Table 5's setting: ResNet-50, 513 x 513
+        (random pixels)
 
-Shares are of the step's wall time: `load` is reading (decoded cache warm), `views` the augmentation, `extractor` and `denoiser` forward and
-backward with hooks around the modules (pseudo-labels included), `update` the optimiser and what follows it, `rest` everything else: losses,
-upsampling, noise, bookkeeping. The floor is the step's multiply-accumulates over the rate that a large matrix product reaches here.
-Timings are medians over steps; the machine should be otherwise idle.
+Shares are of the step's wall time: `load` is reading (decoded cache warm), `views` the augmentation, `extractor` and
+`denoiser` forward and backward with hooks around the modules (pseudo-labels included), `update` the optimiser and what
+follows it, `rest` everything else: losses, upsampling, noise, bookkeeping. The floor is the step's multiply-accumulates
+over the rate that a large matrix product reaches here. Timings are medians over steps; the machine should be otherwise
+idle.
 """
 
 from __future__ import annotations
@@ -80,7 +82,9 @@ def peak_rate(device: torch.device) -> float:
     return n**3 / min(times)
 
 
-def profile(method: Method[Section], batches: list[Batch], device: torch.device, precision: torch.dtype | None) -> dict[str, float]:
+def profile(
+    method: Method[Section], batches: list[Batch], device: torch.device, precision: torch.dtype | None
+) -> dict[str, float]:
     """Median seconds of the parts of a step, the step's GMAC and its peak memory in GiB (CUDA)."""
     method.to(device).train()
     optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 1e-4, 0.9)
@@ -181,14 +185,20 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
         planned = plan(Job(arguments.dataset, name, arguments.labels, data=arguments.data))
         settings = planned.settings
         draws = Draws(
-            planned.domain, Stream(planned.split.labelled, 0, 0), Stream(planned.split.unlabelled, 0, 1), settings.data, kind.views
+            planned.domain,
+            Stream(planned.split.labelled, 0, 0),
+            Stream(planned.split.unlabelled, 0, 1),
+            settings.data,
+            kind.views,
         )
         b, side = settings.train.batch, settings.data.crop
         batches = [collate([draws[k * b + i] for i in range(b)]) for k in range(arguments.steps + 1)]
         load, views = loading_seconds(draws, b)
 
         def build(steps: int) -> Method[Section]:
-            return planned.build(settings.model_copy(update={"diffusion": settings.diffusion.model_copy(update={"steps": steps})}))
+            return planned.build(
+                settings.model_copy(update={"diffusion": settings.diffusion.model_copy(update={"steps": steps})})
+            )
 
     found = profile(build(settings.diffusion.steps), batches, device, precision)
     whole = found["step"] + load + views
@@ -197,14 +207,21 @@ def measure(arguments: argparse.Namespace, name: str, device: torch.device) -> d
         "method": name,
         "step_ms": whole * 1e3,
         "images_per_second": b / whole,
-        "shares": {part: value / whole for part, value in {"load": load, "views": views, **{
-            k: found.get(k, 0.0) for k in ("extractor", "denoiser", "rest", "update")}}.items()},
+        "shares": {
+            part: value / whole
+            for part, value in {
+                "load": load,
+                "views": views,
+                **{k: found.get(k, 0.0) for k in ("extractor", "denoiser", "rest", "update")},
+            }.items()
+        },
         "gmac_per_step": found["gmac"],
         "floor_ms": found["gmac"] * 1e9 / arguments.rate * 1e3,
         "peak_gib": found.get("peak_gib"),
         "predictions_per_second": predictions(build, [1, 2, 3, 4, 5] if kind.sampled else [1], image),
-        "batch": b, "crop": side,
-    }  # fmt: skip
+        "batch": b,
+        "crop": side,
+    }
 
 
 def table(rows: list[dict[str, Any]], head: str) -> str:
@@ -212,7 +229,9 @@ def table(rows: list[dict[str, Any]], head: str) -> str:
     lines = [
         head,
         "",
-        "| method | step ms | floor ms | img/s | of supervised | " + " | ".join(f"{p} %" for p in parts) + " | peak GiB | predictions/s |",
+        "| method | step ms | floor ms | img/s | of supervised | "
+        + " | ".join(f"{p} %" for p in parts)
+        + " | peak GiB | predictions/s |",
     ]
     lines.append("|" + "---|" * (len(parts) + 7))
     base = next((row["images_per_second"] for row in rows if row["method"] == "supervised"), None)
@@ -229,7 +248,9 @@ def table(rows: list[dict[str, Any]], head: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", nargs="?", default="acdc")
-    parser.add_argument("--classes", type=int, help="random pixels on DeepLabv3+, ResNet-50, 513 x 513 instead of a dataset")
+    parser.add_argument(
+        "--classes", type=int, help="random pixels on DeepLabv3+, ResNet-50, 513 x 513 instead of a dataset"
+    )
     parser.add_argument("--labels", default="3")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--methods", nargs="+", default=plugins.names(plugins.METHODS))
@@ -243,7 +264,11 @@ def main() -> None:
     arguments.rate = peak_rate(device)
     rows = [measure(arguments, name, device) for name in arguments.methods]
     what = f"{arguments.classes}-classes" if arguments.classes else arguments.dataset
-    place = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    place = (
+        torch.cuda.get_device_name()
+        if device.type == "cuda"
+        else f"{platform.machine()} CPU, {torch.get_num_threads()} threads"
+    )
     head = (
         f"{what}, batch {rows[0]['batch']}, crop {rows[0]['crop']}, precision {arguments.precision}, on {place}, "
         f"torch {torch.__version__}, "

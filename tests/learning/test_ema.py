@@ -23,7 +23,9 @@ def test_a_teacher_pickles_and_copies() -> None:
     teacher = teacher_of(student())
     for twin in (pickle.loads(pickle.dumps(teacher)), copy.deepcopy(teacher)):
         assert not twin.training and not any(p.requires_grad for p in twin.parameters())
-        assert all(torch.equal(a, b) for a, b in zip(twin.state_dict().values(), teacher.state_dict().values()))
+        assert all(
+            torch.equal(a, b) for a, b in zip(twin.state_dict().values(), teacher.state_dict().values(), strict=True)
+        )
 
 
 @pytest.mark.parametrize("name", ["mean_teacher", "crest", "u2pl"])
