@@ -107,7 +107,7 @@ class Pascal(Photographs):
 
     * Everingham et al., The Pascal Visual Object Classes (VOC) Challenge, IJCV 88, 2010,
       https://doi.org/10.1007/s11263-009-0275-4
-    * Hariharan et al., Semantic Contours from Inverse Detectors, ICCV 2011, https://doi.org/10.1109/ICCV.2011.6126343
+    * Hariharan et al., Semantic Contours from Inverse Detectors, ICCV 2011
 
     Dataset licence:
 
