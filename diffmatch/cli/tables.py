@@ -145,7 +145,7 @@ def _tell(found: list[Entry]) -> None:
             times[kind] = grid.estimate(entry.planned)
         seconds = 0.0 if entry.done else times[kind]
         total += seconds
-        told = "done" if entry.done else grid.clock(seconds)
+        told = "done" if entry.done else "not readable" if entry.problem else grid.clock(seconds)
         rows.append((job.method, entry.planned.split.budget, str(job.seed), told, str(entry.folder.path)))
     show(["method", "labels", "seed", "time", "folder"], rows)
     missing = sum(not entry.done for entry in found)

@@ -15,7 +15,7 @@ A path that leads through a packed study (`diffmatch.records.packed`) names a ru
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -25,6 +25,7 @@ from diffmatch.domain import InputError
 from diffmatch.records import packed
 from diffmatch.records.counts import Counts
 from diffmatch.records.schema import SCHEMA, EvaluationRecord, RunRecord
+from diffmatch.records.select import select_evaluation
 from diffmatch.shared.files import write_json
 
 
@@ -87,12 +88,16 @@ class RunFolder:
         write_json(self.record_path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def write_evaluation(self, record: EvaluationRecord, counts: Counts) -> None:
-        """Write it and its counts. The one that run.json has its numbers from stays: another machine's digits would
-        part the two."""
+        """Write an evaluation and its counts.
+
+        The evaluation that run.json quotes is kept. Scoring it again on another machine may change the last digits,
+        and the two would disagree.
+        """
         self._refuse_packed()
         path = self.path / "evaluations" / f"{record.name}.json"
         try:
-            kept, _ = self._read(path)
+            kept = self.evaluation_record(record.name)
+            self.counts(record.name)
             if self.record_path.exists() and self.record().metrics.get(record.split) == kept.metrics:
                 return
         except InputError:
@@ -100,40 +105,67 @@ class RunFolder:
         counts.save(path.with_suffix(".npz"))
         write_json(path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
 
-    def _read(self, path: Path) -> tuple[EvaluationRecord, Counts]:
+    def evaluation_names(self) -> list[str]:
+        """Names of the evaluations, sorted; some may be unreadable."""
+        return [path.stem for path in packed.files(self.path / "evaluations") if path.suffix == ".json"]
+
+    def evaluation_record(self, name: str) -> EvaluationRecord:
+        """One evaluation without its counts.
+
+        Raises:
+            InputError: it is not readable, or holds an evaluation of another name.
+        """
+        path = self.path / "evaluations" / f"{name}.json"
         try:
             record = EvaluationRecord.model_validate_json(packed.read_bytes(path))
-            return record, Counts.load(path.with_suffix(".npz"))
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not readable ({type(error).__name__}); make it again or delete it") from error
+        if record.name != name:
+            raise InputError(f"{path}: holds the evaluation {record.name}; rename or delete it")
+        return record
+
+    def counts(self, name: str) -> Counts:
+        """The counts of one evaluation.
+
+        Raises:
+            InputError: they are not readable.
+        """
+        path = self.path / "evaluations" / f"{name}.npz"
+        try:
+            return Counts.load(path)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise InputError(
-                f"{path}: it or its .npz is not readable ({type(error).__name__}); make it again or delete it"
-            ) from error
+            raise InputError(f"{path}: not readable ({type(error).__name__}); make it again or delete it") from error
+
+    def readable_evaluations(self) -> tuple[list[EvaluationRecord], list[str]]:
+        """The evaluations that can be read, sorted by name and without counts; what is wrong with the others."""
+        records, problems = [], []
+        for name in self.evaluation_names():
+            try:
+                records.append(self.evaluation_record(name))
+            except InputError as error:
+                problems.append(str(error))
+        return records, problems
 
     def evaluations(self) -> list[tuple[EvaluationRecord, Counts]]:
-        """All evaluations, sorted by name.
+        """All evaluations with their counts, sorted by name.
 
         Raises:
             InputError: one of them is not readable.
         """
-        return [self._read(path) for path in packed.files(self.path / "evaluations") if path.suffix == ".json"]
+        return [(self.evaluation_record(name), self.counts(name)) for name in self.evaluation_names()]
 
-    def evaluation(self, split: str, checkpoint: str = "last") -> tuple[EvaluationRecord, Counts] | None:
-        """The headline evaluation of a split: the one whose numbers stand in run.json."""
-        return headline(self.record(), self.evaluations(), split, checkpoint)
+    def evaluation(self, split: str) -> tuple[EvaluationRecord, Counts] | None:
+        """The headline of a split with its counts; None where the split was not scored.
+
+        Raises:
+            InputError: one of the evaluations is not readable.
+        """
+        records = [self.evaluation_record(name) for name in self.evaluation_names()]
+        headline = select_evaluation(self.record(), records, split=split)
+        return None if headline is None else (headline, self.counts(headline.name))
 
     def samples(self) -> list[Path]:
         return [path for path in packed.files(self.path / "samples") if path.suffix == ".npz"]
-
-
-def headline(
-    run: RunRecord, evaluations: Iterable[tuple[EvaluationRecord, Counts]], split: str, checkpoint: str = "last"
-) -> tuple[EvaluationRecord, Counts] | None:
-    """Of a run's evaluations the one whose numbers stand in run.json; the first of the split where none stand there."""
-    metrics = run.metrics.get(split)
-    for record, counts in evaluations:
-        if record.split == split and record.checkpoint == checkpoint and (metrics is None or record.metrics == metrics):
-            return record, counts
-    return None
 
 
 def find_runs(root: Path) -> list[RunFolder]:
@@ -142,9 +174,17 @@ def find_runs(root: Path) -> list[RunFolder]:
 
 
 def runs_named(name: Path, root: Path) -> Iterator[RunFolder]:
-    """The runs called <dataset>/<method>/<labels>/<seed>-<hash> in `root`: as a folder, then in packed studies."""
+    """The runs called <dataset>/<method>/<labels>/<seed>-<hash> in `root`: as a folder, then in packed studies.
+
+    One in a damaged study stands among them, so that reading it says so.
+    """
     for place in (root, *sorted(root.glob(f"*{packed.SUFFIX}"))):
-        if (run := RunFolder(place / name)).exists():
+        run = RunFolder(place / name)
+        try:
+            exists = run.exists()
+        except InputError:
+            exists = True
+        if exists:
             yield run
 
 

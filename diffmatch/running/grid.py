@@ -22,6 +22,7 @@ from diffmatch.learning.batch import Progress
 from diffmatch.learning.method import evaluating
 from diffmatch.records.folder import RunFolder, runs_named
 from diffmatch.records.schema import EvaluationRecord
+from diffmatch.records.select import select_evaluation
 from diffmatch.records.tables import Column, Row, Table
 from diffmatch.running.job import run
 from diffmatch.running.lock import HeldError
@@ -77,6 +78,7 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[s
     """`identity` -> entry, each run once though several cells read it, in the order asked for.
 
     A finished run of the same hash is found under `job.out`, and under `others`: the project's own records by default.
+    A record that cannot be read is the problem of its entry.
     """
     others = (results(),) if others is None else others
     found: dict[str, Entry] = {}
@@ -88,8 +90,13 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[s
         entry = Entry(planned, planned.folder, False)
         name = planned.folder.path.relative_to(job.out)
         for folder in chain.from_iterable(runs_named(name, root) for root in (job.out, *others)):
-            if folder.record().status == "done":
-                entry.folder, entry.done = folder, True
+            try:
+                done = folder.record().status == "done"
+            except InputError as error:
+                entry.problem = str(error)
+                continue
+            if done:
+                entry.folder, entry.done, entry.problem = folder, True, ""
                 break
         found[key] = entry
     return found
@@ -114,7 +121,7 @@ def run_missing(found: Iterable[Entry], console: Console) -> None:
             highlight=False,
         )
         try:
-            entry.folder, entry.done = run(job, console, wait), True
+            entry.folder, entry.done, entry.problem = run(job, console, wait), True, ""
         except HeldError:
             elsewhere.append(entry)
             console.print("another process trains it: left for the end")
@@ -145,17 +152,26 @@ def evaluation(
     if checkpoint == "oracle":
         both = [evaluation(entry, "last", protocol, steps), evaluation(entry, "val", protocol, steps)]
         return max((e for e in both if e), key=lambda e: e.metrics["primary"].get("value", -1.0)) if all(both) else None
-    settings = entry.folder.record().settings
-    wanted = (checkpoint, protocol or entry.planned.card.protocol().name, steps or settings["diffusion"]["steps"])
-    sampled = registry.method(entry.planned.job.method).sampled
-    for record, _ in entry.folder.evaluations():
-        own = (record.checkpoint, record.protocol, record.steps if sampled else wanted[-1])
-        if record.split == "test" and own == wanted and record.draws == settings["eval"]["draws"]:
-            return record
+    record = entry.folder.record()
+    settings = record.settings
+    sampling = (steps or settings["diffusion"]["steps"], settings["eval"]["draws"])
+    if not registry.method(entry.planned.job.method).sampled:
+        sampling = (1, 1)
+    known, unreadable = entry.folder.readable_evaluations()
+    scored = select_evaluation(
+        record,
+        known,
+        checkpoint=checkpoint,
+        protocol=protocol or entry.planned.card.protocol().name,
+        steps=sampling[0],
+        draws=sampling[1],
+    )
+    if scored is not None:
+        return scored
     try:
         return evaluate_run(entry.folder, checkpoint, "test", steps=steps, draws=None, protocol=protocol, data=None)
     except InputError as error:
-        entry.problem = str(error)
+        entry.problem = "; ".join([*unreadable, str(error)])
         return None
 
 

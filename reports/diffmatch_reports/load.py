@@ -19,8 +19,9 @@ from diffmatch.domain import Card, InputError
 from diffmatch.records import packed
 from diffmatch.records.counts import Counts
 from diffmatch.records.curves import Curves
-from diffmatch.records.folder import RunFolder, headline
+from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import EvaluationRecord, RunRecord
+from diffmatch.records.select import select_evaluation
 from diffmatch.scoring.metrics import majority, summary
 
 SPLITS = ("test", "val", "unlabeled")
@@ -33,7 +34,7 @@ Series = dict[int, float]
 
 @dataclass(frozen=True)
 class Score:
-    """One evaluation, its counts, and what answering the most labelled class everywhere would have scored on the same items."""
+    """One evaluation, its counts, and the metrics of answering the most labelled class everywhere on the same items."""
 
     record: EvaluationRecord
     counts: Counts
@@ -42,7 +43,7 @@ class Score:
 
 @dataclass(frozen=True)
 class Sample:
-    """Arrays of one file under samples/: image uint8 (dates, H, W) or (dates, H, W, 3), truth (H, W), steps (S, H, W)."""
+    """Arrays of one file under samples/: image (dates, H, W) or (dates, H, W, 3), truth (H, W), steps (S, H, W)."""
 
     title: str
     image: NDArray[np.uint8]
@@ -85,9 +86,9 @@ class RunView:
 
     @property
     def protocol(self) -> str:
-        """Of the headline; of a run that was never scored, the one that it would have been scored by."""
+        """The protocol of the headline; the card's default where the run was not scored."""
         score = self.scores.get("test")
-        return score.record.protocol if score else (self.record.settings.get("eval", {}).get("protocol") or self.card.protocols[0].name)
+        return score.record.protocol if score else self.card.protocols[0].name
 
     def ranks(self) -> tuple[list[str], list[str]]:
         """Names of the head and the tail classes."""
@@ -122,18 +123,19 @@ def load_run(folder: RunFolder) -> RunView:
         card = _card(json.dumps(record.card))
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{folder.record_path}: the card cannot be read ({'.'.join(map(str, first['loc']))}: {first['msg']})") from error
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(f"{folder.record_path}: the card cannot be read ({where}: {first['msg']})") from error
     run = RunView(folder.path, record, card)
-    try:
-        evaluations = folder.evaluations()
-        run.evaluations = [evaluation for evaluation, _ in evaluations]
-        for split in SPLITS:
-            if found := headline(record, evaluations, split):
-                absent = card.protocol(found[0].protocol).empty
-                baseline = summary(majority(found[1], int(np.argmax(run.labelled_pixels))), card, run.labelled_pixels, empty=absent)
-                run.scores[split] = Score(*found, baseline)
-    except UNREADABLE as error:
-        run.problems.append(f"The evaluations could not be read ({_brief(error)}).")
+    run.evaluations, unreadable = folder.readable_evaluations()
+    run.problems += [f"An evaluation could not be read ({problem})." for problem in unreadable]
+    for split in SPLITS:
+        headline = select_evaluation(record, run.evaluations, split=split)
+        if headline is None:
+            continue
+        try:
+            run.scores[split] = _score(run, headline, folder.counts(headline.name))
+        except InputError as error:
+            run.problems.append(f"An evaluation could not be read ({error}).")
     run.curves = _curves(folder.path / "curves.csv", run.problems)
     for path in folder.samples():
         try:
@@ -141,6 +143,13 @@ def load_run(folder: RunFolder) -> RunView:
         except UNREADABLE as error:
             run.problems.append(f"samples/{path.name} could not be read ({_brief(error)}).")
     return run
+
+
+def _score(run: RunView, evaluation: EvaluationRecord, counts: Counts) -> Score:
+    """The evaluation beside its baseline, scored by the same protocol."""
+    baseline = majority(counts, int(np.argmax(run.labelled_pixels)))
+    empty = run.card.protocol(evaluation.protocol).empty
+    return Score(evaluation, counts, summary(baseline, run.card, run.labelled_pixels, empty=empty))
 
 
 @lru_cache(maxsize=64)

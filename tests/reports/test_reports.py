@@ -106,10 +106,13 @@ def test_missing_and_broken_files_are_notes_not_ends(make_run: Make, page: Show)
     (folder.path / "curves.csv").unlink()
     (folder.path / "samples" / "0.npz").write_bytes(b"PK\x03\x04 cut off")
     (folder.path / "evaluations" / "last-unlabeled-volume-3x1.npz").write_bytes(b"")
+    (folder.path / "evaluations" / "val-test-volume-3x1.json").write_bytes(b"{")
     shown = page([folder])
     assert "No training curves were recorded." in shown.text
     assert "samples/0.npz could not be read" in shown.text
-    assert "The evaluations could not be read" in shown.text
+    assert shown.text.count("An evaluation could not be read") == 2
+    assert "last-unlabeled-volume-3x1.npz" in shown.text and "val-test-volume-3x1.json" in shown.text
+    assert "Dice % of majority" in shown.text, "the evaluation of the test split is read"
     value = folder.record().metrics["test"]["primary"]["value"]
     assert f"{100 * value:.1f} %" in shown.text  # the headline in run.json survives
     assert f"{100 * value:.1f}" in printed(diffmatch_reports.run_table(folder))

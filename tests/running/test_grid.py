@@ -142,7 +142,7 @@ def test_oracle_is_the_checkpoint_that_scores_better_on_test(small, console, mon
         )
 
     monkeypatch.setattr(grid, "evaluate_run", scored)
-    monkeypatch.setattr(RunFolder, "evaluations", lambda folder: [])
+    monkeypatch.setattr(RunFolder, "readable_evaluations", lambda folder: ([], []))
     assert grid.evaluation(entry, "oracle", None, None).checkpoint == better
 
 
@@ -229,6 +229,53 @@ def test_other_sampler_steps_are_scored_once_and_kept(small, console):
     assert "last.ckpt" in entry.problem
 
 
+def test_a_method_without_a_sampler_is_scored_once_whatever_draws_are_asked_for(small, console, monkeypatch):
+    """Its evaluation is recorded with 1 step and 1 draw."""
+    (entry,) = grid.entries([small(eval__draws=2)], others=()).values()
+    grid.run_missing([entry], console)
+    monkeypatch.setattr(grid, "evaluate_run", lambda *asked, **more: pytest.fail("scored again"))
+    for steps in (None, 5):
+        scored = grid.evaluation(entry, "last", None, steps)
+        assert (scored.steps, scored.draws) == (1, 1)
+
+
+def test_a_record_that_cannot_be_read_is_the_problem_of_its_run_alone(small, console, tmp_path):
+    jobs = [small(), small(seed=1)]
+    grid.run_missing(grid.entries(jobs, others=()).values(), console)
+    broken, good = (entry.folder for entry in grid.entries(jobs, others=()).values())
+    broken.record_path.write_bytes(broken.record_path.read_bytes()[:100])
+    found = list(grid.entries(jobs, others=()).values())
+    assert [entry.done for entry in found] == [False, True]
+    assert str(broken.record_path) in found[0].problem
+    grid.run_missing(found, console)
+    assert [entry.done for entry in found] == [False, True] and str(broken.record_path) in found[0].problem
+
+    broken.record_path.unlink()
+    kept = tmp_path / "results" / broken.path.relative_to(tmp_path / "runs")
+    shutil.copytree(good.path, kept)
+    (kept / "run.json").write_text("{")
+    (again, _) = grid.entries(jobs, others=(tmp_path / "results",)).values()
+    assert not again.done and str(kept) in again.problem
+    grid.run_missing([again], console)
+    assert again.done and not again.problem, "the run was made again beside the broken record"
+
+
+@pytest.mark.parametrize("suffix", ["json", "npz"])
+def test_a_broken_evaluation_is_the_problem_of_what_needs_it_alone(small, console, suffix):
+    (entry,) = grid.entries([small(method="diffmatch")], others=()).values()
+    grid.run_missing([entry], console)
+    headline, one = grid.evaluation(entry, "last", None, None), grid.evaluation(entry, "last", None, 1)
+    path = entry.folder.path / "evaluations" / f"{headline.name}.{suffix}"
+    path.write_bytes(path.read_bytes()[:10])
+    assert grid.evaluation(entry, "last", None, 1) == one
+    (entry.folder.path / "last.ckpt").unlink()
+    scored = grid.evaluation(entry, "last", None, None)
+    if suffix == "npz":
+        assert scored == headline and not entry.problem, "a table needs the numbers, not the counts"
+    else:
+        assert scored is None and str(path) in entry.problem and "last.ckpt" in entry.problem
+
+
 def test_an_estimate_grows_with_the_steps(small):
     few, many = (next(iter(grid.entries([small(train__steps=n)], others=()).values())) for n in (2, 2000))
     assert 0 < grid.estimate(few.planned) < grid.estimate(many.planned)
@@ -287,6 +334,21 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_pa
     assert capsys.readouterr().out.count("runs/acdc") == 9
     assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
     assert "0 of 2 runs are missing" in capsys.readouterr().out
+
+
+def test_one_broken_record_leaves_the_others_in_the_table(few, stub, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
+    sets = [word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")]
+    assert invoke(["table", "mine.yaml", *sets]) == 0
+    capsys.readouterr()
+    (broken,) = (tmp_path / "runs" / "acdc" / "supervised").rglob("run.json")
+    broken.write_text(broken.read_text()[:200])
+    assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
+    assert "not readable" in capsys.readouterr().out
+    assert invoke(["table", "mine.yaml", "--form", "csv", *sets]) == 2
+    out = capsys.readouterr().out
+    assert out.count("runs/acdc/diffmatch") == 6 and "runs/acdc/supervised" in out and "not a run record" in out
 
 
 @pytest.mark.parametrize(
