@@ -8,18 +8,16 @@ import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from diffmatch.domain import InputError
 
-if TYPE_CHECKING:
-    pass
-
-
-COSTS = ("parameters", "images_per_second", "train_seconds")
+MACHINE = ("images_per_second", "volumes_per_second", "train_seconds")
+"""Metrics that depend on the machine. They are never compared with published ones."""
+COSTS = ("parameters", *MACHINE)
 """Metrics of a column that no row wins or improves on."""
 
 
@@ -33,7 +31,7 @@ class Column(Part):
     Attributes:
         group: heading above several columns.
         metric: `primary`, `head`, `tail`, `ece`, `f1`, `accuracy`, `class:<name>`; or a cost: `parameters` (millions),
-            `images_per_second` (of the evaluation), `train_seconds`.
+            `images_per_second` or, where whole volumes are scored, `volumes_per_second` (of the evaluation); `train_seconds`.
         backbone: encoder of the paper preset; the quick preset keeps its own.
         published: the column's name in the published CSV.
         set: settings of this column's runs.

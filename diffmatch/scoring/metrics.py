@@ -17,6 +17,14 @@ from numpy.typing import NDArray
 from diffmatch.domain import Card, Empty
 from diffmatch.records.counts import CONFIDENCE, CONFIDENCE_UNIT, CORRECT, COUNT, SURFACE, Counts, Floats, Ints
 
+SMALLER_IS_BETTER = frozenset({"ece", "ece_top", "ece_foreground", "ece_classwise", *SURFACE})
+"""Of every other metric of a record a larger value is better."""
+
+
+def direction(metric: str) -> int:
+    """1 where a larger value of the metric is better, -1 where a smaller one is."""
+    return -1 if metric in SMALLER_IS_BETTER else 1
+
 
 def ratio(numerator: NDArray[Any], denominator: NDArray[Any]) -> Floats:
     """Elementwise quotient as float64, NaN where the denominator is 0."""

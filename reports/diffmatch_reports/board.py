@@ -1,23 +1,31 @@
-"""Runs side by side. Only runs on the same data, split and protocol share a board; seeds of the same settings share a row."""
+"""Leaderboards: runs on the same data, split and protocol share a board, seeds of the same settings share a row."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from diffmatch.domain import Card
+from diffmatch.records.frame import scores, tidy
+from diffmatch.records.select import select_evaluation
 from diffmatch_reports.load import RunView
-from diffmatch_reports.wording import METRICS, changed, class_metric, labels, machines, page_caveats
+from diffmatch_reports.wording import METRICS, changed, class_key, labels, machines, page_caveats
 
 MANY_COLUMNS = 12
+WHOLE = ("primary", "head", "tail", "ece")
+"""Metrics of the whole split that a board has a column for."""
+ROW = ("board", "method", "preset", "hash")
+"""Runs that agree in these are seeds of one row."""
+NO_NUMBERS, COPY = -1, -2
 EXTRA = {"val": "chosen on the validation split", "oracle": "best on test"}
 ORACLE = (
-    "The column oracle is the best of a run's test evaluations, where there are several. It was chosen by looking at the test split, "
-    "so it is not a result: it says how much the choice of checkpoint and sampling could have given."
+    "The column oracle is the best of a run's test evaluations, where there are several. It was chosen by looking at "
+    "the test split, so it is not a result: it says how much the choice of checkpoint and sampling could have given."
 )
 
 
@@ -72,9 +80,10 @@ class Board:
         record = self.first.record
         n = f", n = {self.scored}" if self.scored is not None else ""
         mixed = machines(run.record for row in self.rows for run in row.runs if row.cells)
+        data = f"{'invented ' if record.data.fabricated else ''}data {record.data.fingerprint[:8]}"
         return (
             f"Test split{n}, protocol {self.first.protocol}, last checkpoint, split {record.split.family} "
-            f"(sha256 {record.split.sha256[:8]}), {'invented ' if record.data.fabricated else ''}data {record.data.fingerprint[:8]}"
+            f"(sha256 {record.split.sha256[:8]}), {data}"
             + (f"; all with {', '.join(self.shared)}" if self.shared else "")
             + "".join(f"; {text[0].lower()}{text[1:-1]}" for text in mixed)
         )
@@ -91,40 +100,94 @@ class Board:
 
 def boards(runs: Iterable[RunView]) -> list[Board]:
     """Group runs into boards, in the order in which they come."""
-    groups: dict[tuple[str, str, str, str], list[RunView]] = defaultdict(list)
-    for run in runs:
-        record = run.record
-        groups[record.dataset, record.data.fingerprint, record.split.sha256, run.protocol].append(run)
-    return [replace(_board(group), number=number) for number, group in enumerate(groups.values(), 1)]
-
-
-def values(metrics: dict[str, Any], card: Card) -> dict[str, float]:
-    """The numbers of one evaluation that a board has columns for; missing ones are left out."""
-    key, _ = class_metric(card)
-    found = {group: metrics.get(group, {}).get("value") for group in ("primary", "head", "tail")}
-    found["ece"] = metrics.get("ece")
-    found |= {f"class {name}": row.get(key) for name, row in metrics.get("per_class", {}).items()}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def chosen(run: RunView) -> dict[str, float]:
-    """The primary metric on test, under the headline's protocol, of the checkpoint chosen on val, and of the best evaluation of several."""
-    found = [
-        (e, e.metrics["primary"]["value"])
-        for e in run.evaluations
-        if e.split == "test" and e.protocol == run.protocol and "value" in e.metrics.get("primary", {})
+    views = {str(run.folder): run for run in runs}
+    if not views:
+        return []
+    listed = _listed(views)
+    cells = _cells(views, listed.row[listed.row >= 0])
+    return [
+        _board(number, [(views[folder], row) for folder, row in board.row.items()], cells)
+        for number, (_, board) in enumerate(listed.groupby("board", sort=False), 1)
     ]
-    own = run.scores["test"].record if "test" in run.scores else None
-    known: dict[str, float] = {}
-    for e, value in found:
-        if own and e.checkpoint == "val" and (e.steps, e.draws) == (own.steps, own.draws):
-            known["val"] = value
-    if len(found) > 1:
-        known["oracle"] = max(value for _, value in found)
-    return known
 
 
-def _board(runs: list[RunView]) -> Board:
+def _listed(views: Mapping[str, RunView]) -> Any:
+    """Of each run folder the board and the row.
+
+    A row is a number, NO_NUMBERS, or COPY: the run has the settings and the seed of a newer one, which is counted.
+    """
+    records = [run.record for run in views.values()]
+    listed = pd.DataFrame(
+        {
+            "board": [_board_id(run) for run in views.values()],
+            "method": [record.method for record in records],
+            "preset": [record.preset for record in records],
+            "hash": [record.hash for record in records],
+            "seed": [record.seed for record in records],
+            "time": [str(record.environment.get("time", "")) for record in records],
+            "row": NO_NUMBERS,
+        },
+        index=list(views),
+    )
+    scored = listed[[run.record.status == "done" and bool(run.metrics("test")) for run in views.values()]]
+    copies = scored.sort_values("time", kind="stable").duplicated([*ROW, "seed"], keep="last")
+    counted = scored.drop(copies.index[copies])
+    listed.loc[counted.index, "row"] = counted.groupby(list(ROW), sort=False).ngroup()
+    listed.loc[copies.index[copies], "row"] = COPY
+    return listed
+
+
+def _board_id(run: RunView) -> str:
+    record = run.record
+    return json.dumps([record.dataset, record.data.fingerprint, record.split.sha256, run.protocol])
+
+
+def _cells(views: Mapping[str, RunView], rows: Any) -> dict[int, dict[str, Cell]]:
+    """Row -> key -> mean, deviation and number of its runs' test scores. `rows` has the row of each run folder."""
+    if rows.empty:
+        return {}
+    table = tidy(views[folder] for folder in rows.index)
+    test = table[table.evaluated_split == "test"]
+    headline = test[test.headline]
+    whole = headline[(headline["class"] == "") & headline.metric.isin(WHOLE)]
+    by_class = headline[(headline["class"] != "") & (headline.metric == headline.card_metric.map(class_key))]
+
+    primary = test[
+        (test.metric == "primary") & (test.protocol == test.run.map({f: views[f].protocol for f in rows.index}))
+    ]
+    on_val = {f: select_evaluation(views[f].record, views[f].evaluations, checkpoint="val") for f in rows.index}
+    chosen = primary[primary.evaluation == primary.run.map({f: each.name for f, each in on_val.items() if each})]
+    several = primary[primary.groupby("run").value.transform("size") > 1]
+    numbers = pd.concat(
+        [
+            whole.assign(key=whole.metric),
+            by_class.assign(key="class " + by_class["class"]),
+            chosen.assign(key="val"),
+            several.groupby("run", as_index=False).value.max().assign(key="oracle"),
+        ]
+    )
+    cells: dict[int, dict[str, Cell]] = defaultdict(dict)
+    groups = numbers.groupby([numbers.run.map(rows), "key"], sort=False).value
+    for one in groups.agg(["mean", "std", "count"]).itertuples():
+        row, key = one.Index
+        cells[row][key] = Cell(one.mean, None if math.isnan(one.std) else one.std, one.count)
+    return cells
+
+
+def baseline(run: RunView) -> Row:
+    """What answering the majority class everywhere would have scored on the same items as `run`."""
+    metric = class_key(run.card.metric)
+    numbers = {
+        f"class {klass}" if klass else name: value
+        for klass, name, value in scores(run.scores["test"].baseline)
+        if (name == metric if klass else name in WHOLE)
+    }
+    cells = {key: Cell(value, None, 1) for key, value in numbers.items()}
+    return Row("majority", f"always {run.majority_class}", [], "baseline", cells)
+
+
+def _board(number: int, row_of: Sequence[tuple[RunView, int]], cells: Mapping[int, dict[str, Cell]]) -> Board:
+    runs = [run for run, _ in row_of]
     first = runs[0]
     head, tail = first.ranks()
     classes = [first.card.names[c] for c in first.card.scored]
@@ -135,42 +198,43 @@ def _board(runs: list[RunView]) -> Board:
 
     each = [changed(run.record) for run in runs]
     shared = [what for what in each[0] if all(what in one for one in each)]
-    rows = []
-    done: dict[tuple[str, str, str], dict[int, RunView]] = defaultdict(dict)
-    others = []
-    for run in runs:
-        if run.record.status == "done" and run.metrics("test"):
-            done[run.record.method, run.record.preset, run.record.hash][run.record.seed] = run
-        else:
-            others.append(run)
-    for (method, _, _), seeds in done.items():
-        rows.append(
-            Row(method, _note(next(iter(seeds.values())), shared), sorted(seeds), "done", _cells(seeds.values()), list(seeds.values()))
+    counted: dict[int, list[RunView]] = defaultdict(list)
+    for run, row in row_of:
+        if row >= 0:
+            counted[row].append(run)
+    rows = [
+        Row(
+            own[0].record.method, _note(own[0], shared), sorted(run.record.seed for run in own), "done", cells[row], own
         )
+        for row, own in counted.items()
+    ]
     notes = Counter((row.name, row.note) for row in rows)
-    rows = [replace(r, note=f"{r.note}, hash {r.runs[0].record.hash[:8]}") if notes[r.name, r.note] > 1 else r for r in rows]
+    rows = [
+        replace(r, note=f"{r.note}, hash {r.runs[0].record.hash[:8]}") if notes[r.name, r.note] > 1 else r for r in rows
+    ]
     rows.sort(key=lambda row: -row.cells["primary"].mean if "primary" in row.cells else 0)
-    for run in others:
-        status = run.record.status if run.record.status != "done" else "not scored"
-        rows.append(Row(run.record.method, _note(run, shared), [run.record.seed], status, {}, [run], run.record.reason or ""))
+    rows += [_without_numbers(run, row, rows, shared) for run, row in row_of if row < 0]
 
     extra = {key: hint for key, hint in EXTRA.items() if any(key in row.cells for row in rows)}
     scored = next((run for run in runs if "test" in run.scores), None)
     if scored:
-        cells = {name: Cell(value, None, 1) for name, value in values(scored.scores["test"].baseline, scored.card).items()}
-        rows.append(Row("majority", f"always {scored.majority_class}", [], "baseline", cells))
-    return Board(first, columns, extra, rows, scored.metrics("test").get("cases") if scored else None, shared)
+        rows.append(baseline(scored))
+    return Board(first, columns, extra, rows, scored.metrics("test").get("cases") if scored else None, shared, number)
 
 
-def _cells(runs: Iterable[RunView]) -> dict[str, Cell]:
-    collected: dict[str, list[float]] = defaultdict(list)
-    for run in runs:
-        for name, value in (values(run.metrics("test"), run.card) | chosen(run)).items():
-            collected[name].append(value)
-    return {
-        name: Cell(float(np.mean(found)), float(np.std(found, ddof=1)) if len(found) > 1 else None, len(found))
-        for name, found in collected.items()
-    }
+def _without_numbers(run: RunView, row: int, counted: Iterable[Row], shared: Sequence[str]) -> Row:
+    """A run that failed, was not scored, or is the older copy of a run that is counted."""
+    record = run.record
+    status = str(record.status) if record.status != "done" else "not scored"
+    reason = record.reason or ""
+    if row == COPY:
+        twins = (r for one in counted for r in one.runs)
+        twin = next(r for r in twins if (r.record.hash, r.record.seed) == (record.hash, record.seed))
+        status, reason = (
+            "copy",
+            f"{run.folder} has the same settings and seed as {twin.folder}, which is newer and counted",
+        )
+    return Row(record.method, _note(run, shared), [record.seed], status, {}, [run], reason)
 
 
 def _note(run: RunView, shared: Sequence[str]) -> str:

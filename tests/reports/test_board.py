@@ -75,3 +75,17 @@ def test_oracle_looks_only_under_the_boards_protocol(make_run: Make, make_evalua
     folder.write_evaluation(make_evaluation("test", better, protocol="slice"), counts)
     (board,) = boards([load_run(folder)])
     assert not board.extra
+
+
+def test_of_one_run_in_two_folders_the_newer_counts_and_the_other_is_shown(make_run: Make) -> None:
+    new = make_run(skill=5.0, environment={"time": "2026-02-02"})
+    old = make_run(skill=3.0, environment={"time": "2026-01-01"})
+    other = make_run(seed=1, environment={"time": "2026-01-01"})
+    (board,) = boards([load_run(folder) for folder in (new, old, other)])
+    counted, copy, baseline = board.rows
+    assert [run.folder for run in counted.runs] == [new.path, other.path] and counted.cells["primary"].n == 2
+    assert (copy.status, copy.seeds, copy.cells, [run.folder for run in copy.runs]) == ("copy", [0], {}, [old.path])
+    assert str(old.path) in copy.reason and str(new.path) in copy.reason
+    assert baseline.name == "majority"
+    (board,) = boards([load_run(new), load_run(new)])
+    assert [row.status for row in board.rows] == ["done", "baseline"], "one folder given twice is one run"
