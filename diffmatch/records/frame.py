@@ -119,13 +119,18 @@ def _read(folder: RunFolder) -> tuple[Run, list[str]]:
     evaluations, problems = folder.readable_evaluations()
     run = Run(folder.path, record, evaluations)
     try:
-        for _ in _evaluations(run):
-            pass
-        _run(run)
+        verify(run)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
         raise InputError(f"{folder.record_path}: it or its evaluations hold what no run writes ({what})") from error
     return run, problems
+
+
+def verify(run: Recorded) -> None:
+    """Raises what `tidy` would raise of this run, without making a table, which takes some 20 ms."""
+    _run(run)
+    for _ in _evaluations(run):
+        pass
 
 
 def tidy(runs: Iterable[Recorded]) -> DataFrame:

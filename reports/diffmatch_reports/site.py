@@ -16,6 +16,7 @@ from diffmatch.domain import InputError
 from diffmatch.progress import Bar
 from diffmatch.records import tables
 from diffmatch.records.folder import RunFolder
+from diffmatch.records.frame import verify
 from diffmatch.shared.machine import usable_cores
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
@@ -124,7 +125,7 @@ def _run_pages(folder: RunFolder, specs: Sequence[tables.Table], out: Path) -> R
     """A run's page and data; also everything that the shared pages ask of it, so that a foreign record fails here and alone."""
     run = load_run(folder)
     name = run_name(run.folder, run.record)
-    boards([run])
+    verify(run)
     for table in specs:
         fillings(table, [run], {})
     if comparable(run):

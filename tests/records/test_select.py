@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from diffmatch.records.select import select_evaluation
 from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
+from diffmatch.records.select import select_evaluation
 
 SAMPLER = {"diffusion": {"steps": 3}, "eval": {"draws": 2}}
 
