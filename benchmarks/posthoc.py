@@ -30,7 +30,7 @@ from diffmatch.scoring.evaluation import evaluate, members
 from diffmatch.scoring.metrics import summary
 from diffmatch.settings import Section
 from diffmatch.shared.files import write_json
-from diffmatch_reports.paper import Measured
+from diffmatch_reports.paper_cells import Measured
 from diffmatch_reports.wording import changed
 
 

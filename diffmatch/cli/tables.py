@@ -14,7 +14,7 @@ from diffmatch.domain import InputError
 if TYPE_CHECKING:
     from diffmatch.records.tables import Table
     from diffmatch.running.grid import Entry
-    from diffmatch_reports.paper import PaperTable
+    from diffmatch_reports.paper_cells import PaperTable
 
 Checkpoint = Literal["last", "val", "oracle"]
 Form = Literal["terminal", "markdown", "latex", "csv"]
@@ -87,7 +87,8 @@ def _scores(
     from diffmatch.learning import registry
     from diffmatch.records import tables
     from diffmatch.running import grid
-    from diffmatch_reports.paper import Source, fill, key
+    from diffmatch_reports.paper import fill
+    from diffmatch_reports.paper_cells import Source, key
 
     domain = plugins.domain(spec.dataset)
     methods = list(registry.methods.usable())

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from diffmatch.domain import InputError
 from diffmatch.records.folder import RunFolder, find_runs
@@ -176,7 +176,6 @@ def _evaluations(run: Recorded) -> Iterator[tuple[tuple[Any, ...], list[Number]]
     headlines = {
         split: select_evaluation(record, run.evaluations, split=split) for split in ("test", "val", "unlabeled")
     }
-    volumes = {each["name"] for each in record.card["protocols"] if each["mode"] == "volume"}
     for each in run.evaluations:
         columns = (
             each.name,
@@ -187,12 +186,17 @@ def _evaluations(run: Recorded) -> Iterator[tuple[tuple[Any, ...], list[Number]]
             each.draws,
             each is headlines[each.split],
         )
-        whole = each.protocol in volumes and each.split != "unlabeled"  # the pool is scored image by image
-        speed = "volumes_per_second" if whole else "images_per_second"
-        yield columns, [*scores(each.metrics), ("", speed, each.images_per_second), ("", "seconds", each.seconds)]
+        speed = "", f"{items_of(record, each)}_per_second", each.images_per_second
+        yield columns, [*scores(each.metrics), speed, ("", "seconds", each.seconds)]
     for split, metrics in record.metrics.items():
         if headlines.get(split) is None:
             yield ("", "last", split, "", None, None, True), list(scores(metrics))
+
+
+def items_of(record: RunRecord, evaluation: EvaluationRecord) -> Literal["images", "volumes"]:
+    """What the speed of an evaluation counts. The unlabelled pool is scored image by image, whatever the protocol."""
+    modes = {each["name"]: each["mode"] for each in record.card["protocols"]}
+    return "volumes" if modes.get(evaluation.protocol) == "volume" and evaluation.split != "unlabeled" else "images"
 
 
 def _training(record: RunRecord) -> list[Number]:

@@ -1,6 +1,6 @@
 """Run records into tables and pages. Reads `diffmatch.runs` folders only: no torch, no plugin, no model."""
 
 from diffmatch_reports.site import write_report
-from diffmatch_reports.tables import leaderboard, run_table
+from diffmatch_reports.terminal import leaderboard, run_table
 
 __all__ = ["leaderboard", "run_table", "write_report"]

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from diffmatch.records.schema import EvaluationRecord
+from diffmatch.records.select import select_evaluation
 from diffmatch.records.tables import Column, PublishedNumber, Row, Table
 from diffmatch.settings import flatten
 from diffmatch_reports.load import RunView
-from diffmatch_reports.paper import PaperTable, Source, fill, key
+from diffmatch_reports.paper import fill
+from diffmatch_reports.paper_cells import PaperTable, Place, Source, key
 
-Place = tuple[str, str]
+PLACE = ["row", "column"]
 
 
 @dataclass(frozen=True)
@@ -32,34 +34,34 @@ class Filling:
     left_out: list[Source]
 
 
-@dataclass
-class _Group:
-    """Runs of one preset, data, split family and extra settings, by cell."""
-
-    first: RunView
-    extra: dict[str, Any]
-    cells: dict[Place, list[Source]] = field(default_factory=lambda: defaultdict(list))
-
-
 def fillings(table: Table, runs: Iterable[RunView], published: Mapping[Place, PublishedNumber]) -> list[Filling]:
     """The table once for each group of runs that fill at least one of its cells, the fullest first.
 
-    A cell holds the seeds of one hash, the newest; overridden settings are never pooled with others. A run stands in the cells that ask
-    for most of its overrides.
+    A cell holds the seeds of one hash, the newest; overridden settings are never pooled with others. A run stands in
+    the cells that ask for most of its overrides.
     """
-    groups: dict[tuple[str, str, str, str], _Group] = {}
+    sources: list[Source] = []
+    extras: list[dict[str, Any]] = []
+    claims = []
     for run in runs:
         record = run.record
         if record.dataset != table.dataset or record.status != "done" or table.kind != "scores":
             continue
         for row, column, extra in _cells(table, run):
-            score = _evaluation(run, table, row)
-            if score is not None:
-                what = record.preset, record.data.fingerprint, record.split.family, json.dumps(extra, sort_keys=True)
-                group = groups.setdefault(what, _Group(run, extra))
-                group.cells[row.name, key(column)].append(Source(run.folder, record, score))
-    found = [_filling(table, group, published) for group in groups.values()]
-    return sorted(found, key=lambda filling: -sum(cell.measured is not None for cell in filling.filled.cells.values()))
+            evaluation = _evaluation(run, table, row)
+            if evaluation is None:
+                continue
+            group = [record.preset, record.data.fingerprint, record.split.family, extra]
+            when = str(record.environment.get("time", ""))
+            claims.append((json.dumps(group, sort_keys=True), row.name, key(column), record.hash, record.seed, when))
+            sources.append(Source(run.folder, record, evaluation))
+            extras.append(extra)
+    claimed = pd.DataFrame(claims, columns=["group", *PLACE, "hash", "seed", "time"])
+    filled = [
+        _filling(table, extras[own.index[0]], own, sources, published)
+        for _, own in claimed.groupby("group", sort=False)
+    ]
+    return sorted(filled, key=lambda one: -sum(cell.measured is not None for cell in one.filled.cells.values()))
 
 
 def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]]]:
@@ -82,38 +84,26 @@ def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]
 
 def _evaluation(run: RunView, table: Table, row: Row) -> EvaluationRecord | None:
     """The last checkpoint's test evaluation that a row asks for: the run's own sampling where the row names no steps."""
-    own = run.scores["test"].record if "test" in run.scores else None
-    if own is None:
-        return None
-    wanted = table.protocol or run.card.protocols[0].name, row.steps or own.steps, own.draws
-    for e in run.evaluations:
-        if (e.split, e.checkpoint) == ("test", "last") and (e.protocol, e.steps, e.draws) == wanted:
-            return e
-    return None
+    protocol = table.protocol or run.card.protocols[0].name
+    return select_evaluation(run.record, run.evaluations, protocol=protocol, steps=row.steps)
 
 
-def _filling(table: Table, group: _Group, published: Mapping[Place, PublishedNumber]) -> Filling:
-    record = group.first.record
-    sources: dict[Place, list[Source]] = {}
-    left_out: dict[Path, Source] = {}
-    for place, found in group.cells.items():
-        sources[place], older = newest(found)
-        left_out |= {source.folder: source for source in older}
-    extra = "".join(f", {name}={value}" for name, value in group.extra.items())
+def _filling(
+    table: Table,
+    extra: Mapping[str, Any],
+    claimed: Any,
+    sources: Sequence[Source],
+    published: Mapping[Place, PublishedNumber],
+) -> Filling:
+    """One group's table. The index of `claimed` says which of the sources makes the claim."""
+    ordered = claimed.sort_values("time", kind="stable")
+    newest = ordered[ordered.hash == ordered.groupby(PLACE).hash.transform("last")]
+    kept = newest.drop_duplicates([*PLACE, "seed"], keep="last").sort_values("seed", kind="stable")
+    cells = {place: [sources[n] for n in own.index] for place, own in kept.groupby(PLACE, sort=False)}
+    left_out = {sources[n].folder: sources[n] for n in ordered.index.difference(kept.index, sort=False)}
+    record = sources[claimed.index[0]].record
+    settings = "".join(f", {name}={value}" for name, value in extra.items())
     data = f"{'invented' if record.data.fabricated else 'real'} data {record.data.fingerprint[:8]}"
-    basis = f"{record.preset} preset, {data}, split {record.split.family}{extra}"
-    filled = fill(table, sources, {}, published, preset=record.preset, seeds=1, extra=group.extra)
+    basis = f"{record.preset} preset, {data}, split {record.split.family}{settings}"
+    filled = fill(table, cells, {}, published, preset=record.preset, seeds=1, extra=extra)
     return Filling(basis, filled, list(left_out.values()))
-
-
-def newest(sources: Sequence[Source]) -> tuple[list[Source], list[Source]]:
-    """The seeds of the hash that was run last, and the rest; of one seed twice (two folders) the later one."""
-
-    def when(source: Source) -> str:
-        return str(source.record.environment.get("time", ""))
-
-    ordered = sorted(sources, key=when)
-    seeds = {source.record.seed: source for source in ordered if source.record.hash == ordered[-1].record.hash}
-    chosen = [seeds[seed] for seed in sorted(seeds)]
-    kept = {source.folder for source in chosen}
-    return chosen, [source for source in ordered if source.folder not in kept]

@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from diffmatch.shared.machine import installed
-from diffmatch_reports import compare, names, paper, paper_text, pictures, sections, wording
+from diffmatch_reports import compare, names, paper_cells, paper_text, pictures, sections, wording
 from diffmatch_reports.plots import run_page, svg
 
 MAX_SAMPLES = 6
@@ -45,7 +45,7 @@ def _templates() -> Environment:
         "comparable": compare.comparable,
         "safe": names.safe,
         "paper_text": paper_text,
-        "column_key": paper.key,
+        "column_key": paper_cells.key,
         "max_samples": MAX_SAMPLES,
     }
     templates.filters |= {"shown": wording.shown, "strip": pictures.strip}

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import pandas as pd
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderResult
 from rich.markup import escape, render
@@ -15,7 +14,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from diffmatch.records.tables import Column
-from diffmatch_reports.paper import Filled, Measured, PaperTable, key
+from diffmatch_reports.paper_cells import Filled, Measured, PaperTable, key
 
 Decorate = Callable[[str], str]
 NOT_RUN = "published only"
@@ -60,12 +59,20 @@ def grid(filled: PaperTable, bold: Decorate, plain: Decorate, each: bool = False
     """
     columns, both = filled.table.columns, any(cell.published for cell in filled.cells.values())
     own = "" if filled.checkpoint == "last" else f" {filled.checkpoint}"
-    head = ["", *(f"{plain(key(column))}{side}" for column in columns for side in ((own, " (paper)") if both else (own,)))]
+    head = [
+        "",
+        *(f"{plain(key(column))}{side}" for column in columns for side in ((own, " (paper)") if both else (own,))),
+    ]
     rows = []
     for row in filled.table.rows:
         name = plain(row.name) + ("" if row.method or filled.table.kind == "shares" else "*")
         cells = [filled.cells[row.name, key(column)] for column in columns]
-        rows.append([name, *(text for cell in cells for text in (measured(cell, bold, each), published(cell, bold))[: 1 + both])])
+        rows.append(
+            [
+                name,
+                *(text for cell in cells for text in (measured(cell, bold, each), published(cell, bold))[: 1 + both]),
+            ]
+        )
     for name, gains in improvements(filled, each):
         rows.append([plain(name), *(text for pair in gains for text in pair[: 1 + both])])
     return head, rows
@@ -76,10 +83,18 @@ def improvements(filled: PaperTable, each: bool = False) -> list[tuple[str, list
     rows = []
     for base in filled.table.baseline:
         places = [(base, key(column)) for column in filled.table.columns]
-        gains, printed = [filled.improvement.get(p) for p in places], [filled.published_improvement.get(p) for p in places]
+        gains, printed = (
+            [filled.improvement.get(p) for p in places],
+            [filled.published_improvement.get(p) for p in places],
+        )
         if any(gains) or any(gain is not None for gain in printed):
             heading = "improvement" if len(filled.table.baseline) == 1 else f"{filled.table.ours} minus {base}"
-            rows.append((heading, [(_gain(m, each), "" if p is None else f"{p:+.1f}") for m, p in zip(gains, printed, strict=True)]))
+            rows.append(
+                (
+                    heading,
+                    [(_gain(m, each), "" if p is None else f"{p:+.1f}") for m, p in zip(gains, printed, strict=True)],
+                )
+            )
     return rows
 
 
@@ -93,7 +108,9 @@ def remarks(filled: PaperTable) -> list[str]:
     lines = [*filled.basis, *filled.table.notes]
     if any(row.method is None for row in filled.table.rows) and filled.table.kind == "scores":
         lines.append("* not run here: the published number alone.")
-    return lines + [f"{mark} not comparable with the published number: {reason}." for mark, reason in filled.footnotes.items()]
+    return lines + [
+        f"{mark} not comparable with the published number: {reason}." for mark, reason in filled.footnotes.items()
+    ]
 
 
 def notes(filled: PaperTable) -> list[str]:
@@ -145,7 +162,11 @@ def as_terminal(filled: PaperTable) -> Group:
 
 
 def as_markdown(filled: PaperTable) -> str:
-    """A table of pipes. It has the room that a page of LaTeX or a terminal has not: every seed's value stands in it."""
+    """A table of pipes with every seed's value, for which LaTeX and the terminal have no room.
+
+    Made here and not by tabulate: its one line would be no shorter, and its padding would rewrite every line of a
+    document's table when one cell grows.
+    """
     head, rows = grid(filled, lambda text: f"**{text}**", markdown, each=True)
     lines = [f"**{markdown(filled.table.heading)}**", ""]
     lines += [f"| {' | '.join(cells)} |" for cells in (head, ["---", *["--:"] * (len(head) - 1)], *rows)]
@@ -191,19 +212,23 @@ def as_latex(filled: PaperTable) -> str:
 
 def as_csv(filled: PaperTable) -> str:
     """One line per cell: everything that the other forms print, and the runs behind it."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["table", "row", "column", "metric", "measured", "std", "n", "published", "difference", "remark", "runs"])
-    for (row, column), cell in filled.cells.items():
-        m = cell.measured
-        remark = cell.problem or filled.footnotes.get(cell.mark, "")
-        writer.writerow([
-            filled.table.table or filled.table.title, row, column, cell.column.metric,
-            "" if m is None else repr(m.mean), "" if m is None or m.std is None else repr(m.std), "" if m is None else m.n,
-            cell.published or "", "" if cell.difference is None else repr(cell.difference), remark,
-            " ".join(str(source.folder) for source in cell.sources),
-        ])  # fmt: skip
-    return out.getvalue()
+    lines = [
+        {
+            "table": filled.table.table or filled.table.title,
+            "row": row,
+            "column": column,
+            "metric": cell.column.metric,
+            "measured": cell.measured and cell.measured.mean,
+            "std": cell.measured and cell.measured.std,
+            "n": cell.measured and cell.measured.n,
+            "published": cell.published,
+            "difference": cell.difference,
+            "remark": cell.problem or filled.footnotes.get(cell.mark, ""),
+            "runs": " ".join(str(source.folder) for source in cell.sources),
+        }
+        for (row, column), cell in filled.cells.items()
+    ]
+    return str(pd.DataFrame(lines, dtype=object).to_csv(index=False, lineterminator="\n"))
 
 
 FORMS: dict[str, Callable[[PaperTable], str]] = {"markdown": as_markdown, "latex": as_latex, "csv": as_csv}

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from diffmatch.records.frame import items_of
 from diffmatch.settings import flatten
 from diffmatch_reports import wording
 from diffmatch_reports.load import RunView
@@ -164,8 +165,8 @@ def _listing(items: list[str], most: int = 20) -> str:
 
 
 def evaluations(run: RunView) -> Iterable[tuple[str, dict[str, Any], Any]]:
-    """Record, its numbers, in the order in which they are listed."""
+    """What was scored (images or volumes), the numbers, and the record of each evaluation."""
     return (
-        (e.name, {g: e.metrics.get(g, {}).get("value") for g in ("primary", "head", "tail")} | {"ece": e.metrics.get("ece")}, e)
+        (items_of(run.record, e), {g: e.metrics.get(g, {}).get("value") for g in ("primary", "head", "tail")} | {"ece": e.metrics.get("ece")}, e)
         for e in run.evaluations
     )

@@ -1,4 +1,4 @@
-"""The paired bootstrap against the metric itself, computed afresh on every draw."""
+"""What the page's bootstrap adds up gives the metric itself, computed afresh on every draw."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from diffmatch.domain import Card, Protocol
 from diffmatch.records.counts import Counts
 from diffmatch.records.folder import RunFolder
 from diffmatch.scoring.metrics import summary
-from diffmatch_reports.compare import Terms, by_class, items, paired_bootstrap, script, terms, uniform
+from diffmatch_reports.compare import Terms, items, script, terms
 from diffmatch_reports.load import load_run
 
 Make = Callable[..., RunFolder]
@@ -34,7 +34,9 @@ def drawn(found: Counts, indices: np.ndarray) -> Counts:
     again = Counts(found.classes)
     again.cases = {f"{n:03d}": found.cases[names[i]] for n, i in enumerate(indices)}
     tp, fp, fn = np.sum([again.cases[n] for n in again.cases], axis=0)
-    again.confusion = np.zeros((found.classes + 1, found.classes + 1), np.int64)  # errors go to and come from a class beyond
+    again.confusion = np.zeros(
+        (found.classes + 1, found.classes + 1), np.int64
+    )  # errors go to and come from a class beyond
     again.confusion[:-1, :-1] = np.diag(tp)
     again.confusion[-1, :-1], again.confusion[:-1, -1] = fp, fn
     return again
@@ -51,49 +53,31 @@ def primary(found: Counts, card: Card, empty: Any) -> float:
     return float(np.mean([v for c in card.scored if (v := per_class[card.names[c]].get(key)) is not None]))
 
 
+def score(found: Terms, indices: np.ndarray, scored: list[int]) -> float:
+    """The primary metric of the cases at `indices`, as templates/compare.js has it."""
+    whole = found.whole[indices].sum(0)
+    classes = np.where(whole > 0, found.part[indices].sum(0) / np.maximum(whole, 1e-12), found.absent)[scored]
+    return float(np.nanmean(classes))
+
+
 @pytest.mark.parametrize("metric", ["mean_dice", "mean_iou", "changed_iou"])
 @pytest.mark.parametrize("empty", ["excluded", "zero", "transunet"])
-def test_the_bootstrap_is_the_metric_of_every_resample(make_run: Make, metric: str, empty: str) -> None:
+def test_terms_give_the_metric_of_every_resample(make_run: Make, metric: str, empty: str) -> None:
     protocols = (Protocol(name="p", title="p", mode="image", empty=empty),)
     card = load_run(make_run(full=False)).card.model_copy(update={"metric": metric, "protocols": protocols})
     rng = np.random.default_rng(3)
-    first, second = counts(rng), counts(rng)
-    got = paired_bootstrap(terms(first, card, "p"), terms(second, card, "p"), card.scored, resamples=40)
-    indices = np.floor(uniform(0, 40 * 7) * 7).astype(int).reshape(40, 7)
-    differences = [primary(drawn(second, row), card, empty) - primary(drawn(first, row), card, empty) for row in indices]
-    every = np.arange(7)
-    assert got.difference == pytest.approx(primary(drawn(second, every), card, empty) - primary(drawn(first, every), card, empty))
-    assert (got.low, got.high) == pytest.approx(tuple(np.percentile(differences, [2.5, 97.5])))
-    assert got.low <= got.high
+    found = counts(rng)
+    own = terms(found, card, "p")
+    for indices in (np.arange(7), *rng.integers(0, 7, (40, 7))):
+        assert score(own, indices, card.scored) == pytest.approx(primary(drawn(found, indices), card, empty))
 
 
 def test_terms_give_the_records_own_number(make_run: Make) -> None:
     run = load_run(make_run())
-    score = run.scores["test"]
-    found = terms(score.counts, run.card, score.record.protocol)
-    scores = by_class(found, np.ones(len(found.part)))
-    assert scores[run.card.scored].mean() == pytest.approx(run.metrics("test")["primary"]["value"])
-
-
-def test_a_run_against_itself_differs_by_nothing() -> None:
-    found = Terms(np.array([[1.0], [2.0]]), np.array([[2.0], [2.0]]), np.nan)
-    got = paired_bootstrap(found, found, [0])
-    assert (got.difference, got.low, got.high) == (0, 0, 0)
-
-
-def test_the_generator_is_mulberry32() -> None:
-    """First values of the published generator, seed 0 and 1, worked with integers."""
-
-    def number(state: int) -> float:
-        mask = 0xFFFFFFFF
-        t = ((state ^ (state >> 15)) * (state | 1)) & mask
-        t ^= (t + ((t ^ (t >> 7)) * (t | 61) & mask)) & mask
-        return ((t ^ (t >> 14)) & mask) / 2**32
-
-    for seed in (0, 1):
-        assert uniform(seed, 5).tolist() == [number((seed + n * 0x6D2B79F5) & 0xFFFFFFFF) for n in range(1, 6)]
-    assert uniform(0, 1)[0] == pytest.approx(0.26642920868471265)
-    assert abs(uniform(0, 10**5).mean() - 0.5) < 0.005
+    own = run.scores["test"]
+    found = terms(own.counts, run.card, own.record.protocol)
+    value = score(found, np.arange(len(found.part)), run.card.scored)
+    assert value == pytest.approx(run.metrics("test")["primary"]["value"])
 
 
 def test_the_data_file_holds_the_terms_and_the_hash_of_the_items(make_run: Make) -> None:

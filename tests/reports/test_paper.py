@@ -13,7 +13,8 @@ from rich.console import Console
 
 from diffmatch.records.folder import RunFolder
 from diffmatch.records.tables import Column, Comparable, PublishedNumber, Row, Table
-from diffmatch_reports.paper import Source, fill, fill_shares
+from diffmatch_reports.paper import fill, fill_shares
+from diffmatch_reports.paper_cells import Source
 from diffmatch_reports.paper_text import FORMS, as_latex, as_markdown, as_terminal, latex, notes
 
 COMPARABLE = Comparable(protocol="volume", families=("ssl4mis",))
@@ -51,7 +52,11 @@ def filled(sources, table=TABLE, preset="paper", seeds=1, extra=None, problems=N
 
 
 def both(source, ours=0.8, base=0.6):
-    return {(row, column): [source(value, value / 2)] for row, value in (("ours", ours), ("base", base)) for column in ("3", "tail")}
+    return {
+        (row, column): [source(value, value / 2)]
+        for row, value in (("ours", ours), ("base", base))
+        for column in ("3", "tail")
+    }
 
 
 def test_the_difference_stands_where_protocol_split_preset_and_data_match(source):
@@ -77,7 +82,15 @@ def test_the_difference_stands_where_protocol_split_preset_and_data_match(source
         ({"protocol": "slice"}, {}, "protocol slice, published volume"),
         ({"split": {"family": "seeded-0"}}, {}, "split seeded-0, published ssl4mis"),
         ({}, {"table": TABLE.model_copy(update={"comparable": None})}, "not one of ours"),
-        ({}, {"table": TABLE.model_copy(update={"comparable": COMPARABLE.model_copy(update={"selection": "best epoch"})})}, "best epoch"),
+        (
+            {},
+            {
+                "table": TABLE.model_copy(
+                    update={"comparable": COMPARABLE.model_copy(update={"selection": "best epoch"})}
+                )
+            },
+            "best epoch",
+        ),
     ],
 )
 def test_otherwise_a_dagger_says_why(source, changes, options, reason):
@@ -111,10 +124,16 @@ def test_seeds_give_mean_deviation_and_n_and_a_missing_one_leaves_the_cell_blank
 def test_improvement_is_taken_seed_by_seed_over_every_row_that_is_asked_for(source):
     """Seeds that differ by far more than the rows: 50, 70, 90 against 48, 69, 85 and 49, 71, 92."""
     spec = TABLE.model_copy(update={
-        "baseline": ("base", "other"), "rows": (*TABLE.rows, Row(name="other", method="unimatch")), "columns": TABLE.columns[:1],
+        "baseline": ("base", "other"),
+        "rows": (*TABLE.rows, Row(name="other", method="unimatch")),
+        "columns": TABLE.columns[:1],
     })  # fmt: skip
     values = {"ours": (0.5, 0.7, 0.9), "base": (0.48, 0.69, 0.85), "other": (0.49, 0.71, 0.92)}
-    table = filled({(row, "3"): [source(v, seed=n) for n, v in enumerate(found)] for row, found in values.items()}, table=spec, seeds=3)
+    table = filled(
+        {(row, "3"): [source(v, seed=n) for n, v in enumerate(found)] for row, found in values.items()},
+        table=spec,
+        seeds=3,
+    )
     gain = table.improvement["base", "3"]
     assert (gain.mean, gain.std, gain.n) == (pytest.approx(8 / 3), pytest.approx(2.0817, abs=1e-4), 3)
     *_, first, second = (line for line in as_markdown(table).splitlines() if " minus " in line)
@@ -127,20 +146,97 @@ def test_a_cost_is_shown_and_no_row_wins_or_improves_on_it(source):
     spec = TABLE.model_copy(update={"columns": columns})
     runs = {row: source(0.8, timing={"train_seconds": seconds}) for row, seconds in (("ours", 1234.6), ("base", 99.4))}
     table = filled({(row, column.name): [run] for row, run in runs.items() for column in columns}, table=spec)
-    assert [table.cells[row, "train s"].best for row in runs] == [False, False] and ("base", "train s") not in table.improvement
+    assert [table.cells[row, "train s"].best for row in runs] == [False, False] and (
+        "base",
+        "train s",
+    ) not in table.improvement
     assert "| ours | **80.0** | **90.5** (-10.5) | 1235 |" in as_markdown(table)
 
 
+@pytest.mark.parametrize(("metric", "protocol"), [("images_per_second", "slice"), ("volumes_per_second", "volume")])
+def test_a_published_speed_is_never_compared_because_its_machine_is_another(source, metric, protocol):
+    """The parameters of the same runs are."""
+    columns = (
+        Column(name="speed", labels="3", metric=metric, published="FPS"),
+        Column(name="M", labels="3", metric="parameters", published="M"),
+    )
+    comparable = COMPARABLE.model_copy(update={"protocol": protocol})
+    spec = TABLE.model_copy(update={"columns": columns, "comparable": comparable})
+    paper = {
+        ("ours", "FPS"): PublishedNumber("24.9", "images/s", "p", "s"),
+        ("ours", "M"): PublishedNumber("14.0", "M", "p", "s"),
+    }
+    run = source(0.8, protocol=protocol)
+    table = fill(spec, {("ours", c.name): [run] for c in columns}, {}, paper, preset="paper", seeds=1, extra={})
+    speed, parameters = (table.cells["ours", column.name] for column in columns)
+    assert speed.measured.mean == pytest.approx(17.9) and speed.difference is None
+    assert table.footnotes == {speed.mark: "measured on another machine"}
+    assert parameters.difference == pytest.approx(0.230112) and not parameters.mark
+
+
+@pytest.mark.parametrize(("metric", "protocol"), [("images_per_second", "volume"), ("volumes_per_second", "slice")])
+def test_volumes_are_not_counted_as_images(source, metric, protocol):
+    spec = TABLE.model_copy(update={"columns": (Column(name="speed", labels="3", metric=metric),)})
+    table = filled({("ours", "speed"): [source(0.8, protocol=protocol)]}, table=spec)
+    assert table.cells["ours", "speed"].measured is None
+    assert any("speed: the evaluation has" in line for line in table.blank)
+
+
+def test_a_run_that_fills_several_rows_has_its_parameters_once(source):
+    columns = (TABLE.columns[0], Column(name="M", labels="3", metric="parameters"))
+    rows = (Row(name="one", method="diffmatch", steps=1), Row(name="three", method="diffmatch"))
+    spec = Table(title="steps", dataset="acdc", columns=columns, rows=rows)
+    three = source(0.8)
+    one = Source(three.folder, three.record, three.evaluation.model_copy(update={"steps": 1}))
+    table = filled(
+        {(row.name, c.name): [s] for row, s in zip(rows, (one, three), strict=True) for c in columns}, table=spec
+    )
+    assert [table.cells[row.name, "M"].measured.n for row in rows] == [1, 1]
+
+
+@pytest.mark.parametrize("baselines", [("base",), ("base", "theirs")])
+def test_less_is_better_where_the_metric_says_so(source, baselines):
+    """The ECE: the smaller is best, measured and published; an improvement is positive, a difference is as it is."""
+    spec = TABLE.model_copy(update={
+        "columns": (Column(name="ECE", labels="3", metric="ece", published="ECE"),), "baseline": baselines,
+    })  # fmt: skip
+    paper = {
+        (row, "ECE"): PublishedNumber(v, "ECE", "p", "s")
+        for row, v in (("base", "9.0"), ("theirs", "8.0"), ("ours", "7.5"))
+    }
+    runs = {}
+    for row, value in (("base", 0.10), ("ours", 0.04)):
+        run = source(0.8)
+        metrics = run.evaluation.metrics | {"ece": value}
+        runs[row, "ECE"] = [Source(run.folder, run.record, run.evaluation.model_copy(update={"metrics": metrics}))]
+    table = fill(spec, runs, {}, paper, preset="paper", seeds=1, extra={})
+    assert [table.cells[row, "ECE"].best for row in ("base", "ours")] == [False, True]
+    assert [table.cells[row.name, "ECE"].published_best for row in spec.rows] == [False, False, True]
+    sign = 1 if len(baselines) == 1 else -1
+    assert table.improvement["base", "ECE"].mean == pytest.approx(sign * 6)
+    assert table.published_improvement["base", "ECE"] == pytest.approx(sign * 1.5)
+
+
 def test_a_tail_of_other_classes_from_draw_to_draw_is_told(source):
-    draws = [source(0.8, seed=n, rare=rare, split={"sha256": f"{n}" * 64}) for n, rare in enumerate((["a", "b"], ["b", "c"], ["c", "b"]))]
+    draws = [
+        source(0.8, seed=n, rare=rare, split={"sha256": f"{n}" * 64})
+        for n, rare in enumerate((["a", "b"], ["b", "c"], ["c", "b"]))
+    ]
     spec = TABLE.model_copy(update={"redraw": True})
-    notes_of = lambda runs: [n for n in filled({("ours", "tail"): runs}, spec, seeds=len(runs)).basis if "everywhere" in n]  # noqa: E731
+
+    def notes_of(runs):
+        basis = filled({("ours", "tail"): runs}, spec, seeds=len(runs)).basis
+        return [line for line in basis if "everywhere" in line]
+
     assert notes_of(draws) == ["Tail is not the same everywhere: a, b in 00000000; b, c in 11111111, 22222222."]
     assert not notes_of(draws[1:])
 
 
 def test_runs_of_different_machines_are_told(source):
-    runs = [source(0.8, seed=n, environment={"device": d, "precision": "32-true"}) for n, d in enumerate(("cpu", "some GPU"))]
+    runs = [
+        source(0.8, seed=n, environment={"device": d, "precision": "32-true"})
+        for n, d in enumerate(("cpu", "some GPU"))
+    ]
     table = filled({("ours", "3"): runs}, seeds=2)
     assert "Runs of more than one device: cpu, some GPU." in table.basis
     assert not any("precision" in line for line in table.basis)
@@ -202,7 +298,7 @@ def test_shares_are_those_of_the_classes_shown():
     assert "71.23" in as_markdown(shown)
 
 
-# -- forms ---------------------------------------------------------------------------------------------------------------------------
+# -- forms ---
 
 HOSTILE = r"<script>alert(1)</script> & 50% of $x_1$ #1 {a}~^\input{/etc/passwd} | [link](x) `code` [bold]no[/bold]"
 
@@ -210,7 +306,9 @@ HOSTILE = r"<script>alert(1)</script> & 50% of $x_1$ #1 {a}~^\input{/etc/passwd}
 @pytest.fixture
 def hostile(source):
     rows = (Row(name=HOSTILE, method="diffmatch"),)
-    table = Table(title=HOSTILE, dataset="acdc", columns=(Column(name=HOSTILE, labels="3"),), rows=rows, notes=(HOSTILE,))
+    table = Table(
+        title=HOSTILE, dataset="acdc", columns=(Column(name=HOSTILE, labels="3"),), rows=rows, notes=(HOSTILE,)
+    )
     return fill(table, {(HOSTILE, HOSTILE): [source(0.8)]}, {}, {}, preset="quick", seeds=1, extra={})
 
 
@@ -233,7 +331,9 @@ def test_hostile_names_are_text_on_the_terminal(hostile):
 def test_a_table_too_wide_for_the_terminal_lies_on_its_side(source, width, first):
     columns = tuple(Column(name=f"class {n}", labels="3", metric="primary", published="3") for n in range(6))
     table = Table(**{**TABLE.model_dump(), "columns": (TABLE.columns[0], *columns)})
-    sources = {(row, f"{c.name}"): [source(value)] for row, value in (("ours", 0.8), ("base", 0.6)) for c in table.columns}
+    sources = {
+        (row, f"{c.name}"): [source(value)] for row, value in (("ours", 0.8), ("base", 0.6)) for c in table.columns
+    }
     out = io.StringIO()
     Console(file=out, width=width).print(as_terminal(filled(sources, table)))
     lines = [line for line in out.getvalue().splitlines() if line.startswith("│")]
@@ -252,7 +352,9 @@ def test_what_is_too_wide_either_way_is_cut_between_columns(source):
     sheets = sum(line.startswith("┏") for line in lines)
     assert sheets > 1 and all(len(line) <= 80 and "…" not in line for line in lines)
     told = {name: sum(name in line for line in lines) for name in [part.name for part in (*columns, *rows)]}
-    assert sorted(told.values()) == [1] * 9 + [sheets] * 9, "one side stands before every sheet, the other is cut between them"
+    assert sorted(told.values()) == [1] * 9 + [sheets] * 9, (
+        "one side stands before every sheet, the other is cut between them"
+    )
 
 
 def test_csv_holds_every_cell_and_its_run(hostile):
@@ -263,7 +365,10 @@ def test_csv_holds_every_cell_and_its_run(hostile):
 
 
 def test_latex_specials_are_spelt_out():
-    assert latex("50% of $x_1$ & #{}~^\\") == r"50\% of \$x\_1\$ \& \#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    assert (
+        latex("50% of $x_1$ & #{}~^\\")
+        == r"50\% of \$x\_1\$ \& \#\{\}\textasciitilde{}\textasciicircum{}\textbackslash{}"
+    )
     assert "\\input{" not in latex(HOSTILE)
 
 
@@ -272,7 +377,9 @@ def test_latex_compiles(hostile, source, tmp_path):
     tables = as_latex(hostile) + as_latex(filled(both(source)))
     page = rf"\documentclass{{article}}\usepackage{{booktabs}}\begin{{document}}{tables}\end{{document}}"
     (tmp_path / "page.tex").write_text(page, encoding="utf-8")
-    subprocess.run(["pdflatex", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        ["pdflatex", "-halt-on-error", "page.tex"], cwd=tmp_path, check=True, capture_output=True, timeout=120
+    )
 
 
 def test_latex_is_a_whole_table(source):

@@ -171,6 +171,7 @@ def test_evaluations_are_all_listed_with_their_rule(make_run: Make, page: Show) 
         ("last", "last checkpoint", "unlabelled pool", "3 × 1"),
         ("val", "best on val", "test split", "3 × 1"),
     ]
+    assert [r[-1][0].split()[-1] for r in rows] == ["volumes/s", "volumes/s", "images/s", "volumes/s"]
 
 
 def test_the_terminal_table_says_what_it_rests_on(make_run: Make) -> None:

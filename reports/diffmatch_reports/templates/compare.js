@@ -9,7 +9,7 @@ const load = (name) => new Promise((done, fail) => {
   document.head.append(tag);
 });
 
-// Mulberry32, as diffmatch_reports.compare.uniform
+// Mulberry32: seeded, so that a pair of runs has the same interval every time.
 const generator = (seed) => () => {
   seed = (seed + 0x6D2B79F5) | 0;
   let t = Math.imul(seed ^ (seed >>> 15), seed | 1);
