@@ -33,7 +33,7 @@ class Terms:
 
 
 def terms(counts: Counts, card: Card, protocol: str) -> Terms:
-    """The counts of a test split, cases in sorted order, as the card's metric and the protocol's rule for absent classes read them."""
+    """The terms of a test split, cases sorted, by the card's metric and the protocol's rule for absent classes."""
     empty = card.protocol(protocol).empty
     if card.metric == "mean_dice":
         dices = as_literature(counts, empty)[1]

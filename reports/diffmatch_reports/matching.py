@@ -83,7 +83,7 @@ def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]
 
 
 def _evaluation(run: RunView, table: Table, row: Row) -> EvaluationRecord | None:
-    """The last checkpoint's test evaluation that a row asks for: the run's own sampling where the row names no steps."""
+    """The last checkpoint's test evaluation that a row asks for; the headline's steps where the row names none."""
     protocol = table.protocol or run.card.protocols[0].name
     return select_evaluation(run.record, run.evaluations, protocol=protocol, steps=row.steps)
 

@@ -18,7 +18,7 @@ def slug(text: str) -> str:
 
 
 def safe(text: str) -> str:
-    """A file name for a text: itself where it is one already, else a slug and a hash that keeps different texts apart."""
+    """A file name for a text: the text if it is one already, else a slug and a hash that keeps texts apart."""
     return text if re.fullmatch(rf"[a-z0-9_-]{{1,{LONGEST}}}", text) else f"{slug(text)}-{_short(text)}"
 
 

@@ -34,7 +34,10 @@ class Dataset:
     def budgets(self) -> list[str]:
         """Label budgets in the card's order, others after them."""
         known = list(self.runs[0].card.budgets)
-        return sorted({run.record.labels.budget for run in self.runs}, key=lambda b: (known.index(b) if b in known else len(known), b))
+        return sorted(
+            {run.record.labels.budget for run in self.runs},
+            key=lambda b: (known.index(b) if b in known else len(known), b),
+        )
 
     @property
     def data(self) -> str:
@@ -48,7 +51,11 @@ def datasets(runs: Sequence[RunView], boards: Sequence[Board]) -> list[Dataset]:
     for name in dict.fromkeys(run.record.dataset for run in runs):
         own = [run for run in runs if run.record.dataset == name]
         status: dict[str, int] = dict(Counter(str(run.record.status) for run in own).most_common())
-        found.append(Dataset(name, own[0].card.title, own, [b for b in boards if b.first.record.dataset == name], status, period(own)))
+        found.append(
+            Dataset(
+                name, own[0].card.title, own, [b for b in boards if b.first.record.dataset == name], status, period(own)
+            )
+        )
     return found
 
 

@@ -1,4 +1,4 @@
-"""A filled paper table on the terminal, in Markdown, LaTeX and CSV. Names from records are text everywhere, never markup."""
+"""A filled paper table on the terminal, in Markdown, LaTeX and CSV. Names from records are text, never markup."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def decimals(column: Column) -> int:
 
 
 def measured(cell: Filled, bold: Decorate = str, each: bool = False) -> str:
-    """`83.8 ± 0.4 (3)`, or with `each` the runs' own values for their number, seed by seed; blank where nothing was measured."""
+    """`83.8 ± 0.4 (3)`, or `83.8 ± 0.4 (83.5, 84.2, 83.7)` with `each`; blank where nothing was measured."""
     if cell.measured is None:
         return ""
     digits = decimals(cell.column)
@@ -36,7 +36,7 @@ def measured(cell: Filled, bold: Decorate = str, each: bool = False) -> str:
 
 
 def _deviation(found: Measured, digits: int, each: bool, sign: str = "-") -> str:
-    """` ± 0.4 (3)` or ` ± 0.4 (83.5, 84.2, 83.7)`; nothing of a single run. `sign` is the format's: `+` for differences."""
+    """` ± 0.4 (3)` or ` ± 0.4 (83.5, 84.2, 83.7)`; empty for a single run. `sign` is `+` for differences."""
     if found.std is None:
         return ""
     bracket = ", ".join(f"{value:{sign}.{digits}f}" for value in found.values) if each else str(found.n)
@@ -52,7 +52,7 @@ def published(cell: Filled, bold: Decorate = str) -> str:
 
 
 def grid(filled: PaperTable, bold: Decorate, plain: Decorate, each: bool = False) -> tuple[list[str], list[list[str]]]:
-    """Headings and rows of text: two columns, measured and published, for each of the table's; one where nothing is published.
+    """Headings and rows of text. A column of the table gives two, measured and published; one if none is published.
 
     Args:
         each: every seed's value instead of their number.
@@ -79,7 +79,7 @@ def grid(filled: PaperTable, bold: Decorate, plain: Decorate, each: bool = False
 
 
 def improvements(filled: PaperTable, each: bool = False) -> list[tuple[str, list[tuple[str, str]]]]:
-    """The rows below the table: a heading and, per column, what `ours` has more, measured (seed by seed) and published."""
+    """The rows below the table: a heading and, per column, `ours` against a baseline, measured and published."""
     rows = []
     for base in filled.table.baseline:
         places = [(base, key(column)) for column in filled.table.columns]
@@ -120,7 +120,10 @@ def notes(filled: PaperTable) -> list[str]:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A grid of markup on a terminal; turned on its side where it is too wide for it and narrower so, then cut where it still is."""
+    """A grid of markup on a terminal.
+
+    A grid that is too wide is turned on its side if it is narrower so. What is still too wide is cut into several.
+    """
 
     title: str
     grid: list[list[str]]
@@ -140,7 +143,7 @@ class Sheet:
 
 
 def _cut(grid: list[list[str]], width: int) -> Iterator[list[list[str]]]:
-    """Grids of as many columns as fit, each behind the first one; a single column that does not fit is left to be broken."""
+    """Grids of as many columns as fit, each behind the first one. A column too wide by itself stays whole."""
     names, *columns = (list(column) for column in zip(*grid, strict=True))
     taken: list[list[str]] = []
     for column in columns:
@@ -179,10 +182,11 @@ def markdown(text: str) -> str:
 
 
 SPECIAL = {
-    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "¶": r"\P{}", "×": r"$\times$", "α": r"$\alpha$", "τ": r"$\tau$",
-}  # fmt: skip
+    **{"\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "_": r"\_", "%": r"\%"},
+    **{"~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}"},
+    **{"|": r"\textbar{}", "±": r"$\pm$", "†": r"$^\dagger$", "‡": r"$^\ddagger$", "§": r"\S{}", "¶": r"\P{}"},
+    **{"×": r"$\times$", "α": r"$\alpha$", "τ": r"$\tau$"},
+}
 
 
 def latex(text: str) -> str:
@@ -203,11 +207,24 @@ def as_latex(filled: PaperTable) -> str:
     if below := len(improvements(filled)):
         body.insert(-below, r"\midrule")
     remarked = [latex(line) + r"\par" for line in notes(filled)]
-    return "\n".join([
-        r"\begin{table}", r"\centering\small", rf"\caption{{{latex(filled.table.title)}}}",
-        rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}", r"\toprule", " & ".join(map(cell, head)) + r" \\", r"\midrule", *body,
-        r"\bottomrule", r"\end{tabular}", r"\par\footnotesize", *remarked, r"\end{table}", "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\small",
+            rf"\caption{{{latex(filled.table.title)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
+            r"\toprule",
+            " & ".join(map(cell, head)) + r" \\",
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\par\footnotesize",
+            *remarked,
+            r"\end{table}",
+            "",
+        ]
+    )
 
 
 def as_csv(filled: PaperTable) -> str:

@@ -85,7 +85,10 @@ def class_table(run: RunView, split: str) -> ClassTable | None:
     baseline = run.scores[split].baseline if split in run.scores else {}
     key, name = class_metric(run.card)
     head, tail = run.ranks()
-    totals = {k: sum(row.get(k, 0) for row in per_class.values()) for k in ("labelled_pixels", "truth_pixels", "predicted_pixels")}
+    totals = {
+        k: sum(row.get(k, 0) for row in per_class.values())
+        for k in ("labelled_pixels", "truth_pixels", "predicted_pixels")
+    }
 
     columns = [
         Column("labelled_pixels", "Labelled share", "share", "of the labelled training pixels"),
@@ -167,6 +170,10 @@ def _listing(items: list[str], most: int = 20) -> str:
 def evaluations(run: RunView) -> Iterable[tuple[str, dict[str, Any], Any]]:
     """What was scored (images or volumes), the numbers, and the record of each evaluation."""
     return (
-        (items_of(run.record, e), {g: e.metrics.get(g, {}).get("value") for g in ("primary", "head", "tail")} | {"ece": e.metrics.get("ece")}, e)
+        (
+            items_of(run.record, e),
+            {g: e.metrics.get(g, {}).get("value") for g in ("primary", "head", "tail")} | {"ece": e.metrics.get("ece")},
+            e,
+        )
         for e in run.evaluations
     )

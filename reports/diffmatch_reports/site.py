@@ -72,7 +72,9 @@ def write_report(runs: Sequence[RunFolder], out: Path) -> Report:
     try:
         return _write(runs, out)
     except OSError as error:
-        raise InputError(f"{error.filename or out}: cannot write ({error.strerror}); choose another folder with --out") from error
+        raise InputError(
+            f"{error.filename or out}: cannot write ({error.strerror}); choose another folder with --out"
+        ) from error
 
 
 def _write(runs: Sequence[RunFolder], out: Path) -> Report:
@@ -94,7 +96,10 @@ def _write(runs: Sequence[RunFolder], out: Path) -> Report:
 
 
 def _on_all_cores(work: Callable[[RunFolder], RunView | str], runs: Sequence[RunFolder]) -> Iterator[RunView | str]:
-    """`work` of each, in order. Processes are spawned: a fork would copy threads of numpy and matplotlib in whatever state they are."""
+    """`work` of each run, in order.
+
+    Processes are spawned. A fork would copy the threads of numpy and matplotlib in whatever state they are.
+    """
     processes = min(usable_cores(), len(runs) // RUNS_PER_PROCESS)
     if processes < 2:
         yield from map(work, runs)
@@ -118,11 +123,13 @@ def _named(folder: RunFolder) -> Iterator[None]:
         yield
     except FOREIGN as error:
         what = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise InputError(f"{folder.record_path}: what it or its evaluations hold is not what a run writes ({what})") from error
+        raise InputError(
+            f"{folder.record_path}: what it or its evaluations hold is not what a run writes ({what})"
+        ) from error
 
 
 def _run_pages(folder: RunFolder, specs: Sequence[tables.Table], out: Path) -> RunView:
-    """A run's page and data; also everything that the shared pages ask of it, so that a foreign record fails here and alone."""
+    """A run's page and data. Asks the run all that the shared pages ask, so that a foreign record fails here."""
     run = load_run(folder)
     name = run_name(run.folder, run.record)
     verify(run)
@@ -150,8 +157,19 @@ def _shared_pages(runs: Sequence[RunView], specs: Sequence[tables.Table], unread
         caveats = wording.page_caveats([run.record for run in dataset.runs])
         write_page(page, "dataset", dataset=dataset, caveats=caveats, figures=figures, oracle=ORACLE, root="../")
     write_page(
-        out / "index.html", "index", datasets=found, runs=runs, unreadable=unreadable, period=period(runs), oracle=ORACLE,
-        tables=filled, figures=figures, caveats=wording.page_caveats([run.record for run in runs]), root="",
-    )  # fmt: skip
-    groups = [(d.name, [(run_name(run.folder, run.record), title(run)) for run in d.runs if comparable(run)]) for d in found]
+        out / "index.html",
+        "index",
+        datasets=found,
+        runs=runs,
+        unreadable=unreadable,
+        period=period(runs),
+        oracle=ORACLE,
+        tables=filled,
+        figures=figures,
+        caveats=wording.page_caveats([run.record for run in runs]),
+        root="",
+    )
+    groups = [
+        (d.name, [(run_name(run.folder, run.record), title(run)) for run in d.runs if comparable(run)]) for d in found
+    ]
     write_page(out / "compare.html", "compare", groups=groups, resamples=RESAMPLES, root="")

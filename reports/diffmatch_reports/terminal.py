@@ -32,7 +32,10 @@ def run_table(folder: RunFolder) -> RenderableType:
     """The numbers of one run by class, the majority baseline beside them, what they rest on below."""
     run = load_run(folder)
     record = run.record
-    title = Text(f"{record.dataset} · {record.method} · {labels(record)} · seed {record.seed} · preset {record.preset}", style="bold")
+    title = Text(
+        f"{record.dataset} · {record.method} · {labels(record)} · seed {record.seed} · preset {record.preset}",
+        style="bold",
+    )
     parts: list[RenderableType] = [title]
     if record.status != "done":
         parts.append(Text(f"This run is not complete ({outcome(record)}).", style="red"))
@@ -71,7 +74,9 @@ def _classes(run: RunView) -> Table:
         table.add_row(Text(klass + mark), *cells)
     table.add_section()
     for group, label in (("head", "head"), ("tail", "tail"), ("primary", METRICS[card.metric].lower())):
-        table.add_row(label, "", *(percent(source.get(group, {}).get("value")) for source in (metrics, baseline)), style="bold")
+        table.add_row(
+            label, "", *(percent(source.get(group, {}).get("value")) for source in (metrics, baseline)), style="bold"
+        )
     table.add_row(f"ECE ({ece_scope(card)})", "", percent(metrics.get("ece")), percent(baseline.get("ece")))
     return table
 
@@ -85,7 +90,7 @@ def _footing(run: RunView) -> list[RenderableType]:
 
 
 def leaderboard(runs: Iterable[RunView]) -> RenderableType:
-    """Runs side by side, one table per data fingerprint, split hash and protocol; mean ± std over seeds. Classes are on the page."""
+    """Runs side by side, one table per data fingerprint, split hash and protocol; mean ± std over seeds."""
     found = boards(runs)
     return Group(*(Padding(_board(board), (0, 0, 1, 0)) for board in found)) if found else Text("No runs.")
 
@@ -93,7 +98,13 @@ def leaderboard(runs: Iterable[RunView]) -> RenderableType:
 def _board(board: Board) -> RenderableType:
     caption = Text(f"{board.basis}. Percent; mean ± std over n seeds.")
     # 80 columns hold method, preset, five numbers and status only without rules between them.
-    table = Table(title=Text(board.title, style="bold"), caption=caption, box=None, padding=(0, 1, 0, 0), header_style="bold underline")
+    table = Table(
+        title=Text(board.title, style="bold"),
+        caption=caption,
+        box=None,
+        padding=(0, 1, 0, 0),
+        header_style="bold underline",
+    )
     table.add_column("method", no_wrap=True)
     table.add_column("settings", overflow="fold", min_width=8)
     table.add_column("n", justify="right", no_wrap=True)
@@ -103,6 +114,16 @@ def _board(board: Board) -> RenderableType:
     table.add_column("status", no_wrap=True)
     for row in board.rows:
         cells = [spread(c.mean, c.std) if (c := row.cells.get(key)) else "" for key in columns]
-        table.add_row(Text(row.name), Text(row.note), str(len(row.seeds)) if row.cells and row.seeds else "", *cells, Text(row.status))
-    reasons = [Text(f"{row.name}, seed {row.seeds[0]}, {row.status}: {row.reason}", style="red") for row in board.rows if row.reason]
+        table.add_row(
+            Text(row.name),
+            Text(row.note),
+            str(len(row.seeds)) if row.cells and row.seeds else "",
+            *cells,
+            Text(row.status),
+        )
+    reasons = [
+        Text(f"{row.name}, seed {row.seeds[0]}, {row.status}: {row.reason}", style="red")
+        for row in board.rows
+        if row.reason
+    ]
     return Group(table, *reasons, *(Text(f"Warning: {text}", style="yellow") for text in board.caveats))

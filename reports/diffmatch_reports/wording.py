@@ -1,4 +1,4 @@
-"""How numbers and caveats are put into words, once for the terminal and the page. A missing number is an empty string, never 0."""
+"""Numbers and caveats in words, the same for terminal and page. A missing number is an empty string, never 0."""
 
 from __future__ import annotations
 
@@ -110,28 +110,32 @@ def caveats(record: RunRecord) -> list[str]:
         )
     if record.preset == "quick":
         found.append(
-            "These numbers come from the quick preset: a smaller encoder, crop and batch and far fewer steps than the paper's. "
-            "They are not comparable with published numbers."
+            "These numbers come from the quick preset: a smaller encoder, crop and batch and far fewer steps than the "
+            "paper's. They are not comparable with published numbers."
         )
     return found
 
 
 def stamp(record: RunRecord) -> str:
     """The caveats in the few words that fit into a caption, with a comma before them."""
-    return f"{', invented data' if record.data.fabricated else ''}{', quick preset' if record.preset == 'quick' else ''}"
+    return (
+        f"{', invented data' if record.data.fabricated else ''}{', quick preset' if record.preset == 'quick' else ''}"
+    )
 
 
 def page_caveats(records: Sequence[RunRecord]) -> list[str]:
     """As `caveats`, for a page of many runs: says of how many a sentence holds."""
     held = Counter(text for record in records for text in caveats(record))
     return [
-        text if n == len(records) else text.replace("These numbers come", f"The numbers of {n} of {len(records)} runs come", 1)
+        text
+        if n == len(records)
+        else text.replace("These numbers come", f"The numbers of {n} of {len(records)} runs come", 1)
         for text, n in held.items()
     ]
 
 
 def machines(records: Iterable[RunRecord]) -> list[str]:
-    """Where runs that stand together are of different devices or precisions: their seeds differ by more than the seed."""
+    """Sentences that name the devices or precisions where runs that stand together differ in them."""
     known = [record.environment for record in records]
     found = {what: sorted({str(e[what]) for e in known if what in e}) for what in ("device", "precision")}
     return [f"Runs of more than one {what}: {', '.join(values)}." for what, values in found.items() if len(values) > 1]
@@ -143,5 +147,8 @@ def outcome(record: RunRecord) -> str:
 
 
 def changed(record: RunRecord) -> list[str]:
-    """The settings that a file or the command line gave, as `key=value`; `data.split_seed` is left to the split's name, which has it."""
+    """The settings that a file or the command line gave, as `key=value`.
+
+    `data.split_seed` is left out, because the name of the split has it.
+    """
     return [f"{key}={value}" for key, value in flatten(record.overrides).items() if key != "data.split_seed"]

@@ -18,6 +18,7 @@ from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
 from diffmatch.scoring.metrics import summary
 from diffmatch_reports import write_report
+from diffmatch_reports.paper_cells import Source
 from diffmatch_reports.load import RunView, load_run
 
 CARD = Card(
@@ -34,7 +35,10 @@ CARD = Card(
     channels=1,
     label_unit="cases",
     budgets=("1", "3", "7"),
-    protocols=(Protocol(name="volume", title="volumes", mode="volume"), Protocol(name="slice", title="slices", mode="image")),
+    protocols=(
+        Protocol(name="volume", title="volumes", mode="volume"),
+        Protocol(name="slice", title="slices", mode="image"),
+    ),
     metric="mean_dice",
     head_tail=ForegroundThirds(),
     foreground_calibration=True,
@@ -62,7 +66,9 @@ def truth_map(rng: np.random.Generator) -> np.ndarray:
 def probabilities(truth: np.ndarray, rng: np.random.Generator, skill: float) -> np.ndarray:
     """(C, H, W): overconfident scores that favour the background."""
     noise = rng.normal(0, 1, (4, SIDE // 4, SIDE // 4)).repeat(4, 1).repeat(4, 2)
-    scores = noise * 1.6 + skill * (np.arange(4)[:, None, None] == truth) + np.array([1.2, 0.1, -0.4, 0.1])[:, None, None]
+    scores = (
+        noise * 1.6 + skill * (np.arange(4)[:, None, None] == truth) + np.array([1.2, 0.1, -0.4, 0.1])[:, None, None]
+    )
     odds = np.exp(1.4 * scores)
     return odds / odds.sum(0)
 
@@ -97,15 +103,26 @@ def score(skill: float, seed: int, cases: int, surface: bool, pool: bool = False
 
 def fill(target: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> None:
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
-    for row, weight in enumerate((np.ones_like(bins), correct.astype(int), np.round(confidence * CONFIDENCE_UNIT).astype(int))):
+    for row, weight in enumerate(
+        (np.ones_like(bins), correct.astype(int), np.round(confidence * CONFIDENCE_UNIT).astype(int))
+    ):
         np.add.at(target[row], bins, weight)
 
 
 def evaluation(split: str, metrics: dict[str, Any], **changes: Any) -> EvaluationRecord:
     base: dict[str, Any] = {
-        "checkpoint": "last", "step": 600, "selection": "last checkpoint", "split": split, "protocol": "volume", "steps": 3, "draws": 1,
-        "seconds": 21.4, "images_per_second": 17.9, "environment": {}, "metrics": metrics,
-    }  # fmt: skip
+        "checkpoint": "last",
+        "step": 600,
+        "selection": "last checkpoint",
+        "split": split,
+        "protocol": "volume",
+        "steps": 3,
+        "draws": 1,
+        "seconds": 21.4,
+        "images_per_second": 17.9,
+        "environment": {},
+        "metrics": metrics,
+    }
     return EvaluationRecord(**(base | changes))
 
 
@@ -115,7 +132,10 @@ def curves(path: Path, rng: np.random.Generator) -> None:
     for step in range(0, 601, 10):
         decay = np.exp(-step / 200)
         unsup, sup = 0.2 + 0.3 * decay * rng.uniform(0.7, 1.3), 0.1 + 1.4 * decay * rng.uniform(0.9, 1.1)
-        rows: list[tuple[int, str, str, float | int]] = [(step, "loss/supervised", "", sup), (step, "loss/unsupervised", "", unsup)]
+        rows: list[tuple[int, str, str, float | int]] = [
+            (step, "loss/supervised", "", sup),
+            (step, "loss/unsupervised", "", unsup),
+        ]
         rows += [
             (step, "loss/total", "", sup + unsup),
             (step, "lr", "", 0.01 * (1 - step / 601) ** 0.9),
@@ -123,23 +143,41 @@ def curves(path: Path, rng: np.random.Generator) -> None:
         ]
         for c, name in enumerate(CARD.names):
             made = truth[c] * 3 * (1 - (0.8 * decay if c else -0.05 * decay)) * rng.uniform(0.9, 1.1)
-            rows += [(step, "pseudo/count", name, int(made)), (step, "pseudo/accepted", name, int(made * (0.9 - 0.6 * decay * (c > 0))))]
+            rows += [
+                (step, "pseudo/count", name, int(made)),
+                (step, "pseudo/accepted", name, int(made * (0.9 - 0.6 * decay * (c > 0)))),
+            ]
             if step % 50 == 0:
                 predicted = int(truth[c] * (1 - (0.75 * decay if c else -0.06 * decay)))
                 correct = int(predicted * (0.97 - 0.4 * decay * (c > 0)))
                 rows += [
                     (step, f"audit/{key}", name, v)
-                    for key, v in (("predicted", predicted), ("truth", int(truth[c])), ("correct", correct), ("accepted", correct))
+                    for key, v in (
+                        ("predicted", predicted),
+                        ("truth", int(truth[c])),
+                        ("correct", correct),
+                        ("accepted", correct),
+                    )
                 ]
         log.append(rows)
 
 
 def write(
-    path: Path, *, method: str = "diffmatch", seed: int = 0, sha: str = "ab12cd34" * 8, status: str = "done", fabricated: bool = True,
-    preset: str = "quick", skill: float = 4.0, full: bool = True,
-    light: bool = False, title: str = "patient001, slice 5", **changes: Any,
-) -> RunFolder:  # fmt: skip
-    """Write a run folder; `full=False` leaves only run.json, as a run that failed early does, `light=True` only the test scores."""
+    path: Path,
+    *,
+    method: str = "diffmatch",
+    seed: int = 0,
+    sha: str = "ab12cd34" * 8,
+    status: str = "done",
+    fabricated: bool = True,
+    preset: str = "quick",
+    skill: float = 4.0,
+    full: bool = True,
+    light: bool = False,
+    title: str = "patient001, slice 5",
+    **changes: Any,
+) -> RunFolder:
+    """Write a run folder. `full=False` writes run.json alone, like an early failure; `light=True` the test scores."""
     folder = RunFolder(path).create()
     labelled = [LABELLED[name] for name in CARD.names]
     record = RunRecord(
@@ -151,8 +189,15 @@ def write(
         seed=seed,
         preset=preset,
         overrides={"train.steps": 600},
-        labels=Labels(budget="3", unit="cases", items=[f"patient{n:03d}_{s}" for n in (2, 9, 31) for s in range(10)], pixels=LABELLED),
-        split=SplitId(family="unimatch", sha256=sha, counts={"labelled": 30, "unlabelled": 1282, "val": 20, "test": 40}),
+        labels=Labels(
+            budget="3",
+            unit="cases",
+            items=[f"patient{n:03d}_{s}" for n in (2, 9, 31) for s in range(10)],
+            pixels=LABELLED,
+        ),
+        split=SplitId(
+            family="unimatch", sha256=sha, counts={"labelled": 30, "unlabelled": 1282, "val": 20, "test": 40}
+        ),
         data=DataId(root="data/acdc", fabricated=fabricated, fingerprint="77aa88bb" * 8),
         card=CARD.model_dump(mode="json"),
         settings={
@@ -184,14 +229,17 @@ def write(
         fewer = score(skill - 0.4, seed, 40, False)
         folder.write_evaluation(evaluation("test", summary(fewer, CARD, labelled), steps=1), fewer)
         folder.write_evaluation(
-            evaluation("test", summary(fewer, CARD, labelled), checkpoint="val", selection="best on val", step=450), fewer
+            evaluation("test", summary(fewer, CARD, labelled), checkpoint="val", selection="best on val", step=450),
+            fewer,
         )
         rng = np.random.default_rng(seed)
         curves(path / "curves.csv", rng)
         (path / "samples").mkdir(exist_ok=True)
         for number in range(3):
             truth = truth_map(rng)
-            image = np.clip(np.array([40, 150, 90, 200])[truth] + rng.normal(0, 18, truth.shape), 0, 255).astype(np.uint8)
+            image = np.clip(np.array([40, 150, 90, 200])[truth] + rng.normal(0, 18, truth.shape), 0, 255).astype(
+                np.uint8
+            )
             steps = np.stack([probabilities(truth, rng, s).argmax(0) for s in (1.0, 2.0, 3.0)]).astype(np.uint8)
             truth[:2] = 255
             np.savez(path / "samples" / f"{number}.npz", image=image, truth=truth, steps=steps, title=np.array(title))
@@ -299,3 +347,20 @@ def make_view(make_run: Callable[..., RunFolder]) -> Callable[..., RunView]:
 @pytest.fixture
 def make_evaluation() -> Callable[..., EvaluationRecord]:
     return evaluation
+
+
+@pytest.fixture
+def source(make_run: Callable[..., RunFolder]) -> Callable[..., Source]:
+    """`source(value, tail, **record fields)`: a finished run whose test numbers are these."""
+
+    def make(value: float, tail: float = 0.5, protocol: str = "volume", **changes: Any) -> Source:
+        folder = make_run(seed=changes.pop("seed", 0), method=changes.pop("method", "diffmatch"))
+        record, (score, _) = folder.record(), folder.evaluation("test") or pytest.fail("no headline")
+        rare = {"classes": changes.pop("rare", []), "value": tail}
+        metrics = score.metrics | {"primary": {"name": "mean_dice", "value": value, "n_valid": 3}, "tail": rare}
+        split = record.split.model_copy(update={"family": "ssl4mis"} | changes.pop("split", {}))
+        data = record.data.model_copy(update={"fabricated": changes.pop("fabricated", False)})
+        record = record.model_copy(update={"split": split, "data": data, **changes})
+        return Source(folder.path, record, score.model_copy(update={"metrics": metrics, "protocol": protocol}))
+
+    return make

@@ -1,7 +1,7 @@
-"""The site in headless Chromium, opened from disk: it sorts, filters, walks, overlays and compares, asks no host, and axe is content.
+"""The site in headless Chromium, from disk: it sorts, filters, walks, overlays, compares, asks no host, pleases axe.
 
-Needs Debian's `chromium` and `chromium-driver`, `pip install selenium`, and npm's `axe-core` (`npm install axe-core` anywhere above this
-file, or its folder in $AXE_CORE). .ci/run installs them; without them these tests are skipped.
+Needs Debian's `chromium` and `chromium-driver`, `pip install selenium`, and npm's `axe-core` (`npm install axe-core`
+anywhere above this file, or its folder in $AXE_CORE). .ci/run installs them; without them these tests are skipped.
 """
 
 from __future__ import annotations
@@ -23,10 +23,16 @@ from diffmatch_reports.compare import RESAMPLES, Terms, terms
 from diffmatch_reports.load import load_run
 from diffmatch_reports.names import run_name
 
-PLACES = [Path(os.environ.get("AXE_CORE", "axe-core")), *(parent / "node_modules/axe-core" for parent in Path(__file__).parents)]
+PLACES = [
+    Path(os.environ.get("AXE_CORE", "axe-core")),
+    *(parent / "node_modules/axe-core" for parent in Path(__file__).parents),
+]
 AXE = next((place / "axe.min.js" for place in PLACES if (place / "axe.min.js").is_file()), None)
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-HOW = "needs chromium and chromium-driver (apt-get), axe-core (npm, or $AXE_CORE) and selenium (pip), as .ci/run installs them"
+HOW = (
+    "needs chromium and chromium-driver (apt-get), axe-core (npm, or $AXE_CORE) and selenium (pip), "
+    "as .ci/run installs them"
+)
 
 selenium = pytest.importorskip("selenium", reason=HOW)
 if not (AXE and BROWSER and DRIVER):
@@ -85,9 +91,15 @@ def site(tmp_path_factory: pytest.TempPathFactory, write_run: Write) -> Iterator
     options.binary_location = str(BROWSER)
     with tempfile.TemporaryDirectory() as profile:
         for flag in (
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
-            "--no-first-run", "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={profile}",
-        ):  # fmt: skip
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+            "--disable-background-networking",
+            "--no-first-run",
+            "--host-resolver-rules=MAP * ~NOTFOUND",
+            f"--user-data-dir={profile}",
+        ):
             options.add_argument(flag)
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         browser = Chrome(options=options, service=Service(executable_path=DRIVER))
@@ -131,7 +143,11 @@ def test_no_error_no_request_and_nothing_wider_than_the_window(site: Site, kind:
     assert not browser.get_log("browser")
     urls = browser.execute_script("return performance.getEntriesByType('resource').map((entry) => entry.name)")
     assert all(url.startswith(("file://", "data:")) for url in urls)
-    asked = [entry["message"] for entry in browser.get_log("performance") if '"Network.requestWillBeSent"' in entry["message"]]
+    asked = [
+        entry["message"]
+        for entry in browser.get_log("performance")
+        if '"Network.requestWillBeSent"' in entry["message"]
+    ]
     assert not [message for message in asked if '"url":"http' in message]
     assert browser.execute_script("return document.documentElement.scrollWidth <= document.documentElement.clientWidth")
 
@@ -155,7 +171,11 @@ def test_a_click_sorts_and_another_turns_it_round(site: Site) -> None:
 
     button = head.find_element(By.TAG_NAME, "button")
     button.click()
-    assert head.get_attribute("aria-sort") == "descending" and values() == sorted(values(), reverse=True) and len(values()) > 2
+    assert (
+        head.get_attribute("aria-sort") == "descending"
+        and values() == sorted(values(), reverse=True)
+        and len(values()) > 2
+    )
     button.send_keys(Keys.ENTER)
     assert head.get_attribute("aria-sort") == "ascending" and values() == sorted(values())
 
@@ -218,7 +238,10 @@ def score(found: Terms, cases: np.ndarray, scored: list[int]) -> float:
 @pytest.mark.parametrize("metric", ["mean_dice", "mean_iou", "changed_iou"])
 def test_the_comparison_is_the_reference_bootstrap(site: Site, tmp_path: Path, write_run: Write, metric: str) -> None:
     card = site.runs["full"].record().card | {"metric": metric}
-    folders = [write_run(tmp_path / str(n), method=f"m{n}", skill=skill, light=True, card=card) for n, skill in enumerate((4.0, 2.8))]
+    folders = [
+        write_run(tmp_path / str(n), method=f"m{n}", skill=skill, light=True, card=card)
+        for n, skill in enumerate((4.0, 2.8))
+    ]
     first, second = (load_run(folder) for folder in folders)
     write_report(folders, tmp_path / "site")
     own = Site(tmp_path / "site", {"first": folders[0], "second": folders[1]}, site.browser)

@@ -1,4 +1,4 @@
-"""Records find their cells: by dataset, method, budget, settings and sampler steps, and never beside what they may not stand with."""
+"""Records find their cells by dataset, method, budget, settings and sampler steps, beside comparable ones only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from diffmatch_reports.matching import fillings
 
 Make = Callable[..., RunFolder]
 TABLE = Table(
-    title="Dice", dataset="acdc",
+    title="Dice",
+    dataset="acdc",
     columns=(Column(name="three", labels="3"), Column(name="seven", labels="7")),
     rows=(
         Row(name="base", method="supervised"),
@@ -23,7 +24,7 @@ TABLE = Table(
         Row(name="ours, no drop", method="diffmatch", set={"diffusion.codec": "embedding"}),
         Row(name="one step", method="diffmatch", steps=1),
     ),
-)  # fmt: skip
+)
 FILLED = {("ours", "three"), ("ours, bits", "three"), ("one step", "three")}
 
 
@@ -41,7 +42,9 @@ def test_a_run_fills_the_cells_that_its_settings_answer(run: Callable[..., Any])
     plain = run()
     (found,) = fillings(TABLE, [plain], {})
     assert filled(found) == FILLED, "bits is the run's codec though it was not asked for; embedding is not"
-    scores = {e.steps: e.metrics["primary"]["value"] for e in plain.evaluations if (e.split, e.checkpoint) == ("test", "last")}
+    scores = {
+        e.steps: e.metrics["primary"]["value"] for e in plain.evaluations if (e.split, e.checkpoint) == ("test", "last")
+    }
     assert found.filled.cells["ours", "three"].measured.mean == pytest.approx(100 * scores[3])
     assert found.filled.cells["one step", "three"].measured.mean == pytest.approx(100 * scores[1])
     assert [source.folder for source in found.filled.cells["ours", "three"].sources] == [plain.folder]
@@ -69,8 +72,10 @@ def test_settings_of_the_whole_table_are_asked_of_every_run(run: Callable[..., A
 @pytest.mark.parametrize(
     "change",
     [{"preset": "paper"}, {"data": None}, {"overrides": {"train.lr": 0.01}}, {"family": "other"}],
-)  # fmt: skip
-def test_runs_that_may_not_stand_together_make_tables_of_their_own(run: Callable[..., Any], change: dict[str, Any]) -> None:
+)
+def test_runs_that_may_not_stand_together_make_tables_of_their_own(
+    run: Callable[..., Any], change: dict[str, Any]
+) -> None:
     record = run().record
     if "family" in change:
         change = {"split": record.split.model_copy(update={"family": "other"})}

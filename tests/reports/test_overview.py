@@ -21,7 +21,12 @@ def test_a_line_per_dataset(make_run: Make) -> None:
         load_run(make_run(dataset="other", light=True, environment={})),
     ]
     acdc, other = datasets(runs, boards(runs))
-    assert (acdc.name, acdc.status, acdc.methods, acdc.budgets) == ("acdc", {"done": 2, "failed": 1}, ["cps", "diffmatch"], ["1", "3"])
+    assert (acdc.name, acdc.status, acdc.methods, acdc.budgets) == (
+        "acdc",
+        {"done": 2, "failed": 1},
+        ["cps", "diffmatch"],
+        ["1", "3"],
+    )
     assert (acdc.data, acdc.when) == ("invented (2), real (1)", "2026-11-20 to 2026-11-22")
     assert (other.data, other.when, len(other.boards)) == ("invented", "", 1)
     assert period(runs) == acdc.when

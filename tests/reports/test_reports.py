@@ -57,9 +57,16 @@ def test_every_number_of_the_class_table_is_the_summarys(make_run: Make, page: S
     head, *rows = page([folder]).table("By class, test split")
     columns = [text.replace("\n", " ").strip() for text, _ in head]
     keys = {
-        "Dice %": "dice", "IoU %": "iou", "Precision %": "precision", "Recall %": "recall", "ECE %": "ece", "HD95 mm": "hd95_mm",
-        "ASD mm": "asd_mm", "n": "n_valid", "n of distances": "n_distances",
-    }  # fmt: skip
+        "Dice %": "dice",
+        "IoU %": "iou",
+        "Precision %": "precision",
+        "Recall %": "recall",
+        "ECE %": "ece",
+        "HD95 mm": "hd95_mm",
+        "ASD mm": "asd_mm",
+        "n": "n_valid",
+        "n of distances": "n_distances",
+    }
     assert set(keys) <= set(columns)
     for row, name in zip(rows, run.card.names, strict=False):
         cells = dict(zip(columns, row, strict=True))
@@ -78,7 +85,11 @@ def test_every_number_of_the_class_table_is_the_summarys(make_run: Make, page: S
             total = sum(row[f"{key}_pixels"] for row in numbers["per_class"].values())
             assert float(cells[column][1] or "nan") == pytest.approx(expected[f"{key}_pixels"] / total)
     groups = {row[0][0]: float(row[columns.index("Dice %")][1] or "nan") for row in rows[len(run.card.names) :]}
-    assert groups == {"Head": numbers["head"]["value"], "Tail": numbers["tail"]["value"], "Mean Dice": numbers["primary"]["value"]}
+    assert groups == {
+        "Head": numbers["head"]["value"],
+        "Tail": numbers["tail"]["value"],
+        "Mean Dice": numbers["primary"]["value"],
+    }
 
 
 def test_head_and_tail_are_marked_by_the_cards_rule(make_run: Make, page: Show) -> None:
@@ -148,9 +159,14 @@ def test_settings_and_provenance_are_complete(make_run: Make, page: Show) -> Non
     shown = page([make_run()])
     rows = {row[0][0]: row[1][0] for row in shown.table("Resolved settings")[1:]}
     assert rows == {
-        "diffusion.codec": "bits", "diffusion.steps": "3", "method.threshold": "0.95",
-        "network.decoder": "unet", "network.encoder": "plain8", "train.lr": "0.01", "train.steps": "600 overridden",
-    }  # fmt: skip
+        "diffusion.codec": "bits",
+        "diffusion.steps": "3",
+        "method.threshold": "0.95",
+        "network.decoder": "unet",
+        "network.encoder": "plain8",
+        "train.lr": "0.01",
+        "train.steps": "600 overridden",
+    }
     for text in (
         "1234567890abcdef, with uncommitted changes",
         "diffmatch bench acdc",
@@ -183,7 +199,15 @@ def test_the_terminal_table_says_what_it_rests_on(make_run: Make) -> None:
         assert f"{100 * row['dice']:.1f}" in line
         if "hd95_mm" in row:
             assert f"{row['hd95_mm']:.2f}" in line
-    for words in ("n = 40 cases", "protocol volume", "last checkpoint", "unimatch, ab12cd34", "seed 0", "preset quick", "3 cases"):
+    for words in (
+        "n = 40 cases",
+        "protocol volume",
+        "last checkpoint",
+        "unimatch, ab12cd34",
+        "seed 0",
+        "preset quick",
+        "3 cases",
+    ):
         assert words in text
     assert max(map(len, text.splitlines())) <= 110
 
@@ -194,7 +218,10 @@ def test_a_run_without_pseudo_labels_or_background(page: Show, make_run: Make, m
     names = [f"class {c}" for c in range(30)]
     card = Card.model_validate(
         folder.record().card
-        | {"classes": [ClassInfo(name=n, color=(8 * c, 255 - 8 * c, 90)) for c, n in enumerate(names)], "background": False}
+        | {
+            "classes": [ClassInfo(name=n, color=(8 * c, 255 - 8 * c, 90)) for c, n in enumerate(names)],
+            "background": False,
+        }
         | {"metric": "mean_iou", "foreground_calibration": False, "head_tail": TopBottom(k=5), "label_unit": "images"}
         | {"protocols": [{"name": "whole", "title": "whole image", "mode": "image"}]}
     )
@@ -205,7 +232,12 @@ def test_a_run_without_pseudo_labels_or_background(page: Show, make_run: Make, m
         json.loads(folder.record_path.read_text())
         | {
             "card": card.model_dump(mode="json"),
-            "labels": {"budget": "1/16", "unit": "images", "items": [], "pixels": {n: 30 - c for c, n in enumerate(names)}},
+            "labels": {
+                "budget": "1/16",
+                "unit": "images",
+                "items": [],
+                "pixels": {n: 30 - c for c, n in enumerate(names)},
+            },
         }
     )
     metrics = summary(counts, card, [record.labels.pixels[n] for n in names])
@@ -234,7 +266,10 @@ def test_words() -> None:
     assert [wording.share(v) for v in (None, 0, 0.00034, 0.9)] == ["", "0.0", "0.034", "90.0"]
     assert [wording.duration(v) for v in (3.21, 59, 185, 8040)] == ["3.2 s", "59 s", "3 min 5 s", "2 h 14 min"]
     assert [wording.plural(n, noun) for n, noun in ((1, "classes"), (11, "classes"), (1, "cases"), (2, "seeds"))] == [
-        "1 class", "11 classes", "1 case", "2 seeds",
-    ]  # fmt: skip
+        "1 class",
+        "11 classes",
+        "1 case",
+        "2 seeds",
+    ]
     assert [wording.big(v) for v in (None, 0, 950, 12345678)] == ["", "0", "950", "12.3 M"]
     assert wording.spread(0.5, None) == "50.0" and wording.spread(0.5, 0.012) == "50.0 ± 1.2"

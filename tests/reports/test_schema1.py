@@ -1,4 +1,4 @@
-"""A run of November 2026, committed as it was written: records of schema 1 stay readable, and every page of them stays as it was."""
+"""A run of November 2026, committed as it was written: records of schema 1 stay readable, their pages the same."""
 
 from __future__ import annotations
 
@@ -25,8 +25,17 @@ DICE = {"background": "99.5", "right ventricle": "66.3", "myocardium": "82.2", "
 def test_every_part_is_read() -> None:
     run = load_run(RUN)
     assert not run.problems
-    assert (run.record.schema_version, run.record.status, run.record.method, run.record.seed) == (1, "done", "diffmatch", 0)
-    assert {split: len(score.counts.cases) for split, score in run.scores.items()} == {"test": 10, "val": 6, "unlabeled": 13}
+    assert (run.record.schema_version, run.record.status, run.record.method, run.record.seed) == (
+        1,
+        "done",
+        "diffmatch",
+        0,
+    )
+    assert {split: len(score.counts.cases) for split, score in run.scores.items()} == {
+        "test": 10,
+        "val": 6,
+        "unlabeled": 13,
+    }
     assert {f"{100 * run.metrics('test')['per_class'][name]['dice']:.1f}" for name in DICE} == set(DICE.values())
     assert run.series("loss/total")[""] and set(run.series("audit/truth")) == set(DICE)
 

@@ -38,7 +38,7 @@ def printed(renderable: RenderableType) -> str:
 
 
 def check_site(root: Path, parse: Show) -> dict[str, Any]:
-    """Every page well-formed with unique ids, every link to a page and an anchor that are there. Returns them by relative path."""
+    """The pages by relative path: each well-formed, ids unique, links leading to pages and anchors that are there."""
     pages = {str(path.relative_to(root)): parse(path.read_text()) for path in root.rglob("*.html")}
     for name, shown in pages.items():
         assert len(shown.ids) == len(set(shown.ids)), name
@@ -56,7 +56,12 @@ def check_site(root: Path, parse: Show) -> dict[str, Any]:
 
 
 def test_every_link_leads_to_a_page_of_the_site(make_run: Make, tmp_path: Path, parse: Show) -> None:
-    runs = [make_run(), make_run(seed=1, light=True), make_run(method="fixmatch", light=True), make_run(status="failed", full=False)]
+    runs = [
+        make_run(),
+        make_run(seed=1, light=True),
+        make_run(method="fixmatch", light=True),
+        make_run(status="failed", full=False),
+    ]
     first = diffmatch_reports.write_report(runs, tmp_path / "report").page
     pages = check_site(first.parent, parse)
     assert {"index.html", "datasets/acdc.html"} < set(pages)
@@ -72,10 +77,17 @@ def test_a_hostile_name_is_text_and_never_a_file_name(make_run: Make, tmp_path: 
     card = make_run(light=True).record().card | {"title": EVIL}
     card["classes"][1]["name"] = EVIL
     runs = [
-        make_run(dataset=EVIL, light=True, card=card, warnings=[EVIL], overrides={EVIL: EVIL}, environment={"command": [EVIL], EVIL: EVIL}),
+        make_run(
+            dataset=EVIL,
+            light=True,
+            card=card,
+            warnings=[EVIL],
+            overrides={EVIL: EVIL},
+            environment={"command": [EVIL], EVIL: EVIL},
+        ),
         make_run(dataset="../../up", method=EVIL, light=True, title=EVIL),
         make_run(dataset="..", method="/etc/passwd", status="failed", reason=EVIL, full=False),
-    ]  # fmt: skip
+    ]
     before = {path for path in tmp_path.rglob("*") if path.is_file()}
     pages = check_site(diffmatch_reports.write_report(runs, tmp_path / "report").page.parent, parse)
     made = {path for path in tmp_path.rglob("*") if path.is_file()} - before
@@ -92,7 +104,11 @@ def test_file_names() -> None:
 
 
 def test_two_splits_never_share_a_leaderboard(make_run: Make, tmp_path: Path, parse: Show) -> None:
-    runs = [make_run(light=True), make_run(sha="ffee0011" * 8, seed=1, light=True), make_run(method="fixmatch", light=True)]
+    runs = [
+        make_run(light=True),
+        make_run(sha="ffee0011" * 8, seed=1, light=True),
+        make_run(method="fixmatch", light=True),
+    ]
     pages = check_site(diffmatch_reports.write_report(runs, tmp_path / "report").page.parent, parse)
     captions = [c for c in pages["datasets/acdc.html"].captions if "standard deviation" in c]
     assert len(captions) == 2
@@ -139,7 +155,9 @@ def test_an_unreadable_record_is_named_and_the_others_are_shown(make_run: Make, 
         {"card": {"name": "of another world"}},
     ],
 )
-def test_a_foreign_record_is_named_and_stops_nothing(make_run: Make, tmp_path: Path, parse: Show, spoil: dict[str, Any]) -> None:
+def test_a_foreign_record_is_named_and_stops_nothing(
+    make_run: Make, tmp_path: Path, parse: Show, spoil: dict[str, Any]
+) -> None:
     good, bad = make_run(light=True), make_run(light=True, seed=1)
     bad.record_path.write_text(json.dumps(json.loads(bad.record_path.read_text()) | spoil))
     for path in (bad.path / "evaluations").glob("*.npz"):
@@ -161,7 +179,9 @@ def test_counts_of_other_classes_are_named_and_stop_nothing(make_run: Make, tmp_
     assert "IndexError" in report.unreadable[0]
 
 
-def test_the_largest_board_has_figure_pages(make_run: Make, tmp_path: Path, parse: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_largest_board_has_figure_pages(
+    make_run: Make, tmp_path: Path, parse: Show, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(figure_pages, "MOST_BOARDS", 1)
     runs = [
         make_run(skill=3.0, overrides={}),
@@ -180,7 +200,12 @@ def test_the_largest_board_has_figure_pages(make_run: Make, tmp_path: Path, pars
 
 
 def test_several_processes_write_the_same_site(make_run: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs = [make_run(), make_run(seed=1, light=True), make_run(method="fixmatch", light=True), make_run(status="failed", full=False)]
+    runs = [
+        make_run(),
+        make_run(seed=1, light=True),
+        make_run(method="fixmatch", light=True),
+        make_run(status="failed", full=False),
+    ]
     (runs[1].path / "run.json").write_text("{")
     alone = diffmatch_reports.write_report(runs, tmp_path / "one")
     monkeypatch.setattr(site, "RUNS_PER_PROCESS", 2)
@@ -190,6 +215,7 @@ def test_several_processes_write_the_same_site(make_run: Make, tmp_path: Path, m
     assert together.unreadable == alone.unreadable != []
     assert [run.folder for run in together.runs] == [run.folder for run in alone.runs]
     first, second = (
-        {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()} for root in (tmp_path / "one", tmp_path / "two")
+        {p.relative_to(root): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+        for root in (tmp_path / "one", tmp_path / "two")
     )
     assert first == second
