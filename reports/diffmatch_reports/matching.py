@@ -56,6 +56,8 @@ def fillings(table: Table, runs: Iterable[RunView], published: Mapping[Place, Pu
             claims.append((json.dumps(group, sort_keys=True), row.name, key(column), record.hash, record.seed, when))
             sources.append(Source(run.folder, record, evaluation))
             extras.append(extra)
+    if not claims:
+        return []
     claimed = pd.DataFrame(claims, columns=["group", *PLACE, "hash", "seed", "time"])
     filled = [
         _filling(table, extras[own.index[0]], own, sources, published)

@@ -86,7 +86,7 @@ def differing_classes(group: str, sources: Iterable[Source]) -> str:
     """
     splits: dict[tuple[str, ...], dict[str, None]] = {}
     for source in sources:
-        if source.evaluation and (classes := source.evaluation.metrics[group]["classes"]):
+        if source.evaluation and (classes := source.evaluation.metrics.get(group, {}).get("classes")):
             splits.setdefault(tuple(sorted(classes)), {})[source.record.split.sha256[:8]] = None
     if len(splits) < 2:
         return ""
