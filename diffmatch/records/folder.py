@@ -174,17 +174,9 @@ def find_runs(root: Path) -> list[RunFolder]:
 
 
 def runs_named(name: Path, root: Path) -> Iterator[RunFolder]:
-    """The runs called <dataset>/<method>/<labels>/<seed>-<hash> in `root`: as a folder, then in packed studies.
-
-    One in a damaged study stands among them, so that reading it says so.
-    """
+    """The runs called <dataset>/<method>/<labels>/<seed>-<hash> in `root`: as a folder, then in packed studies."""
     for place in (root, *sorted(root.glob(f"*{packed.SUFFIX}"))):
-        run = RunFolder(place / name)
-        try:
-            exists = run.exists()
-        except InputError:
-            exists = True
-        if exists:
+        if (run := RunFolder(place / name)).exists():
             yield run
 
 

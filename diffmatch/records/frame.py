@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from diffmatch.domain import InputError
+from diffmatch.records import packed
 from diffmatch.records.folder import RunFolder, find_runs
 from diffmatch.records.schema import EvaluationRecord, RunRecord
 from diffmatch.records.select import select_evaluation
@@ -82,7 +83,7 @@ def frame(paths: str | Path | Iterable[str | Path]) -> DataFrame:
     evaluation that run.json quotes is lost, its numbers are read from run.json and the evaluation's name is empty.
 
     Args:
-        paths: run folders, or folders that hold run folders at any depth.
+        paths: run folders, packed studies, or folders that hold them at any depth.
 
     Returns:
         The table. `table.attrs["problems"]` lists what could not be read, one sentence each; the rest is there.
@@ -92,7 +93,7 @@ def frame(paths: str | Path | Iterable[str | Path]) -> DataFrame:
     """
     roots = [Path(paths)] if isinstance(paths, str | Path) else [Path(path) for path in paths]
     for root in roots:
-        if not root.exists():
+        if not (root.exists() or packed.study_of(root)):
             raise InputError(f"{root}: no such file or folder; name run folders, or a folder of them")
     runs: list[Run] = []
     problems: list[str] = []

@@ -31,7 +31,7 @@ class Column(Part):
     Attributes:
         group: heading above several columns.
         metric: `primary`, `head`, `tail`, `ece`, `f1`, `accuracy`, `class:<name>`; or a cost: `parameters` (millions),
-            `images_per_second` or, where whole volumes are scored, `volumes_per_second` (of the evaluation); `train_seconds`.
+            `images_per_second` or, where whole volumes are scored, `volumes_per_second`; `train_seconds`.
         backbone: encoder of the paper preset; the quick preset keeps its own.
         published: the column's name in the published CSV.
         set: settings of this column's runs.

@@ -78,7 +78,8 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[s
     """`identity` -> entry, each run once though several cells read it, in the order asked for.
 
     A finished run of the same hash is found under `job.out`, and under `others`: the project's own records by default.
-    A record that cannot be read is the problem of its entry.
+    A record that cannot be read is the problem of its entry; a packed study that cannot be read, which may hold many
+    runs, ends the search.
     """
     others = (results(),) if others is None else others
     found: dict[str, Entry] = {}

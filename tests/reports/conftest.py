@@ -18,8 +18,8 @@ from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
 from diffmatch.scoring.metrics import summary
 from diffmatch_reports import write_report
-from diffmatch_reports.paper_cells import Source
 from diffmatch_reports.load import RunView, load_run
+from diffmatch_reports.paper_cells import Source
 
 CARD = Card(
     version=1,

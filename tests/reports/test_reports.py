@@ -212,7 +212,9 @@ def test_the_terminal_table_says_what_it_rests_on(make_run: Make) -> None:
     assert max(map(len, text.splitlines())) <= 110
 
 
-def test_a_run_without_pseudo_labels_or_background(page: Show, make_run: Make, make_evaluation: Callable[..., EvaluationRecord]) -> None:
+def test_a_run_without_pseudo_labels_or_background(
+    page: Show, make_run: Make, make_evaluation: Callable[..., EvaluationRecord]
+) -> None:
     """Street scenes: IoU, no distances, void, colour photographs, one step, many classes."""
     folder = make_run(full=False, preset="paper", fabricated=False)
     names = [f"class {c}" for c in range(30)]

@@ -49,7 +49,9 @@ def test_the_terminal_and_the_page_show_its_numbers(page: Callable[..., Any]) ->
         assert value in rows[name]
         assert any(line.startswith(name) and value in line for line in printed.splitlines())
     assert "79.5 %" in shown.text and "test40" in shown.text and "7a66417d" in shown.text
-    assert shown.html.count('<svg role="img"') == 12, "four classes, their distribution, four reliability diagrams, three training curves"
+    assert shown.html.count('<svg role="img"') == 12, (
+        "four classes, their distribution, four reliability diagrams, three training curves"
+    )
     assert "Warning: step 180" in shown.text
 
 

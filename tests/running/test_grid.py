@@ -16,7 +16,6 @@ from diffmatch.cli import invoke
 from diffmatch.data import opening
 from diffmatch.domain import InputError
 from diffmatch.records import packed
-from diffmatch.records.folder import RunFolder
 from diffmatch.running import grid
 from diffmatch.running import plan as planning
 from diffmatch.running.lock import held
@@ -128,24 +127,6 @@ def test_the_records_of_this_checkout_are_the_project_s(tmp_path, monkeypatch):
     assert grid.results() == Path("benchmarks/results")
 
 
-@pytest.mark.parametrize("better", ["last", "val"])
-def test_oracle_is_the_checkpoint_that_scores_better_on_test(small, console, monkeypatch, better):
-    (entry,) = grid.entries([small(train__validations=0)], others=()).values()
-    grid.run_missing([entry], console)
-    score = grid.evaluation(entry, "last", None, None)
-    assert grid.evaluation(entry, "oracle", None, None) is None, "without a val checkpoint there is nothing to choose"
-
-    def scored(folder, checkpoint, *rest, **settings):
-        value = 0.9 if checkpoint == better else 0.1
-        return score.model_copy(
-            update={"checkpoint": checkpoint, "metrics": score.metrics | {"primary": {"value": value}}}
-        )
-
-    monkeypatch.setattr(grid, "evaluate_run", scored)
-    monkeypatch.setattr(RunFolder, "readable_evaluations", lambda folder: ([], []))
-    assert grid.evaluation(entry, "oracle", None, None).checkpoint == better
-
-
 @pytest.mark.parametrize("error", [InputError("the disk is full"), RuntimeError("the disk\n is full")])
 def test_a_failed_run_is_told_does_not_stop_the_others_and_is_tried_again(small, console, monkeypatch, error):
     jobs = [small(), small(seed=1)]
@@ -215,30 +196,6 @@ def test_what_another_process_trains_is_left_for_the_end_and_waited_for(small, c
     assert "waiting for another process" in console.file.getvalue()
 
 
-def test_other_sampler_steps_are_scored_once_and_kept(small, console):
-    found = grid.entries([small(method="diffmatch")], others=())
-    grid.run_missing(found.values(), console)
-    (entry,) = found.values()
-    assert grid.evaluation(entry, "last", None, None).steps == 3
-    five = grid.evaluation(entry, "last", None, 5)
-    assert five.steps == 5
-    assert RunFolder(entry.folder.path).evaluation("test")[0].steps == 3, "the headline stays"
-    (entry.folder.path / "last.ckpt").unlink()
-    assert grid.evaluation(entry, "last", None, 5) == five
-    assert grid.evaluation(entry, "last", None, 4) is None
-    assert "last.ckpt" in entry.problem
-
-
-def test_a_method_without_a_sampler_is_scored_once_whatever_draws_are_asked_for(small, console, monkeypatch):
-    """Its evaluation is recorded with 1 step and 1 draw."""
-    (entry,) = grid.entries([small(eval__draws=2)], others=()).values()
-    grid.run_missing([entry], console)
-    monkeypatch.setattr(grid, "evaluate_run", lambda *asked, **more: pytest.fail("scored again"))
-    for steps in (None, 5):
-        scored = grid.evaluation(entry, "last", None, steps)
-        assert (scored.steps, scored.draws) == (1, 1)
-
-
 def test_a_record_that_cannot_be_read_is_the_problem_of_its_run_alone(small, console, tmp_path):
     jobs = [small(), small(seed=1)]
     grid.run_missing(grid.entries(jobs, others=()).values(), console)
@@ -258,22 +215,6 @@ def test_a_record_that_cannot_be_read_is_the_problem_of_its_run_alone(small, con
     assert not again.done and str(kept) in again.problem
     grid.run_missing([again], console)
     assert again.done and not again.problem, "the run was made again beside the broken record"
-
-
-@pytest.mark.parametrize("suffix", ["json", "npz"])
-def test_a_broken_evaluation_is_the_problem_of_what_needs_it_alone(small, console, suffix):
-    (entry,) = grid.entries([small(method="diffmatch")], others=()).values()
-    grid.run_missing([entry], console)
-    headline, one = grid.evaluation(entry, "last", None, None), grid.evaluation(entry, "last", None, 1)
-    path = entry.folder.path / "evaluations" / f"{headline.name}.{suffix}"
-    path.write_bytes(path.read_bytes()[:10])
-    assert grid.evaluation(entry, "last", None, 1) == one
-    (entry.folder.path / "last.ckpt").unlink()
-    scored = grid.evaluation(entry, "last", None, None)
-    if suffix == "npz":
-        assert scored == headline and not entry.problem, "a table needs the numbers, not the counts"
-    else:
-        assert scored is None and str(path) in entry.problem and "last.ckpt" in entry.problem
 
 
 def test_an_estimate_grows_with_the_steps(small):
@@ -339,7 +280,9 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_pa
 def test_one_broken_record_leaves_the_others_in_the_table(few, stub, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.yaml").write_text(SPEC.format(data=few))
-    sets = [word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")]
+    sets = [
+        word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")
+    ]
     assert invoke(["table", "mine.yaml", *sets]) == 0
     capsys.readouterr()
     (broken,) = (tmp_path / "runs" / "acdc" / "supervised").rglob("run.json")
