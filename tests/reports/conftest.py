@@ -110,19 +110,9 @@ def fill(target: np.ndarray, confidence: np.ndarray, correct: np.ndarray) -> Non
 
 
 def evaluation(split: str, metrics: dict[str, Any], **changes: Any) -> EvaluationRecord:
-    base: dict[str, Any] = {
-        "checkpoint": "last",
-        "step": 600,
-        "selection": "last checkpoint",
-        "split": split,
-        "protocol": "volume",
-        "steps": 3,
-        "draws": 1,
-        "seconds": 21.4,
-        "images_per_second": 17.9,
-        "environment": {},
-        "metrics": metrics,
-    }
+    which = {"checkpoint": "last", "step": 600, "selection": "last checkpoint", "split": split, "protocol": "volume"}
+    how = {"steps": 3, "draws": 1, "seconds": 21.4, "images_per_second": 17.9, "environment": {}}
+    base: dict[str, Any] = {**which, **how, "metrics": metrics}
     return EvaluationRecord(**(base | changes))
 
 
@@ -180,6 +170,8 @@ def write(
     """Write a run folder. `full=False` writes run.json alone, like an early failure; `light=True` the test scores."""
     folder = RunFolder(path).create()
     labelled = [LABELLED[name] for name in CARD.names]
+    slices = [f"patient{n:03d}_{s}" for n in (2, 9, 31) for s in range(10)]
+    sizes = {"labelled": 30, "unlabelled": 1282, "val": 20, "test": 40}
     record = RunRecord(
         schema=1,
         status=status,
@@ -189,15 +181,8 @@ def write(
         seed=seed,
         preset=preset,
         overrides={"train.steps": 600},
-        labels=Labels(
-            budget="3",
-            unit="cases",
-            items=[f"patient{n:03d}_{s}" for n in (2, 9, 31) for s in range(10)],
-            pixels=LABELLED,
-        ),
-        split=SplitId(
-            family="unimatch", sha256=sha, counts={"labelled": 30, "unlabelled": 1282, "val": 20, "test": 40}
-        ),
+        labels=Labels(budget="3", unit="cases", items=slices, pixels=LABELLED),
+        split=SplitId(family="unimatch", sha256=sha, counts=sizes),
         data=DataId(root="data/acdc", fabricated=fabricated, fingerprint="77aa88bb" * 8),
         card=CARD.model_dump(mode="json"),
         settings={
