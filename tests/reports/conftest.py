@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -304,14 +305,8 @@ def write_run() -> Callable[..., RunFolder]:
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., RunFolder]:
     """Write the n-th run under a folder of its own."""
-    made = 0
-
-    def make(**changes: Any) -> RunFolder:
-        nonlocal made
-        made += 1
-        return write(tmp_path / "runs" / str(made), **changes)
-
-    return make
+    numbers = itertools.count(1)
+    return lambda **changes: write(tmp_path / "runs" / str(next(numbers)), **changes)
 
 
 @pytest.fixture
