@@ -59,6 +59,7 @@ def identity(job: Job) -> str:
             str(job.data),
             dict(job.overrides),
             job.split,
+            job.fabricated,
             job.invented,
         ]
     )

@@ -300,7 +300,8 @@ def announce(planned: Plan, console: Console) -> None:
     if planned.fabricated:
         where = escape(str(planned.domain.root))
         console.print(
-            f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {title} in {where}"
+            f"[yellow]fabricated data[/]: invented {title} in {where}; real ones are given with --data, "
+            f"or lie in $DIFFMATCH_DATA/{card.name}"
         )
     s = planned.settings
     console.print(
