@@ -24,6 +24,7 @@ from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
 from diffmatch.running.lock import held
 from diffmatch.running.plan import Job, Plan, parameter_counts, plan
+from diffmatch.running.processes import launch
 from diffmatch.running.stopping import StoppedError
 from diffmatch.running.trainer import Trainer, total_steps
 from diffmatch.scoring.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
@@ -58,9 +59,7 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
         if not (folder.path / "last.ckpt").exists():
             look_at_scored_items(planned)
         if job.devices > 1 and "LOCAL_RANK" not in os.environ:
-            devices.launch(
-                partial(_work, job=job)
-            )  # bound, because launch looks into its arguments and refuses frozen dataclasses
+            launch(devices, partial(_work, job=job))
         else:
             devices.launch()
             _work(devices, job, planned)

@@ -7,9 +7,14 @@ import threading
 from types import FrameType
 from typing import Any
 
+from diffmatch.card import ExpectedError
 
-class StoppedError(Exception):
+
+class StoppedError(ExpectedError):
     """The user or the system asked to stop; a checkpoint of the last whole step is on disk."""
+
+    exit_code = 130
+    advice = "; the same command, or `diffmatch resume`, goes on from there"
 
 
 class Stop:

@@ -11,6 +11,7 @@ import torch
 import torch.distributed
 from lightning_fabric import Fabric
 
+from diffmatch.card import ExpectedError
 from diffmatch.data.loading import Draws, RankSteps, Stream, loader
 from diffmatch.data.splits import Split
 from diffmatch.domain import Domain
@@ -32,7 +33,7 @@ LOG_ROWS = 50
 """Rows of curves.csv that a whole training leaves, per series."""
 
 
-class DivergenceError(Exception):
+class DivergenceError(ExpectedError):
     """The loss is not finite: the message says at which step, on which items and at which diffusion times."""
 
 
