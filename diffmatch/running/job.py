@@ -67,15 +67,23 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
 
 
 def look_at_network(planned: Plan) -> None:
-    """Build the method without memory: an encoder or stride that does not exist is told before anything is read or
-    written.
+    """Build the method without memory, so that an encoder or stride that does not exist is refused before anything is
+    read or written.
+
+    A method of another package need not run on the meta device. Where it fails there, the run itself shows whether it
+    can be built.
 
     Raises:
         InputError: as the network words it.
     """
-    settings = planned.settings
-    with torch.device("meta"):
-        planned.build(settings.model_copy(update={"network": settings.network.model_copy(update={"weights": "none"})}))
+    network = planned.settings.network.model_copy(update={"weights": "none"})
+    try:
+        with torch.device("meta"):
+            planned.build(planned.settings.model_copy(update={"network": network}))
+    except InputError:
+        raise
+    except Exception as error:
+        logging.getLogger("diffmatch").debug("%s does not run on the meta device: %s", planned.job.method, error)
 
 
 def look_at_scored_items(planned: Plan) -> None:

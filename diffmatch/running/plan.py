@@ -178,9 +178,9 @@ def job_of(folder: RunFolder, data: Path | None = None) -> Job:
 
 
 def parameter_counts(method: Method[Section]) -> dict[str, int]:
-    """Trainable parameters: all, and those of the extractor."""
+    """Trainable parameters: ``total``, and ``extractor`` where the method has one."""
     trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
-    return {
-        "total": sum(trainable.values()),
-        "extractor": sum(n for name, n in trainable.items() if ".extractor." in name),
-    }
+    counts = {"total": sum(trainable.values())}
+    if extractor := sum(count for name, count in trainable.items() if ".extractor." in name):
+        counts["extractor"] = extractor
+    return counts
