@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lightning_fabric import Fabric
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from diffmatch.card import ExpectedError
 from diffmatch.shared.files import write_atomically

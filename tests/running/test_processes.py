@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 from lightning_fabric import Fabric
-from torch.multiprocessing import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from diffmatch import cli
 from diffmatch.domain import InputError
