@@ -17,7 +17,7 @@ from diffmatch.domain import Cache, Domain, InputError
 from diffmatch.readers.lists import canonical, store
 
 KEPT = 14 * 24 * 3600
-"""Seconds for which decoded arrays stay that no open has asked for."""
+"""Seconds after which decoded arrays that nobody opened are deleted."""
 
 
 def cache_root() -> Path:
@@ -52,6 +52,9 @@ def fabricated_data(domain: type[Domain], size: int = 1) -> Path:
 
     Args:
         size: in multiples of the smallest set; 1 holds the smallest published budget (`size_for`).
+
+    Raises:
+        InputError: the domain cannot invent data.
     """
     name = domain.card.name
     made_by = hashlib.sha256(fabricator_source(domain)).hexdigest()[:8]

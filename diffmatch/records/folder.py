@@ -87,8 +87,11 @@ class RunFolder:
         write_json(self.record_path, record.model_dump(mode="json", by_alias=True, exclude_none=True))
 
     def write_evaluation(self, record: EvaluationRecord, counts: Counts) -> None:
-        """Write it and its counts. The one that run.json has its numbers from stays: another machine's digits would
-        part the two."""
+        """Write an evaluation and its counts.
+
+        Keeps the evaluation that run.json quotes. Scoring it again on another machine may change the last digits, and
+        the two would disagree.
+        """
         self._refuse_packed()
         path = self.path / "evaluations" / f"{record.name}.json"
         try:

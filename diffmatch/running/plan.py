@@ -140,8 +140,8 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
 
 
 def trained(settings: Settings[Section]) -> dict[str, Any]:
-    """The settings as the run hash takes them: without a method's options that are unset, so that a new one leaves
-    finished runs theirs."""
+    """Settings that enter the run hash. Unset method options are left out, so adding an option does not change the hash
+    of finished runs."""
     tree = settings.model_dump(mode="json")
     tree["method"] = {key: value for key, value in tree["method"].items() if value is not None}
     return tree

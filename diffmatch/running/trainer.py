@@ -177,7 +177,11 @@ class Trainer:
         return self.elapsed + time.monotonic() - began
 
     def set_rate(self, step: int) -> float:
-        """lr (1 - step / steps)^poly, times each group's scale."""
+        """Sets each group's rate to lr (1 - step / steps)^poly times the group's scale; returns it without the scale.
+
+        torch's `PolynomialLR` multiplies its last rate and so differs from the formula in the last digits of most steps
+        (by 1e-13): a run begun with this formula would not resume to the same bits.
+        """
         train = self.settings.train
         lr: float = train.lr * (1 - step / self.steps) ** train.poly
         for group in self.optimizer.param_groups:
