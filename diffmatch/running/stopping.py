@@ -18,7 +18,7 @@ class StoppedError(ExpectedError):
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a question asked between steps; a second Ctrl-C is not so patient."""
+    """Notes Ctrl-C and SIGTERM in `asked`, for the loop to look at between steps. A second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -221,14 +221,14 @@ class Trainer:
         )
 
     def share_buffers(self) -> None:
-        """Rank 0's buffers on all ranks, as DDP does before a step: what is scored is the checkpoint, not each rank's
-        own statistics."""
+        """Copies rank 0's buffers to all ranks, as DDP does before a step. Every rank then scores what the checkpoint
+        holds, not statistics of its own."""
         if self.fabric.world_size > 1:
             for buffer in self.method.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def agreed(self, asked: bool) -> bool:
-        """Whether it is so on any rank: all of them stop after the same step."""
+        """Whether any rank asks for it, so that all ranks stop after the same step."""
         if self.fabric.world_size == 1:
             return asked
         flag = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")
