@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -18,11 +18,22 @@ SplitName = Literal["train", "val", "test"]
 Empty = Literal["excluded", "zero", "transunet"]
 
 
-class InputError(Exception):
-    """What the user gave cannot be used; the command exits with 2.
+class ExpectedError(Exception):
+    """An error that the commands tell in one line on stderr, without a traceback. Its only argument is the message.
 
-    The message is one line: what, which file, what to do.
+    Attributes:
+        exit_code: of the command.
+        advice: follows the message on that line.
     """
+
+    exit_code: ClassVar[int] = 1
+    advice: ClassVar[str] = ""
+
+
+class InputError(ExpectedError):
+    """What the user gave cannot be used. The message is one line: what, which file, what to do."""
+
+    exit_code = 2
 
 
 class Frozen(BaseModel):

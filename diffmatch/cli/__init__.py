@@ -6,6 +6,7 @@ import errno
 import sys
 import traceback
 
+from diffmatch.card import ExpectedError
 from diffmatch.cli import runs  # isort: split
 
 from diffmatch.cli import tables  # isort: split
@@ -18,7 +19,6 @@ from diffmatch.cli import plugins  # isort: split
 
 from diffmatch.cli import data
 from diffmatch.cli.options import app
-from diffmatch.domain import InputError
 
 __all__ = ["app", "data", "describe", "installed", "invoke", "main", "plugins", "runs", "tables"]
 
@@ -28,16 +28,8 @@ def main() -> None:
     sys.exit(invoke(sys.argv[1:]))
 
 
-EXPECTED = {
-    "StoppedError": (130, "; the same command, or `diffmatch resume`, goes on from there"),
-    "DivergenceError": (1, ""),
-    "InputError": (2, ""),
-}
-"""Exit codes of the errors that are told in one line, and what is added to it."""
-
 CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
-"""What the system says of a place that may not be read or written: the user's to mend, whichever command came upon
-it."""
+"""Errors of the system about a place that may not be read or written. Only the user can mend them."""
 
 
 def invoke(arguments: list[str]) -> int:
@@ -45,8 +37,8 @@ def invoke(arguments: list[str]) -> int:
     try:
         result = app(arguments, standalone_mode=False)
         return int(result) if isinstance(result, int) else 0
-    except InputError as error:
-        return _tell(str(error))
+    except ExpectedError as error:
+        return _tell(str(error) + error.advice, error.exit_code)
     except KeyboardInterrupt:
         return _tell("interrupted", 130)
     except Exception as error:
@@ -55,12 +47,8 @@ def invoke(arguments: list[str]) -> int:
                 f"{error.filename}: {error.strerror}; mend that or name another place (--data, --out; "
                 "$DIFFMATCH_CACHE for decoded and invented data, $DIFFMATCH_SPLITS for lists)"
             )
-        if hasattr(error, "format_message"):  # click's usage errors
+        if hasattr(error, "format_message"):  # a usage error of click, whose class typer does not name
             return _tell(error.format_message() or "name a command")
-        # By name: their modules load torch. An error of a spawned process arrives as the text of its traceback.
-        for name, (code, advice) in EXPECTED.items():
-            if type(error).__name__ == name or f"{name}: " in str(error):
-                return _tell(str(error).rsplit(f"{name}: ", 1)[-1].strip() + advice, code)
         traceback.print_exc()
         return 1
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 OWN = "diffmatch-bench"
 """The distribution that needs no naming."""
+UNKNOWN = "–"
 
 
 @app.command()
@@ -40,14 +41,16 @@ def methods() -> None:
     from diffmatch.running.cost import method_costs
 
     def row(name: str, about: type[Method[Section]], where: str) -> tuple[str, ...]:
-        parameters, seen = method_costs(about)
+        costs = method_costs(about)
+        parameters = f"{costs['parameters'] / 1e6:.2f}" if "parameters" in costs else UNKNOWN
+        passes = (f"{costs[name]:g}" if name in costs else UNKNOWN for name in ("trained", "taught"))
         source = f"{about.title}: {about.citation}" + (f" [{where}]" if where != OWN else "")
-        return name, f"{parameters / 1e6:.2f}", f"{seen['trained']:g}", f"{seen['taught']:g}", source
+        return name, parameters, *passes, source
 
     show(["name", "M param.*", "trained*", "taught*", "source"], (row(*found) for found in _usable(registry.methods)))
     console.print(
         "* 21 classes, DeepLabv3+ on ResNet-50; images through a whole network per step and labelled image, "
-        "with and without gradient"
+        "with and without gradient; – where it cannot be measured"
     )
 
 

@@ -239,7 +239,7 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
 
 
 def _at(rows: list[tuple[Any, ...]], quantile: float) -> list[Any]:
-    """One of the rows, by the product of its entries: a size or spacing that exists."""
+    """The row whose product of entries lies at a quantile, so that the reported size or spacing occurs in the data."""
     ranked = sorted(rows, key=lambda row: float(np.prod(row)))
     return list(ranked[round(quantile * (len(ranked) - 1))])
 

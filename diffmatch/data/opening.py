@@ -17,7 +17,7 @@ from diffmatch.domain import Cache, Domain, InputError
 from diffmatch.readers.lists import canonical, store
 
 KEPT = 14 * 24 * 3600
-"""Seconds for which decoded arrays stay that no open has asked for."""
+"""Seconds after which decoded arrays that nobody opened are deleted."""
 
 
 def cache_root() -> Path:
@@ -29,7 +29,7 @@ def find_data(domain: type[Domain], given: Path | None, size: int = 1) -> tuple[
     """The data root and whether it is fabricated: `given`, else $DIFFMATCH_DATA/<name>, else made by the plugin.
 
     Args:
-        size: of what is made; 1 holds the smallest published budget (`size_for`).
+        size: see `fabricated_data`.
 
     Raises:
         InputError: `given` does not exist or is empty; it is never replaced by something else. Or nothing is given and
@@ -44,6 +44,19 @@ def find_data(domain: type[Domain], given: Path | None, size: int = 1) -> tuple[
         return given, False
     if (base := os.environ.get("DIFFMATCH_DATA")) and (Path(base) / name).is_dir():
         return Path(base) / name, False
+    return fabricated_data(domain, size), True
+
+
+def fabricated_data(domain: type[Domain], size: int = 1) -> Path:
+    """The root of the data that the plugin invents; made on the first call, kept in the cache.
+
+    Args:
+        size: in multiples of the smallest set; 1 holds the smallest published budget (`size_for`).
+
+    Raises:
+        InputError: the domain cannot invent data.
+    """
+    name = domain.card.name
     made_by = hashlib.sha256(fabricator_source(domain)).hexdigest()[:8]
     root = cache_root() / "fabricated" / f"{name}-{domain.card.version}-{made_by}{f'-x{size}' if size > 1 else ''}"
     if not root.exists():
@@ -57,7 +70,7 @@ def find_data(domain: type[Domain], given: Path | None, size: int = 1) -> tuple[
                 raise
         finally:
             shutil.rmtree(making, ignore_errors=True)
-    return root, True
+    return root
 
 
 def size_for(domain: type[Domain], budgets: Iterable[str]) -> int:

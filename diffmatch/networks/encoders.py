@@ -145,6 +145,9 @@ def load_weights(features: nn.Module, timm_name: str, path: Path, channels: int)
     """A state dict file into a timm feature extractor: by name where names agree, else by order and shape of the whole
     model.
 
+    timm's `pretrained_cfg_overlay` gives the same bits where names agree; where they do not, it warns and leaves the
+    weights random.
+
     Raises:
         InputError: unreadable (or not plain tensors), or neither names nor order and shapes match.
     """

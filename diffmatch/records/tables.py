@@ -8,10 +8,10 @@ import os
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from diffmatch.domain import InputError
 
@@ -105,6 +105,21 @@ class Table(Part):
     rows: tuple[Row, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
 
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = {"row": [r.name for r in self.rows], "column": [f"{c.group} {c.name}" for c in self.columns]}
+        for part, of_part in names.items():
+            if len(set(of_part)) != len(of_part):
+                raise ValueError(f"two {part}s have one name")
+        return self
+
+    @model_validator(mode="after")
+    def _compared_rows_exist(self) -> Self:
+        for wanted in (*self.baseline, self.ours):
+            if wanted and wanted not in [row.name for row in self.rows]:
+                raise ValueError(f"no row '{wanted}'")
+        return self
+
     @property
     def name(self) -> str:
         return f"Table {self.table}" if self.table else self.title
@@ -163,24 +178,15 @@ def load(asked: str) -> Table:
         ) from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise InputError(f"{asked}: {'.'.join(map(str, first['loc'])) or 'the file'}: {first['msg']}") from error
-    named: dict[str, list[str]] = {
-        "row": [r.name for r in table.rows],
-        "column": [f"{c.group} {c.name}" for c in table.columns],
-    }
-    for what, names in named.items():
-        if len(set(names)) != len(names):
-            raise InputError(f"{asked}: two {what}s have one name")
-    for wanted in (*table.baseline, table.ours):
-        if wanted and wanted not in [r.name for r in table.rows]:
-            raise InputError(f"{asked}: no row '{wanted}'")
-    near = {"data": table.data, "split": table.split}
-    moved = {
-        key: os.path.normpath(path.parent / value)
-        for key, value in near.items()
+        cause = first.get("ctx", {}).get("error", first["msg"])  # a validator's own words, without pydantic's prefix
+        raise InputError(f"{asked}: {'.'.join(map(str, first['loc'])) or 'the file'}: {cause}") from error
+    beside_file = {"data": table.data, "split": table.split}
+    resolved = {
+        field: os.path.normpath(path.parent / value)
+        for field, value in beside_file.items()
         if value and (path.parent / value).exists()
     }
-    return table.model_copy(update=moved)
+    return table.model_copy(update=resolved)
 
 
 def published(table: Table) -> dict[tuple[str, str], PublishedNumber]:

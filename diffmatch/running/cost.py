@@ -9,8 +9,9 @@ state, buffers and everything saved for backward.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -28,6 +29,8 @@ from diffmatch.networks.transformer import TransformerNetwork
 from diffmatch.running.plan import parameter_counts, settings_of
 from diffmatch.settings import Section, Settings, resolve
 
+T = TypeVar("T")
+
 
 def cost_of(
     dataset: str | None, classes: int | None, method: str, preset: str, overrides: Mapping[str, Any]
@@ -37,7 +40,8 @@ def cost_of(
 
     Returns:
         ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step,
-        sampler_steps}; ``passes_per_step``; ``step_memory_gib``; the settings that matter.
+        sampler_steps}; ``passes_per_step``; ``step_memory_gib``; the settings that matter. What cannot be measured is
+        absent: a method of another package may not run on the meta device.
 
     Raises:
         InputError: neither or both of dataset and classes, or settings that do not fit.
@@ -52,29 +56,61 @@ def cost_of(
     else:
         assert classes is not None
         card, settings = plain_card(classes), resolve(kind.Options, overrides)
-    with torch.device("meta"):
-        built = kind.build(card, settings, Statistics((1,) * len(card.classes), 1, 1))
     side, batch = settings.data.crop, settings.train.batch
-    return {
+    costs = {
         "method": method,
         "encoder": settings.network.encoder,
         "decoder": settings.network.decoder,
         "crop": side,
         "batch": batch,
         "stride": settings.network.stride,
-        "parameters": parameter_counts(built),
-        "gmac": macs(built, card, settings),
-        "passes_per_step": passes(built, card, settings),
-        "step_memory_gib": round(step_bytes(built, card, settings) / 2**30, 3),
     }
+    built = measured(lambda: on_meta(kind, card, settings))
+    if built is not None:
+        measures = {
+            "parameters": measured(lambda: parameter_counts(built)),
+            "gmac": measured(lambda: macs(built, card, settings)),
+            "passes_per_step": measured(lambda: passes(built, card, settings)),
+            "step_memory_gib": measured(lambda: round(step_bytes(built, card, settings) / 2**30, 3)),
+        }
+        costs |= {name: value for name, value in measures.items() if value}
+    return costs
 
 
-def method_costs(kind: type[Method[Section]]) -> tuple[int, dict[str, float]]:
-    """Trainable parameters of a method at 21 classes (DeepLabv3+, ResNet-50) and its passes per step."""
-    card, settings = plain_card(21), resolve(kind.Options)
+def method_costs(kind: type[Method[Section]]) -> dict[str, float]:
+    """Trainable parameters of a method at 21 classes (DeepLabv3+, ResNet-50) and its passes per step.
+
+    Returns:
+        ``parameters``, ``trained``, ``taught``; those that cannot be measured are absent.
+    """
+    card = plain_card(21)
+    costs: dict[str, float] = {}
+    with suppress(Exception):  # another package's method; one that cannot be measured hides no other
+        settings = resolve(kind.Options)
+        built = on_meta(kind, card, settings)
+        costs["parameters"] = parameter_counts(built)["total"]
+        costs |= passes(built, card, settings)
+    return costs
+
+
+def on_meta(kind: type[Method[Section]], card: Card, settings: Settings[Section]) -> Method[Section]:
+    """The method without memory for its weights."""
     with torch.device("meta"):
-        built = kind.build(card, settings, Statistics((1,) * 21, 1, 1))
-    return parameter_counts(built)["total"], passes(built, card, settings)
+        return kind.build(card, settings, Statistics((1,) * len(card.classes), 1, 1))
+
+
+def measured(measure: Callable[[], T]) -> T | None:
+    """What `measure` returns; None where a method does not run on the meta device.
+
+    Raises:
+        InputError: settings that do not fit.
+    """
+    try:
+        return measure()
+    except InputError:
+        raise
+    except Exception:  # another package's method may fail there in any way
+        return None
 
 
 def plain_card(classes: int) -> Card:
@@ -132,19 +168,27 @@ def meta_batch(method: Method[Section], card: Card, settings: Settings[Section])
 
 
 def passes(method: Method[Section], card: Card, settings: Settings[Section]) -> dict[str, float]:
-    """Images that a training step sends through an extractor or another whole network, per labelled image: with
-    gradient and without."""
+    """Images that a training step sends through whole networks, per labelled image.
+
+    Returns:
+        ``trained`` (with gradient) and ``taught`` (without); empty for a method that holds neither an `Extractor` nor a
+        `TransformerNetwork`: what counts as a pass is then not known.
+    """
+    whole = [m for m in method.modules() if isinstance(m, Extractor | TransformerNetwork)]
+    if not whole:
+        return {}
     seen = {"trained": 0.0, "taught": 0.0}
 
     def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen["trained" if torch.is_grad_enabled() else "taught"] += len(inputs[0]) / settings.train.batch
 
-    whole = [m for m in method.modules() if isinstance(m, Extractor | TransformerNetwork)]
     handles = [module.register_forward_pre_hook(look) for module in whole]
-    method.train()
-    method.losses(meta_batch(method, card, settings), Progress(0, 1))
-    for handle in handles:
-        handle.remove()
+    try:
+        method.train()
+        method.losses(meta_batch(method, card, settings), Progress(0, 1))
+    finally:
+        for handle in handles:
+            handle.remove()
     return seen
 
 

@@ -15,6 +15,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from diffmatch.card import ExpectedError
 from diffmatch.data.loading import Draws, Stream, collate
 from diffmatch.domain import InputError
 from diffmatch.learning import registry
@@ -29,7 +30,7 @@ from diffmatch.running.lock import HeldError
 from diffmatch.running.plan import Job, Opened, Plan, plan
 from diffmatch.running.restored import evaluate_run
 from diffmatch.running.stopping import StoppedError
-from diffmatch.running.trainer import DivergenceError, total_steps
+from diffmatch.running.trainer import total_steps
 from diffmatch.scoring.evaluation import POOL_LIMIT
 from diffmatch.scoring.inference import predict_item
 from diffmatch.shared.files import digest
@@ -60,6 +61,7 @@ def identity(job: Job) -> str:
             str(job.data),
             dict(job.overrides),
             job.split,
+            job.fabricated,
             job.invented,
         ]
     )
@@ -126,15 +128,13 @@ def run_missing(found: Iterable[Entry], console: Console) -> None:
         except HeldError:
             elsewhere.append(entry)
             console.print("another process trains it: left for the end")
+        except StoppedError:
+            raise
         except Exception as error:
-            if isinstance(error, StoppedError) or "StoppedError: " in str(
-                error
-            ):  # that of a spawned process arrives as text
-                raise
-            told = isinstance(error, InputError | DivergenceError)
-            entry.problem = " ".join((str(error) if told else f"{type(error).__name__}: {error}").split())
+            expected = isinstance(error, ExpectedError)
+            entry.problem = " ".join((str(error) if expected else f"{type(error).__name__}: {error}").split())
             console.print(f"[red]failed[/]: {escape(entry.problem)}", highlight=False, soft_wrap=True)
-            if not told:  # a failure of ours: where it happened is wanted
+            if not expected:  # a failure of ours: where it happened is wanted
                 console.print(escape(traceback.format_exc()), highlight=False, soft_wrap=True)
 
 

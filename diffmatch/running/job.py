@@ -24,6 +24,7 @@ from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
 from diffmatch.running.lock import held
 from diffmatch.running.plan import Job, Plan, parameter_counts, plan
+from diffmatch.running.processes import launch
 from diffmatch.running.stopping import StoppedError
 from diffmatch.running.trainer import Trainer, total_steps
 from diffmatch.scoring.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
@@ -58,9 +59,7 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
         if not (folder.path / "last.ckpt").exists():
             look_at_scored_items(planned)
         if job.devices > 1 and "LOCAL_RANK" not in os.environ:
-            devices.launch(
-                partial(_work, job=job)
-            )  # bound, because launch looks into its arguments and refuses frozen dataclasses
+            launch(devices, partial(_work, job=job))
         else:
             devices.launch()
             _work(devices, job, planned)
@@ -68,15 +67,23 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
 
 
 def look_at_network(planned: Plan) -> None:
-    """Build the method without memory: an encoder or stride that does not exist is told before anything is read or
-    written.
+    """Build the method without memory, so that an encoder or stride that does not exist is refused before anything is
+    read or written.
+
+    A method of another package need not run on the meta device. Where it fails there, the run itself shows whether it
+    can be built.
 
     Raises:
         InputError: as the network words it.
     """
-    settings = planned.settings
-    with torch.device("meta"):
-        planned.build(settings.model_copy(update={"network": settings.network.model_copy(update={"weights": "none"})}))
+    network = planned.settings.network.model_copy(update={"weights": "none"})
+    try:
+        with torch.device("meta"):
+            planned.build(planned.settings.model_copy(update={"network": network}))
+    except InputError:
+        raise
+    except Exception as error:
+        logging.getLogger("diffmatch").debug("%s does not run on the meta device: %s", planned.job.method, error)
 
 
 def look_at_scored_items(planned: Plan) -> None:
@@ -300,7 +307,8 @@ def announce(planned: Plan, console: Console) -> None:
     if planned.fabricated:
         where = escape(str(planned.domain.root))
         console.print(
-            f"[yellow]fabricated data[/]: no --data and no $DIFFMATCH_DATA/{card.name}; invented {title} in {where}"
+            f"[yellow]fabricated data[/]: invented {title} in {where}; real ones are given with --data, "
+            f"or lie in $DIFFMATCH_DATA/{card.name}"
         )
     s = planned.settings
     console.print(

@@ -18,7 +18,7 @@ class HeldError(InputError):
 
 @contextmanager
 def held(folder: Path, wait: bool = False) -> Iterator[None]:
-    """Hold a run folder. The lock goes with the process, however that ends; its file stays and means nothing.
+    """Hold a run folder. The lock ends with the process, however that ends; the file that stays behind locks nothing.
 
     Args:
         wait: until the other process lets go, instead of raising.

@@ -12,7 +12,7 @@ import torch
 
 from diffmatch import plugins
 from diffmatch.data.loading import labelled_pixels
-from diffmatch.data.opening import find_data, open_domain, size_for
+from diffmatch.data.opening import fabricated_data, find_data, open_domain, size_for
 from diffmatch.data.splits import Split, make_split
 from diffmatch.domain import Card, Domain, InputError
 from diffmatch.learning import registry
@@ -29,7 +29,8 @@ class Job:
 
     Attributes:
         overrides: dotted settings from a file and the command line.
-        invented: size of the fabricated data, if they must be: 0 for what the labels need.
+        fabricated: train on the plugin's fabricated data, even where $DIFFMATCH_DATA has real ones.
+        invented: size of the fabricated data where they are used; 0: as large as the labels need.
         split: a folder of split lists or the name of an installed family; None: what the plugin or the store has for
             `labels`.
     """
@@ -46,6 +47,7 @@ class Job:
     workers: int | None = None
     tensorboard: bool = False
     split: str | None = None
+    fabricated: bool = False
     invented: int = 0
 
 
@@ -107,7 +109,7 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
     kind, method = plugins.domain(job.dataset), registry.method(job.method)
     settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
     size = job.invented or size_for(kind, [job.labels or kind.card.budgets[0]])
-    root, fabricated = find_data(kind, job.data, size)
+    root, fabricated = (fabricated_data(kind, size), True) if job.fabricated else find_data(kind, job.data, size)
     opened = {} if opened is None else opened
     place = job.dataset, root
     if place not in opened:
@@ -133,20 +135,23 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
     }
     name = digest(identity)[:8]
     path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
-    job = replace(job, invented=size if fabricated else 0)
+    job = replace(job, fabricated=fabricated, invented=size if fabricated else 0)
     return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
 
 
 def trained(settings: Settings[Section]) -> dict[str, Any]:
-    """The settings as the run hash takes them: without a method's options that are unset, so that a new one leaves
-    finished runs theirs."""
+    """Settings that enter the run hash. Unset method options are left out, so adding an option does not change the hash
+    of finished runs."""
     tree = settings.model_dump(mode="json")
     tree["method"] = {key: value for key, value in tree["method"].items() if value is not None}
     return tree
 
 
 def job_of(folder: RunFolder, data: Path | None = None) -> Job:
-    """The job that a run folder was made by.
+    """The job that a run folder was made by. A run on fabricated data keeps them, whatever $DIFFMATCH_DATA holds now.
+
+    Args:
+        data: where the run's data lie today, if elsewhere than in the record.
 
     Raises:
         InputError: the run's data are not there any more.
@@ -167,14 +172,15 @@ def job_of(folder: RunFolder, data: Path | None = None) -> Job:
         out=out,
         overrides=record.overrides,
         split=record.split.asked,
+        fabricated=record.data.fabricated and data is None,
         invented=record.data.invented,
     )
 
 
 def parameter_counts(method: Method[Section]) -> dict[str, int]:
-    """Trainable parameters: all, and those of the extractor."""
+    """Trainable parameters: ``total``, and ``extractor`` where the method has one."""
     trainable = {name: p.numel() for name, p in method.named_parameters() if p.requires_grad}
-    return {
-        "total": sum(trainable.values()),
-        "extractor": sum(n for name, n in trainable.items() if ".extractor." in name),
-    }
+    counts = {"total": sum(trainable.values())}
+    if extractor := sum(count for name, count in trainable.items() if ".extractor." in name):
+        counts["extractor"] = extractor
+    return counts

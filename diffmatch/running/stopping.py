@@ -7,13 +7,18 @@ import threading
 from types import FrameType
 from typing import Any
 
+from diffmatch.card import ExpectedError
 
-class StoppedError(Exception):
+
+class StoppedError(ExpectedError):
     """The user or the system asked to stop; a checkpoint of the last whole step is on disk."""
+
+    exit_code = 130
+    advice = "; the same command, or `diffmatch resume`, goes on from there"
 
 
 class Stop:
-    """Turns Ctrl-C and SIGTERM into a question asked between steps; a second Ctrl-C is not so patient."""
+    """Notes Ctrl-C and SIGTERM in `asked`, for the loop to look at between steps. A second Ctrl-C stops at once."""
 
     def __init__(self) -> None:
         self.asked = False

@@ -11,6 +11,7 @@ import torch
 import torch.distributed
 from lightning_fabric import Fabric
 
+from diffmatch.card import ExpectedError
 from diffmatch.data.loading import Draws, RankSteps, Stream, loader
 from diffmatch.data.splits import Split
 from diffmatch.domain import Domain
@@ -32,7 +33,7 @@ LOG_ROWS = 50
 """Rows of curves.csv that a whole training leaves, per series."""
 
 
-class DivergenceError(Exception):
+class DivergenceError(ExpectedError):
     """The loss is not finite: the message says at which step, on which items and at which diffusion times."""
 
 
@@ -176,7 +177,11 @@ class Trainer:
         return self.elapsed + time.monotonic() - began
 
     def set_rate(self, step: int) -> float:
-        """lr (1 - step / steps)^poly, times each group's scale."""
+        """Sets each group's rate to lr (1 - step / steps)^poly times the group's scale; returns it without the scale.
+
+        torch's `PolynomialLR` multiplies its last rate and so differs from the formula in the last digits of most steps
+        (by 1e-13): a run begun with this formula would not resume to the same bits.
+        """
         train = self.settings.train
         lr: float = train.lr * (1 - step / self.steps) ** train.poly
         for group in self.optimizer.param_groups:
@@ -216,14 +221,14 @@ class Trainer:
         )
 
     def share_buffers(self) -> None:
-        """Rank 0's buffers on all ranks, as DDP does before a step: what is scored is the checkpoint, not each rank's
-        own statistics."""
+        """Copies rank 0's buffers to all ranks, as DDP does before a step. Every rank then scores what the checkpoint
+        holds, not statistics of its own."""
         if self.fabric.world_size > 1:
             for buffer in self.method.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def agreed(self, asked: bool) -> bool:
-        """Whether it is so on any rank: all of them stop after the same step."""
+        """Whether any rank asks for it, so that all ranks stop after the same step."""
         if self.fabric.world_size == 1:
             return asked
         flag = self.fabric.all_reduce(torch.tensor(float(asked), device=self.fabric.device), reduce_op="sum")

@@ -96,6 +96,9 @@ def sliding(
 ) -> Tensor:
     """Mean of the probabilities of all windows over a pixel.
 
+    MONAI's `sliding_window_inference` gives the same bits for shifted windows; it has no `cut` ones, and pads an image
+    that is smaller than the window.
+
     Args:
         cut: windows that reach over the border end there and are smaller; otherwise the last one is shifted back to be
             whole.

@@ -143,6 +143,24 @@ def test_items_without_a_mask_are_never_labelled():
         make_split(Toy("images", train), "4", 0)
 
 
+PINNED = {
+    ("cases", "3", 0): "b89d789511eb5f3c",
+    ("cases", "3", 5): "5c69fda68ffc21bb",
+    ("cases", "1/5", 0): "d395ae2e3a7d9feb",
+    ("cases", "30%", 1): "3d1bd5e69b4ed96c",
+    ("images", "3", 0): "8c4b9047d291ee21",
+    ("images", "3", 5): "d5d6b89ac05eedd3",
+    ("images", "1/5", 0): "4d5ab52642a2f102",
+    ("images", "30%", 1): "c93f7d467c333bcd",
+}
+"""(unit, budget, seed) -> the first 16 digits of the split's hash, as finished runs have it."""
+
+
+@pytest.mark.parametrize(("unit", "budget", "seed"), PINNED)
+def test_draws_stay_what_they_were(unit, budget, seed):
+    assert make_split(Toy(unit), budget, seed).sha256[:16] == PINNED[unit, budget, seed]
+
+
 # -- published splits --------------------------------------------------------------------------------------------------
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
 
 from diffmatch import plugins
+from diffmatch.cli import invoke
 from diffmatch.domain import InputError
 from diffmatch.learning import registry
+from diffmatch.learning.batch import Losses
+from diffmatch.methods.supervised import Supervised
 from diffmatch.networks.segmenter import build_extractor
-from diffmatch.running.cost import cost_of
+from diffmatch.running.cost import cost_of, method_costs
+from diffmatch.running.job import look_at_network
 from diffmatch.running.plan import settings_of
 
 
@@ -105,6 +110,54 @@ def test_more_sampler_steps_cost_predictions_only():
     assert three["parameters"] == six["parameters"]
     assert three["gmac"]["denoiser_step"] == six["gmac"]["denoiser_step"]
     assert six["gmac"]["prediction"] > three["gmac"]["prediction"]
+
+
+class Foreign(Supervised):
+    """A network that is none of ours."""
+
+    def __init__(self, card, settings, statistics):
+        super().__init__(card, settings, statistics)
+        self.network = torch.nn.Conv2d(card.channels, len(card.classes), 1)
+
+    def probabilities(self, images, keys):
+        return self.network(images[:, 0]).softmax(1)
+
+    def losses(self, batch, progress):
+        return Losses({"sup": F.cross_entropy(self.network(batch.labelled.images[:, 0]), batch.labelled.masks.long())})
+
+
+class NoMeta(Foreign):
+    """Fails wherever tensors have no content."""
+
+    def __init__(self, card, settings, statistics):
+        super().__init__(card, settings, statistics)
+        float(self.network.weight.detach().sum())
+
+
+@pytest.mark.parametrize(("kind", "measures"), [(Foreign, {"parameters"}), (NoMeta, set())])
+def test_what_cannot_be_measured_of_a_foreign_method_is_absent(kind, measures, monkeypatch, capsys):
+    monkeypatch.setitem(registry.methods._loaded, "foreign", kind)
+    assert set(method_costs(kind)) == measures
+    costs = cost_of(None, 3, "foreign", "paper", SMALL)
+    known = {"parameters", "gmac", "step_memory_gib"} & costs.keys()
+    assert known == ({"parameters", "gmac", "step_memory_gib"} if measures else set())
+    assert "passes_per_step" not in costs
+    assert "extractor" not in costs.get("parameters", {})
+
+    plugin = plugins.Plugin("foreign", "another", kind, None)
+    shipped = registry.methods.all()
+    monkeypatch.setattr(registry.methods, "all", lambda: {"foreign": plugin, "supervised": shipped["supervised"]})
+    assert invoke(["methods"]) == 0
+    lines = {line.split()[0]: line.split()[1:4] for line in capsys.readouterr().out.splitlines() if line.split()}
+    assert lines["foreign"] == (["0.00", "–", "–"] if measures else ["–", "–", "–"])
+    assert lines["supervised"] == ["40.48", "1", "0"]
+
+
+def test_a_run_does_not_need_the_meta_device(planned, monkeypatch):
+    asked = planned("supervised")
+    monkeypatch.setitem(registry.methods._loaded, "supervised", NoMeta)
+    look_at_network(asked)
+    assert isinstance(asked.build(), NoMeta)
 
 
 @pytest.mark.parametrize(("dataset", "classes"), [(None, None), ("acdc", 4)])

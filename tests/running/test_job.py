@@ -188,6 +188,14 @@ def test_fabricated_data_are_told_and_recorded(
     monkeypatch.setenv("DIFFMATCH_DATA", str(tmp_path / "data"))
     shutil.copytree(few, tmp_path / "data" / "acdc")
     assert not plan(job(tmp_path, "supervised", data=None)).fabricated
+    # The run keeps its own data though real ones have appeared since.
+    with (tmp_path / "data" / "acdc" / "training" / "patient001" / "Info.cfg").open("a") as handle:
+        handle.write("\n")
+    assert plan(job_of(folder)).folder.path == folder.path
+    again = evaluate_run(folder, "last", "test", steps=None, draws=None, protocol=None, data=None)
+    assert again.metrics == folder.record().metrics["test"]
+    with pytest.raises(InputError, match="not the files"):
+        evaluate_run(folder, "last", "test", steps=None, draws=None, protocol=None, data=tmp_path / "data" / "acdc")
 
 
 # -- again -------------------------------------------------------------------------------------------------------------

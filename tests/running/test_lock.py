@@ -13,7 +13,7 @@ from diffmatch.running.lock import HeldError, held
 HOLDER = """
 import sys
 from pathlib import Path
-from diffmatch.holding import held
+from diffmatch.running.lock import held
 with held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

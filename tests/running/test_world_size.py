@@ -97,7 +97,7 @@ def test_scores_do_not_depend_on_the_number_of_processes(world: int, planned: An
     method = p.build()
     with torch.no_grad():
         method.network.denoiser.classifier.weight *= 10  # every class is predicted somewhere
-    confidence = method.pseudo_labels(draw(p, 6).weak, list("abcdef")).probabilities.amax(1)
+    confidence = method.pseudo_labels(draw(p, 6).pool.weak, list("abcdef")).probabilities.amax(1)
     between = planned(eval__batch=4, method__threshold=float(confidence.median()))
     method = load(between.build(), method.state_dict())
     items = [*p.split.val, *p.split.test, *p.split.unlabelled[:3]]
