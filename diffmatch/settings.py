@@ -1,5 +1,7 @@
-"""The one tree of settings: engine defaults < recipe < preset < file < command line. An unknown key suggests the near
-one."""
+"""The one tree of settings: engine defaults < recipe < preset < file < command line.
+
+An unknown key is an error that suggests the near one.
+"""
 
 from __future__ import annotations
 

@@ -55,9 +55,9 @@ def doctor(dataset: DatasetArgument, data: DataOption = None, as_json: JsonOptio
 
     domain = plugins.domain(dataset)
     root, fabricated = find_data(domain, data)
-    found = examine(domain, root, fabricated)
+    findings = examine(domain, root, fabricated)
     if as_json:
-        typer.echo(json.dumps(found.model_dump(mode="json"), indent=1))
+        typer.echo(json.dumps(findings.model_dump(mode="json"), indent=1))
         return
-    for renderable in found.shown():
+    for renderable in findings.shown():
         console.print(renderable, soft_wrap=isinstance(renderable, str))

@@ -1,4 +1,4 @@
-"""One dataset or one method, told whole: describe."""
+"""All about one dataset or one method: describe."""
 
 from __future__ import annotations
 

@@ -78,14 +78,14 @@ def cost(
     from diffmatch.running.cost import cost_of
     from diffmatch.settings import flatten, parse_assignments
 
-    found = cost_of(dataset, classes, method, preset, parse_assignments(sets))
+    costs = cost_of(dataset, classes, method, preset, parse_assignments(sets))
     if as_json:
-        typer.echo(json.dumps(found, indent=1))
+        typer.echo(json.dumps(costs, indent=1))
         return
     show(
         ["what", "value"],
         (
             (key, f"{value:,}" if isinstance(value, int | float) else str(value))
-            for key, value in flatten(found).items()
+            for key, value in flatten(costs).items()
         ),
     )

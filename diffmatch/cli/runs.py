@@ -96,20 +96,20 @@ def evaluate(
     from diffmatch.records.schema import EvaluationRecord
     from diffmatch.running.restored import evaluate_run
 
-    found = evaluate_run(RunFolder(run), checkpoint, split, steps=steps, draws=draws, protocol=protocol, data=data)
-    primary, value = found.metrics["primary"], found.metrics["primary"].get("value")
+    evaluation = evaluate_run(RunFolder(run), checkpoint, split, steps=steps, draws=draws, protocol=protocol, data=data)
+    primary, value = evaluation.metrics["primary"], evaluation.metrics["primary"].get("value")
     shown = "not computed" if value is None else f"{value:.4f}"
     console.print(
-        f"{primary['name']} {shown}  ({found.selection}, {found.split}, {found.protocol}, "
-        f"{found.steps} steps x {found.draws} draws)",
+        f"{primary['name']} {shown}  ({evaluation.selection}, {evaluation.split}, {evaluation.protocol}, "
+        f"{evaluation.steps} steps x {evaluation.draws} draws)",
         markup=False,
     )
-    for name, row in found.metrics["per_class"].items():
+    for name, row in evaluation.metrics["per_class"].items():
         console.print(
             f"  {name}: " + ", ".join(f"{k} {row[k]:.4f}" for k in ("dice", "iou", "ece") if k in row), markup=False
         )
-    path = run / "evaluations" / f"{found.name}.json"
-    own = EvaluationRecord.model_validate_json(path.read_bytes()).metrics == found.metrics
+    path = run / "evaluations" / f"{evaluation.name}.json"
+    own = EvaluationRecord.model_validate_json(path.read_bytes()).metrics == evaluation.metrics
     kept = "holds the run's own numbers and was kept; another device, precision or version has other digits"
     console.print(f"written: {path}" if own else f"{path} {kept}", soft_wrap=True, markup=False)
 
@@ -126,18 +126,20 @@ def predict(
     draws: Annotated[int | None, typer.Option("--draws", min=1, help="noise draws averaged")] = None,
     data: DataOption = None,
 ) -> None:
-    """Masks for files of your own, in the set's numbers: PNG for pictures, GeoTIFF where they lie on Earth, NIfTI for
-    volumes."""
+    """Masks for files of your own, in the set's numbers.
+
+    They are PNG for pictures, GeoTIFF for pictures that lie on Earth, and NIfTI for volumes.
+    """
     from diffmatch.records.folder import RunFolder
     from diffmatch.running.restored import predict_with
 
     done = predict_with(RunFolder(run), files, out, checkpoint, steps=steps, draws=draws, data=data)
     share = 100 * done.pixels.sum(0) / done.pixels.sum()
-    found = (done.pixels > 0).sum(0)
+    files_with = (done.pixels > 0).sum(0)
     show(
         ["class", "stored as", "% of pixels", "in files"],
         (
-            (name, str(value), f"{share[c]:.1f}", f"{found[c]} of {len(done.files)}")
+            (name, str(value), f"{share[c]:.1f}", f"{files_with[c]} of {len(done.files)}")
             for c, (name, value) in enumerate(zip(done.card.names, done.colors, strict=True))
         ),
     )
@@ -153,10 +155,10 @@ def report(
     from diffmatch.records.folder import find_runs
     from diffmatch_reports import leaderboard, write_report
 
-    found = list({folder.path.resolve(): folder for root in runs for folder in find_runs(root)}.values())
-    if not found:
+    folders = list({folder.path.resolve(): folder for root in runs for folder in find_runs(root)}.values())
+    if not folders:
         raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
-    written = write_report(found, out)
+    written = write_report(folders, out)
     console.print(leaderboard(written.runs))
     for problem in written.unreadable:
         console.print(f"not shown: {problem}", soft_wrap=True, markup=False, highlight=False)

@@ -66,10 +66,10 @@ def _shares(spec: Table, data: Path | None) -> PaperTable:
 
     domain = plugins.domain(spec.dataset)
     root, fabricated = find_data(domain, data)
-    found = examine(domain, root, fabricated)
-    origin = "INVENTED data" if fabricated else f"{root}, fingerprint {found.fingerprint[:8]}"
+    findings = examine(domain, root, fabricated)
+    origin = "INVENTED data" if fabricated else f"{root}, fingerprint {findings.fingerprint[:8]}"
     note = f"Counted by the doctor over all masks of {origin}; shares of the classes shown."
-    return fill_shares(spec, {c.name: c.share for c in found.classes}, tables.published(spec), note)
+    return fill_shares(spec, {c.name: c.share for c in findings.classes}, tables.published(spec), note)
 
 
 def _scores(
@@ -98,22 +98,22 @@ def _scores(
     )
     if not cells:
         raise InputError(f"{spec.name}: none of its methods is installed")
-    found = grid.entries(job for cell in cells for job in cell.jobs)
-    card = next(iter(found.values())).planned.card
-    card.protocol(spec.protocol)  # what cannot be scored is told before anything is trained
+    entries = grid.entries(job for cell in cells for job in cell.jobs)
+    card = next(iter(entries.values())).planned.card
+    card.protocol(spec.protocol)  # what cannot be scored is refused before anything is trained
     for column in spec.columns:
         if column.metric.startswith("class:") and (name := column.metric.removeprefix("class:")) not in card.names:
             raise InputError(f"{spec.name}: no class '{name}' in {card.name}: {', '.join(card.names)}")
     if dry:
-        _tell(list(found.values()))
+        _print_times(list(entries.values()))
         return None
-    grid.run_missing(found.values(), console)
+    grid.run_missing(entries.values(), console)
     sources: dict[tuple[str, str], list[Source]] = {}
     problems: dict[tuple[str, str], str] = {}
     for cell in cells:
         place = cell.row.name, key(cell.column)
         for job in cell.jobs:
-            entry = found[grid.identity(job)]
+            entry = entries[grid.identity(job)]
             if entry.done:
                 score = grid.evaluation(entry, checkpoint, spec.protocol, cell.row.steps)
                 sources.setdefault(place, []).append(Source(entry.folder.path, entry.folder.record(), score))
@@ -131,14 +131,16 @@ def _scores(
     )
 
 
-def _tell(found: list[Entry]) -> None:
-    """The runs of a grid and their estimated time; runs that differ by seed, labels or label draw alone are timed
-    once."""
+def _print_times(entries: list[Entry]) -> None:
+    """Print the runs of a grid and their estimated time.
+
+    Runs that differ by seed, labels or label draw alone are timed once.
+    """
     from diffmatch.running import grid
 
     times: dict[str, float] = {}
     rows, total = [], 0.0
-    for entry in found:
+    for entry in entries:
         job = entry.planned.job
         settings = {key: value for key, value in job.overrides.items() if key != "data.split_seed"}
         kind = grid.identity(replace(job, seed=0, labels=None, overrides=settings))
@@ -146,11 +148,11 @@ def _tell(found: list[Entry]) -> None:
             times[kind] = grid.estimate(entry.planned)
         seconds = 0.0 if entry.done else times[kind]
         total += seconds
-        told = "done" if entry.done else "not readable" if entry.problem else grid.clock(seconds)
-        rows.append((job.method, entry.planned.split.budget, str(job.seed), told, str(entry.folder.path)))
+        status = "done" if entry.done else "not readable" if entry.problem else grid.clock(seconds)
+        rows.append((job.method, entry.planned.split.budget, str(job.seed), status, str(entry.folder.path)))
     show(["method", "labels", "seed", "time", "folder"], rows)
-    missing = sum(not entry.done for entry in found)
-    console.print(f"{missing} of {len(found)} runs are missing, about {grid.clock(total)} in all on this machine")
+    missing = sum(not entry.done for entry in entries)
+    console.print(f"{missing} of {len(entries)} runs are missing, about {grid.clock(total)} in all on this machine")
 
 
 @app.command()
@@ -165,11 +167,11 @@ def figure(
     from diffmatch_reports.load import load_run
 
     kind(number)
-    found = [folder for root in runs for folder in find_runs(root)]
-    if not found:
+    folders = [folder for root in runs for folder in find_runs(root)]
+    if not folders:
         raise InputError(f"{', '.join(map(str, runs))}: no run.json below; make one with `diffmatch bench`")
     views = []
-    for folder in found:
+    for folder in folders:
         try:
             views.append(load_run(folder))
         except InputError as error:

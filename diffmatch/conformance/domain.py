@@ -19,7 +19,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffmatch.conformance.tampering import content, copied, kind, one_of_each_kind, opened_files, replace
+from diffmatch.conformance.tampering import (
+    content,
+    copied,
+    kind,
+    one_of_each_kind,
+    opened_files,
+    read_everything,
+    refused,
+    replace,
+)
 from diffmatch.conformance.tiny import smallest, spread, tiny
 from diffmatch.data.loading import Draws, Stream, collate, labelled_pixels
 from diffmatch.data.opening import open_domain
@@ -41,8 +50,10 @@ WINDOW = 512
 
 
 def check_card(domain: type[Domain], root: Path) -> None:
-    """The card is complete and fits itself; budgets can be typed; both presets resolve for every method that is
-    installed."""
+    """The card is complete and fits itself.
+
+    Budgets can be typed, and both presets resolve for every method that is installed.
+    """
     opened = domain(root)
     card = opened.card
     for field in ("title", "modality", "licence", "citation", "source"):
@@ -85,12 +96,14 @@ def _head_and_tail_are_apart(card: Card) -> None:
 
 
 def check_layout(domain: type[Domain], root: Path) -> None:
-    """The layout is named; a folder that holds something else is refused, and the message names it and says what to
-    do."""
+    """The layout has a name; a folder that holds something else is refused.
+
+    The message names the folder and says what to do.
+    """
     assert domain(root).layout.strip(), "layout is empty"
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "notes.txt").write_text("not a dataset\n")
-        _refused(lambda: _everything(domain, Path(folder)), folder)
+        refused(lambda: read_everything(domain, Path(folder)), folder)
 
 
 def check_index(domain: type[Domain], root: Path) -> None:
@@ -110,8 +123,10 @@ def check_index(domain: type[Domain], root: Path) -> None:
 
 
 def check_read(domain: type[Domain], root: Path) -> None:
-    """Shapes, types and values of what is read; the same from the cache; no mask without being asked; masks hold known
-    classes only."""
+    """What is read has the right shapes, types and values, and is the same from the cache.
+
+    A mask is read only where it is asked for, and holds known classes only.
+    """
     plain, (cached, _) = domain(root), open_domain(domain, root)
     card = plain.card
     for split in SPLITS:
@@ -145,8 +160,10 @@ def _sound(card: Card, item: Item, sample: Sample) -> None:
 
 
 def check_splits(domain: type[Domain], root: Path) -> None:
-    """The smallest budget can be drawn; parts are disjoint, by case where cases are the unit; another seed changes
-    seeded members only."""
+    """The smallest budget can be drawn, and the parts of the split are disjoint.
+
+    They are disjoint by case where cases are the unit. Another seed changes seeded members only.
+    """
     opened = domain(root)
     splits = [smallest(opened, seed) for seed in (0, 0, 1)]
     assert splits[0].sha256 == splits[1].sha256, "the same seed gives two splits"
@@ -194,19 +211,21 @@ def check_damaged_files(domain: type[Domain], root: Path) -> None:
     opened = domain(root)
     some = [item for split in SPLITS for item in spread(opened.index(split), 2)]
     readers = {kind(path): (path, item) for item in some for path in opened_files(opened, item, item.masked)}
-    for key, found in one_of_each_kind(opened.files()).items():
-        path, item = readers.get(key, (found, None))
+    for key, example in one_of_each_kind(opened.files()).items():
+        path, item = readers.get(key, (example, None))
         whole = path.read_bytes()
         for end in (len(whole) // 2, 0):
             with copied(root) as copy:
                 victim = copy / path.relative_to(root)
                 replace(victim, whole[:end])
-                _refused(lambda: _everything(domain, copy, item), victim.name)  # noqa: B023 - called at once
+                refused(lambda: read_everything(domain, copy, item), victim.name)  # noqa: B023 - called at once
 
 
 def check_fabricate(domain: type[Domain], root: Path) -> str | None:
-    """Invented data: the same bytes for the same seed, the smallest budget, every class labelled and in test, shares
-    that are skewed."""
+    """Invented data are the same bytes for the same seed, and enough for the smallest budget.
+
+    Every class is labelled and in test, and the classes' shares are skewed.
+    """
     if not domain.can_fabricate():
         return "this domain cannot invent data"
     with tempfile.TemporaryDirectory() as a, tempfile.TemporaryDirectory() as b:
@@ -240,8 +259,10 @@ def check_training_step(domain: type[Domain], root: Path) -> None:
 
 
 def check_scored_case(domain: type[Domain], root: Path) -> None:
-    """One test case under every protocol: probabilities on the mask's own grid that sum to one, and the primary
-    metric."""
+    """One test case can be scored under every protocol.
+
+    Its probabilities lie on the mask's own grid and sum to one.
+    """
     opened, split, method, settings = tiny(domain, root)
     item = split.test[0]
     sample = opened.read(item)
@@ -249,19 +270,23 @@ def check_scored_case(domain: type[Domain], root: Path) -> None:
     for protocol in opened.card.protocols:
         with torch.no_grad():
             method.eval()
-            found = predict_item(method, item, sample.image, settings.data, protocol, 4, torch.device("cpu"))
-        assert found.probabilities.shape[1:] == sample.mask.shape, (
+            prediction = predict_item(method, item, sample.image, settings.data, protocol, 4, torch.device("cpu"))
+        assert prediction.probabilities.shape[1:] == sample.mask.shape, (
             f"{protocol.name}: the prediction's size is not the mask's"
         )
-        assert np.allclose(found.probabilities.sum(0), 1, atol=1e-4), f"{protocol.name}: probabilities do not sum to 1"
+        assert np.allclose(prediction.probabilities.sum(0), 1, atol=1e-4), (
+            f"{protocol.name}: probabilities do not sum to 1"
+        )
         counts = Counts(len(opened.card.classes))
-        count(counts, item.id, torch.from_numpy(found.probabilities), torch.from_numpy(np.array(sample.mask)))
+        count(counts, item.id, torch.from_numpy(prediction.probabilities), torch.from_numpy(np.array(sample.mask)))
         assert "name" in summary(counts, opened.card, [1] * counts.classes)["primary"]
 
 
 def check_outside(domain: type[Domain], root: Path) -> str | None:
-    """A test item's file, read as one from elsewhere, is the item's image; a mask written for it is read as what was
-    written."""
+    """A test item's file, read as a file from elsewhere, is the item's image.
+
+    A mask that is written for it is read as what was written.
+    """
     opened = domain(root)
     item = opened.index("test")[0]
     hidden = opened_files(opened, item, False)
@@ -272,8 +297,12 @@ def check_outside(domain: type[Domain], root: Path) -> str | None:
     assert len(set(opened.values)) == len(opened.values) == len(card.classes), (
         "values: each class needs a number of its own"
     )
-    found = opened.outside(path)
-    image = found.read(0, 0, *(min(side, WINDOW) for side in found.shape[2:])) if isinstance(found, Scene) else found
+    content_read = opened.outside(path)
+    image = (
+        content_read.read(0, 0, *(min(side, WINDOW) for side in content_read.shape[2:]))
+        if isinstance(content_read, Scene)
+        else content_read
+    )
     _sound(card, item, Sample(image))
     if image.shape != sample.image.shape:  # the item is a part of the file, or only a window was read
         return None
@@ -309,27 +338,3 @@ CHECKS: dict[str, Callable[[type[Domain], Path], str | None]] = {
     "outside": check_outside,
 }
 """All checks by name, in the order in which they make sense."""
-
-
-def _everything(domain: type[Domain], root: Path, only: Item | None = None) -> None:
-    """Open, list and read all that is there, or one item."""
-    opened = domain(root)
-    items = [item for split in SPLITS for item in opened.index(split)]
-    list(opened.files())
-    for item in items:
-        if only is None or item.id == only.id:
-            opened.read(item, mask=item.masked)
-    if not items:
-        raise InputError(f"{root}: nothing found")
-
-
-def _refused(action: Callable[[], object], name: str) -> None:
-    try:
-        action()
-    except InputError as error:
-        assert name in str(error), f"the message does not name {name}: {error}"
-        assert "\n" not in str(error), f"the message has more than one line: {error}"
-    except Exception as error:
-        raise AssertionError(f"{name}: {type(error).__name__} instead of InputError: {error}") from error
-    else:
-        raise AssertionError(f"{name} is damaged and nothing was said")

@@ -7,12 +7,12 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from diffmatch.domain import Domain, Item
+from diffmatch.domain import SPLITS, Domain, InputError, Item
 
 
 def kind(path: Path) -> tuple[str, str]:
@@ -77,3 +77,32 @@ def opened_files(opened: Domain, item: Item, mask: bool) -> set[Path]:
 
 def content(root: Path) -> dict[str, bytes]:
     return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+def read_everything(domain: type[Domain], root: Path, only: Item | None = None) -> None:
+    """Open, list and read all that is there, or one item."""
+    opened = domain(root)
+    items = [item for split in SPLITS for item in opened.index(split)]
+    list(opened.files())
+    for item in items:
+        if only is None or item.id == only.id:
+            opened.read(item, mask=item.masked)
+    if not items:
+        raise InputError(f"{root}: nothing found")
+
+
+def refused(action: Callable[[], object], name: str) -> None:
+    """Run an action that must raise an InputError of one line that names `name`.
+
+    Raises:
+        AssertionError: it does not.
+    """
+    try:
+        action()
+    except InputError as error:
+        assert name in str(error), f"the message does not name {name}: {error}"
+        assert "\n" not in str(error), f"the message has more than one line: {error}"
+    except Exception as error:
+        raise AssertionError(f"{name}: {type(error).__name__} instead of InputError: {error}") from error
+    else:
+        raise AssertionError(f"{name} is damaged and nothing was said")

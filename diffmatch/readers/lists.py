@@ -116,7 +116,7 @@ def _labelled(folder: Path) -> Iterator[tuple[Path, str]]:
 
 
 def budget_of(name: str) -> str:
-    """The budget that a folder's name tells.
+    """The budget that a folder's name stands for.
 
     `1_16`, `u2pl_1_16` and `1-16` are 1/16, `5%` and `5pct` 5%, `92` is 92.
     """

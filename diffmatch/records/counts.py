@@ -59,8 +59,10 @@ class Counts:
         self.per_class = np.zeros((3, c, BINS), np.int64)
 
     def merge(self, other: Counts) -> Counts:
-        """Add another rank's or batch's counts in place; the same case in both adds up (a case's slices may be
-        spread)."""
+        """Add another rank's or batch's counts in place.
+
+        The same case in both adds up, because a case's slices may be spread.
+        """
         for name in ("confusion", "accepted", "top", "per_class", "foreground"):
             getattr(self, name).__iadd__(getattr(other, name))
         for case, rows in other.cases.items():

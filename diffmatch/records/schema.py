@@ -24,8 +24,10 @@ class Labels(Record):
 
 
 class SplitId(Record):
-    """Family name and sha256 of the sorted labelled, unlabelled, val and test ids. Tables never mix hashes in a
-    column."""
+    """Family name, and sha256 of the sorted labelled, unlabelled, val and test ids.
+
+    Tables never mix hashes in a column.
+    """
 
     family: str
     sha256: str

@@ -1,5 +1,4 @@
-"""Experiments as data: a table's rows and columns in YAML, the runs that its cells need, the published numbers beside
-them."""
+"""Experiments as data: a table's rows and columns in YAML, and the published numbers beside them."""
 
 from __future__ import annotations
 
@@ -47,8 +46,10 @@ class Column(Part):
 
 
 class Row(Part):
-    """A row: a method with settings, scored with `steps` sampler steps; without a method its published numbers
-    alone."""
+    """A row: a method with settings, scored with `steps` sampler steps.
+
+    Without a method it shows its published numbers alone.
+    """
 
     name: str
     method: str | None = None
@@ -125,8 +126,10 @@ class Table(Part):
         return f"Table {self.table}" if self.table else self.title
 
     def asked(self, row: Row, column: Column, preset: str, seed: int) -> dict[str, Any]:
-        """The settings that a cell's run of one seed is given: the row's over the column's over the table's, and the
-        label draw."""
+        """Settings of a cell's run of one seed.
+
+        The row's go over the column's, these over the table's; the label draw comes last.
+        """
         backbone = {"network.encoder": column.backbone} if column.backbone and preset == "paper" else {}
         draw = {"data.split_seed": seed} if self.redraw else {}
         return {**backbone, **self.set, **column.set, **row.set, **draw}

@@ -1,5 +1,6 @@
-"""What a configuration costs, without data and without computing anything: parameters, multiply-accumulates, memory of
-a step.
+"""What a configuration costs: parameters, multiply-accumulates, memory of a step.
+
+No data are needed and nothing is computed.
 
 Everything runs on PyTorch's meta device, where tensors have shapes and no content. Multiply-accumulates count
 convolutions and matrix products (the samples of deformable attention, norms and activations are left out, as is usual).
@@ -35,8 +36,9 @@ T = TypeVar("T")
 def cost_of(
     dataset: str | None, classes: int | None, method: str, preset: str, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Costs of a method on a dataset's recipe, or on the engine's defaults (DeepLabv3+, ResNet-50, 513 x 513) at
-    `classes` classes.
+    """Costs of a method on a dataset's recipe, or on the engine's defaults at `classes` classes.
+
+    The defaults are DeepLabv3+, ResNet-50 and 513 x 513 pixels.
 
     Returns:
         ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step,

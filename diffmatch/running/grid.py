@@ -79,15 +79,15 @@ def results() -> Path:
 def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[str, Entry]:
     """`identity` -> entry, each run once though several cells read it, in the order asked for.
 
-    A finished run of the same hash is found under `job.out`, and under `others`: the project's own records by default.
-    A record that cannot be read is the problem of its entry; a packed study that cannot be read, which may hold many
-    runs, ends the search.
+    A finished run of the same hash is looked for under `job.out` and under `others`, by default the project's own
+    records. A record that cannot be read is the problem of its entry. A packed study that cannot be read ends the
+    search, because it may hold many runs.
     """
     others = (results(),) if others is None else others
-    found: dict[str, Entry] = {}
+    by_identity: dict[str, Entry] = {}
     opened: Opened = {}
     for job in jobs:
-        if (key := identity(job)) in found:
+        if (key := identity(job)) in by_identity:
             continue
         planned = plan(job, opened)
         entry = Entry(planned, planned.folder, False)
@@ -101,16 +101,17 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[s
             if done:
                 entry.folder, entry.done, entry.problem = folder, True, ""
                 break
-        found[key] = entry
-    return found
+        by_identity[key] = entry
+    return by_identity
 
 
-def run_missing(found: Iterable[Entry], console: Console) -> None:
-    """Run what is not done, one after the other. A run that fails is recorded, told, and does not stop the others.
+def run_missing(entries: Iterable[Entry], console: Console) -> None:
+    """Run what is not done, one after the other.
 
+    A run that fails is recorded and reported, and does not stop the others.
     What another process trains is left for the end and waited for: the same grid started twice shares its runs.
     """
-    missing = [entry for entry in found if not entry.done]
+    missing = [entry for entry in entries if not entry.done]
     elsewhere: list[Entry] = []
     began = time.monotonic()
     for n, entry in enumerate(chain(missing, elsewhere)):

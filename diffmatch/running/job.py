@@ -6,40 +6,38 @@ import logging
 import os
 import time
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
-from rich.markup import escape
 
 from diffmatch.data.loading import Stream, default_workers
 from diffmatch.data.opening import cache_root
 from diffmatch.domain import InputError, Protocol
-from diffmatch.learning.method import Method, evaluating
+from diffmatch.learning.method import Method
 from diffmatch.progress import Bar
 from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
 from diffmatch.running.lock import held
 from diffmatch.running.plan import Job, Plan, parameter_counts, plan
+from diffmatch.running.preflight import announce, look_at_network, look_at_scored_items
 from diffmatch.running.processes import launch
 from diffmatch.running.stopping import StoppedError
+from diffmatch.running.traces import draw_samples, logger, tensorboard_writer
 from diffmatch.running.trainer import Trainer, total_steps
-from diffmatch.scoring.evaluation import Part, evaluate, evaluate_pool, known_mask, members, shares
-from diffmatch.scoring.inference import framed
+from diffmatch.scoring.evaluation import Part, evaluate, evaluate_pool, members, shares
 from diffmatch.scoring.metrics import summary
 from diffmatch.settings import Section, Settings
-from diffmatch.shared.files import write_atomically
 from diffmatch.shared.machine import environment
 
 SELECTION = {"last": "last checkpoint", "val": "best on val"}
 
 
 def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
-    """Train, score and record a job; a finished run is returned as it is, an unfinished one goes on from its last
-    checkpoint.
+    """Train, score and record a job.
+
+    A finished run is returned as it is; an unfinished one goes on from its last checkpoint.
 
     Args:
         wait: for another process that trains it, instead of raising.
@@ -64,41 +62,6 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
             devices.launch()
             _work(devices, job, planned)
     return folder
-
-
-def look_at_network(planned: Plan) -> None:
-    """Build the method without memory, so that an encoder or stride that does not exist is refused before anything is
-    read or written.
-
-    A method of another package need not run on the meta device. Where it fails there, the run itself shows whether it
-    can be built.
-
-    Raises:
-        InputError: as the network words it.
-    """
-    network = planned.settings.network.model_copy(update={"weights": "none"})
-    try:
-        with torch.device("meta"):
-            planned.build(planned.settings.model_copy(update={"network": network}))
-    except InputError:
-        raise
-    except Exception as error:
-        logging.getLogger("diffmatch").debug("%s does not run on the meta device: %s", planned.job.method, error)
-
-
-def look_at_scored_items(planned: Plan) -> None:
-    """Read every item that will be scored once, the pool's too: a bad file is told before hours of training, not after.
-
-    Raises:
-        InputError: as the plugin words it, or a mask that is missing or of another size than its image.
-    """
-    items = [*planned.split.val, *planned.split.test, *members(planned.split, "unlabeled", planned.card.protocol())]
-    with Bar("read what is scored", len(items)) as bar:
-        for item in bar.track(items):
-            sample = planned.domain.read(item, mask=True)
-            mask = known_mask(item, sample.mask)
-            if mask.shape != sample.image.shape[2:]:
-                raise InputError(f"{item.id}: image and mask differ in size, {sample.image.shape[2:]} and {mask.shape}")
 
 
 def fabric_for(job: Job, settings: Settings[Section]) -> Fabric:
@@ -217,10 +180,10 @@ def score_run(planned: Plan, method: Method[Section], fabric: Fabric, record: Ru
     """The evaluations that every run gets: the last checkpoint on test, val and the pool, and the pictures."""
     seconds = 0.0
     for part in ("test", "val", "unlabeled"):
-        found = score(planned, method, fabric, "last", step, part, planned.card.protocol())
-        if found is not None:
-            seconds += found.seconds
-            record.metrics[part] = found.metrics
+        evaluation = score(planned, method, fabric, "last", step, part, planned.card.protocol())
+        if evaluation is not None:
+            seconds += evaluation.seconds
+            record.metrics[part] = evaluation.metrics
     record.timing["evaluate_seconds"] = round(seconds, 2)
     if fabric.is_global_zero:
         draw_samples(planned, method, fabric.device)
@@ -254,7 +217,7 @@ def score(
     steps, draws = (1, 1) if not method.sampled else (settings.diffusion.steps, settings.eval.draws)
     if method.sampled and part == "unlabeled":
         steps, draws = settings.diffusion.pseudo_steps, 1
-    found = EvaluationRecord(
+    evaluation = EvaluationRecord(
         checkpoint=which,
         step=step,
         selection=SELECTION[which],
@@ -270,80 +233,5 @@ def score(
         ),
     )
     if fabric.is_global_zero:
-        planned.folder.write_evaluation(found, counts)
-    return found
-
-
-def draw_samples(planned: Plan, method: Method[Section], device: torch.device) -> None:
-    """A few test items with the label map after every sampling step, as the report shows them; of a volume its fullest
-    slice."""
-    items = members(planned.split, "test", planned.card.protocol())
-    wanted = min(planned.settings.eval.samples, len(items))
-    for i, item in enumerate(items[n * len(items) // wanted] for n in range(wanted)):
-        sample = planned.domain.read(item)
-        assert sample.mask is not None
-        image, truth, title, z = torch.from_numpy(np.array(sample.image)), np.asarray(sample.mask), item.id, 0
-        if truth.ndim == 3:
-            z = int(max(range(len(truth)), key=lambda k: (len(np.unique(truth[k])), int((truth[k] > 0).sum()))))
-            image, truth, title = image[:, :, z], truth[z], f"{item.id}, slice {z}"
-        ready, back = framed(image[None].to(device), planned.settings.data)
-        with evaluating(method), torch.no_grad():
-            maps = method.trajectory(ready, [f"{item.id}/{z}"])
-        steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
-        pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()
-        shown = (
-            {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0])
-            if len(pixels) == 1
-            else pixels[..., :3]
-        )
-        content: dict[str, Any] = {"image": shown, "truth": truth, "steps": steps, "title": np.array(title)}
-        write_atomically(planned.folder.path / "samples" / f"{i:02d}.npz", partial(np.savez_compressed, **content))
-
-
-def announce(planned: Plan, console: Console) -> None:
-    """What will be done, before it is done. Fabricated data are told first of all."""
-    job, split, card = planned.job, planned.split, planned.card
-    title = escape(card.title)
-    if planned.fabricated:
-        where = escape(str(planned.domain.root))
-        console.print(
-            f"[yellow]fabricated data[/]: invented {title} in {where}; real ones are given with --data, "
-            f"or lie in $DIFFMATCH_DATA/{card.name}"
-        )
-    s = planned.settings
-    console.print(
-        f"[bold]{job.method}[/] on [bold]{title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, "
-        f"preset {job.preset}: "
-        f"{len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled, "
-        f"{len(split.val)} val, {len(split.test)} test; "
-        f"split {escape(split.family)} {split.sha256[:8]}",
-        highlight=False,
-    )
-    tree = "  ".join(f"{key}={value}" for key, value in s.flat().items())
-    console.print(f"[dim]{escape(tree)}[/]", highlight=False)
-
-
-def logger(folder: Path) -> logging.Logger:
-    log = logging.getLogger(f"diffmatch.run.{folder}")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    if not log.handlers:
-        handler = logging.FileHandler(folder / "log.txt")
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-        log.addHandler(handler)
-    return log
-
-
-def tensorboard_writer(folder: Path) -> Any:
-    """TensorBoard's writer on the run folder.
-
-    Raises:
-        InputError: the extra is not installed.
-    """
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError as error:
-        raise InputError(
-            "--tensorboard needs the package tensorboard: pip install 'diffmatch-bench[tensorboard]'"
-        ) from error
-    return SummaryWriter(str(folder))
+        planned.folder.write_evaluation(evaluation, counts)
+    return evaluation

@@ -84,8 +84,10 @@ class Plan:
 def settings_of(
     domain: type[Domain] | Domain, method: type[Method[Section]], preset: str, overrides: Mapping[str, Any]
 ) -> Settings[Section]:
-    """Engine defaults < recipe < preset < overrides. A recipe's `method.*` holds for every method that has such an
-    option."""
+    """Engine defaults < recipe < preset < overrides.
+
+    A recipe's `method.*` holds for every method that has such an option.
+    """
     recipe = domain.recipe.paper | (domain.recipe.quick if preset == "quick" else {})
     known = {f"method.{name}" for name in method.Options.model_fields}
     own = {key: value for key, value in recipe.items() if key in known or not key.startswith("method.")}
@@ -93,8 +95,10 @@ def settings_of(
 
 
 Opened = dict[tuple[str, Path], tuple[Domain, str]]
-"""(dataset, root) -> the domain on it and its fingerprint: the plans of many jobs on one data set read its headers
-once."""
+"""(dataset, root) -> the domain on it and its fingerprint.
+
+The plans of many jobs on one data set read its headers once.
+"""
 
 
 def plan(job: Job, opened: Opened | None = None) -> Plan:
@@ -107,7 +111,7 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
         InputError: whatever of it cannot be done, in one line.
     """
     kind, method = plugins.domain(job.dataset), registry.method(job.method)
-    settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is told before any data are touched
+    settings_of(kind, method, job.preset, job.overrides)  # a misspelt setting is refused before any data are touched
     size = job.invented or size_for(kind, [job.labels or kind.card.budgets[0]])
     root, fabricated = (fabricated_data(kind, size), True) if job.fabricated else find_data(kind, job.data, size)
     opened = {} if opened is None else opened
@@ -140,8 +144,10 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
 
 
 def trained(settings: Settings[Section]) -> dict[str, Any]:
-    """Settings that enter the run hash. Unset method options are left out, so adding an option does not change the hash
-    of finished runs."""
+    """Settings that enter the run hash.
+
+    Unset method options are left out, so adding an option does not change the hash of finished runs.
+    """
     tree = settings.model_dump(mode="json")
     tree["method"] = {key: value for key, value in tree["method"].items() if value is not None}
     return tree

@@ -76,10 +76,10 @@ def evaluate_run(
     """
     asked = {"diffusion.pseudo_steps" if part == "unlabeled" else "diffusion.steps": steps, "eval.draws": draws}
     run = restored(folder, which, asked, data)
-    found = score(run.planned, run.method, run.fabric, which, run.step, part, run.planned.card.protocol(protocol))
-    if found is None:
+    evaluation = score(run.planned, run.method, run.fabric, which, run.step, part, run.planned.card.protocol(protocol))
+    if evaluation is None:
         raise InputError(f"{folder.path}: {run.planned.card.name} has no items with masks in '{part}'")
-    return found
+    return evaluation
 
 
 def predict_with(

@@ -221,8 +221,10 @@ class Trainer:
         )
 
     def share_buffers(self) -> None:
-        """Copies rank 0's buffers to all ranks, as DDP does before a step. Every rank then scores what the checkpoint
-        holds, not statistics of its own."""
+        """Copy rank 0's buffers to all ranks, as DDP does before a step.
+
+        Every rank then scores what the checkpoint holds, not statistics of its own.
+        """
         if self.fabric.world_size > 1:
             for buffer in self.method.buffers():
                 torch.distributed.broadcast(buffer, 0)
@@ -237,8 +239,10 @@ class Trainer:
     # -- looking at it -------------------------------------------------------------------------------------------------
 
     def audit(self, step: int, curves: Curves | None) -> None:
-        """Pseudo-labels of a fixed sample of the pool against the hidden truth. Only this, never a loss, sees that
-        truth."""
+        """Compare pseudo-labels of a fixed sample of the pool with the hidden truth.
+
+        Only this, never a loss, sees that truth.
+        """
         if not self.method.views.unlabelled:
             return
         pool = members(self.split, "unlabeled", self.domain.card.protocol())

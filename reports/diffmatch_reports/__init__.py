@@ -1,4 +1,4 @@
-"""Run records into tables and pages. Reads `diffmatch.runs` folders only: no torch, no plugin, no model."""
+"""Run records into tables and pages. Reads run folders only: no torch, no plugin, no model."""
 
 from diffmatch_reports.site import write_report
 from diffmatch_reports.terminal import leaderboard, run_table

@@ -160,9 +160,9 @@ def _card(text: str) -> Card:
 
 def _curves(path: Path, problems: list[str]) -> dict[str, dict[str, Series]]:
     """Complete rows with finite numbers; of two rows of one step the later one."""
-    found: dict[str, dict[str, Series]] = {}
+    curves: dict[str, dict[str, Series]] = {}
     if not packed.is_file(path):
-        return found
+        return curves
     try:
         for row in Curves.read(path):
             try:
@@ -170,11 +170,11 @@ def _curves(path: Path, problems: list[str]) -> dict[str, dict[str, Series]]:
             except ValueError:
                 continue
             if math.isfinite(value):
-                found.setdefault(row["name"], {}).setdefault(row["class"], {})[step] = value
+                curves.setdefault(row["name"], {}).setdefault(row["class"], {})[step] = value
     except UNREADABLE as error:
         problems.append(f"curves.csv could not be read ({_brief(error)}).")
         return {}
-    return found
+    return curves
 
 
 def _sample(path: Path) -> Sample:

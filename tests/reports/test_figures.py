@@ -230,7 +230,10 @@ def test_no_two_methods_look_alike_without_colour(make_view: Any) -> None:
 
 def test_more_methods_than_looks_are_refused(make_view: Any) -> None:
     run = make_view()
-    runs = [replace(run, record=run.record.model_copy(update={"method": f"m{i}"})) for i in range(len(STYLES) + 1)]
+    runs = [
+        replace(run, folder=run.folder / f"{i}", record=run.record.model_copy(update={"method": f"m{i}"}))
+        for i in range(len(STYLES) + 1)
+    ]
     draw(1, runs[:-1])
     with pytest.raises(InputError, match=f"name {len(STYLES)} at most"):
         draw(1, runs)

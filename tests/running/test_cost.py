@@ -14,8 +14,8 @@ from diffmatch.learning.batch import Losses
 from diffmatch.methods.supervised import Supervised
 from diffmatch.networks.segmenter import build_extractor
 from diffmatch.running.cost import cost_of, method_costs
-from diffmatch.running.job import look_at_network
 from diffmatch.running.plan import settings_of
+from diffmatch.running.preflight import look_at_network
 
 
 @pytest.fixture(scope="module")

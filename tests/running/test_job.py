@@ -23,6 +23,7 @@ from diffmatch.records.folder import RunFolder, find_runs
 from diffmatch.records.schema import EvaluationRecord, RunRecord
 from diffmatch.running import job as jobs
 from diffmatch.running.plan import Job, job_of, plan
+from diffmatch.running.preflight import announce
 from diffmatch.running.restored import evaluate_run
 from diffmatch.running.trainer import Trainer
 from diffmatch.scoring.metrics import summary
@@ -183,7 +184,7 @@ def test_fabricated_data_are_told_and_recorded(
     assert told.getvalue().startswith("fabricated data")
     assert folder.record().data.fabricated and (cache_root() / folder.record().data.root).is_relative_to(sandbox)
     given = io.StringIO()
-    jobs.announce(plan(job(tmp_path, "supervised")), Console(file=given, width=300))
+    announce(plan(job(tmp_path, "supervised")), Console(file=given, width=300))
     assert "fabricated" not in given.getvalue() and "1 cases" in given.getvalue()
     monkeypatch.setenv("DIFFMATCH_DATA", str(tmp_path / "data"))
     shutil.copytree(few, tmp_path / "data" / "acdc")

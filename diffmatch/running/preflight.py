@@ -1,0 +1,73 @@
+"""What is looked at and said before a run starts."""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+
+from diffmatch.domain import InputError
+from diffmatch.progress import Bar
+from diffmatch.running.plan import Plan
+from diffmatch.scoring.evaluation import known_mask, members
+
+
+def look_at_network(planned: Plan) -> None:
+    """Build the method without memory.
+
+    An encoder or stride that does not exist is refused before anything is read or written.
+
+    A method of another package need not run on the meta device. Where it fails there, the run itself shows whether it
+    can be built.
+
+    Raises:
+        InputError: as the network words it.
+    """
+    network = planned.settings.network.model_copy(update={"weights": "none"})
+    try:
+        with torch.device("meta"):
+            planned.build(planned.settings.model_copy(update={"network": network}))
+    except InputError:
+        raise
+    except Exception as error:
+        logging.getLogger("diffmatch").debug("%s does not run on the meta device: %s", planned.job.method, error)
+
+
+def look_at_scored_items(planned: Plan) -> None:
+    """Read every item that will be scored once, the pool's too: a bad file is refused before hours of training.
+
+    Raises:
+        InputError: as the plugin words it, or a mask that is missing or of another size than its image.
+    """
+    items = [*planned.split.val, *planned.split.test, *members(planned.split, "unlabeled", planned.card.protocol())]
+    with Bar("read what is scored", len(items)) as bar:
+        for item in bar.track(items):
+            sample = planned.domain.read(item, mask=True)
+            mask = known_mask(item, sample.mask)
+            if mask.shape != sample.image.shape[2:]:
+                raise InputError(f"{item.id}: image and mask differ in size, {sample.image.shape[2:]} and {mask.shape}")
+
+
+def announce(planned: Plan, console: Console) -> None:
+    """Print what will be done. Fabricated data are announced first of all."""
+    job, split, card = planned.job, planned.split, planned.card
+    title = escape(card.title)
+    if planned.fabricated:
+        where = escape(str(planned.domain.root))
+        console.print(
+            f"[yellow]fabricated data[/]: invented {title} in {where}; real ones are given with --data, "
+            f"or lie in $DIFFMATCH_DATA/{card.name}"
+        )
+    s = planned.settings
+    console.print(
+        f"[bold]{job.method}[/] on [bold]{title}[/], labels {split.budget} {card.label_unit}, seed {job.seed}, "
+        f"preset {job.preset}: "
+        f"{len(split.labelled)} labelled, {len(split.unlabelled)} unlabelled, "
+        f"{len(split.val)} val, {len(split.test)} test; "
+        f"split {escape(split.family)} {split.sha256[:8]}",
+        highlight=False,
+    )
+    tree = "  ".join(f"{key}={value}" for key, value in s.flat().items())
+    console.print(f"[dim]{escape(tree)}[/]", highlight=False)
