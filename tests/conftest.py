@@ -20,9 +20,10 @@ import torch
 from rich.console import Console
 
 from diffmatch import plugins
+from diffmatch.conformance.method import fit as conformance_fit
 from diffmatch.data.loading import Draws, Stream, collate
 from diffmatch.learning import registry
-from diffmatch.learning.batch import Batch, Progress
+from diffmatch.learning.batch import Batch
 from diffmatch.learning.method import Method
 from diffmatch.records.folder import RunFolder
 from diffmatch.running import job as jobs
@@ -135,28 +136,8 @@ def draw() -> Callable[..., Batch]:
 
 @pytest.fixture(scope="session")
 def fit() -> Callable[..., list[dict[str, float]]]:
-    """`fit(method, batches)`: one optimiser step per batch, seeded; the loss terms of each. Weights decay by
-    nothing."""
-
-    def make(
-        method: Method, batches: list[Batch], lr: float = 0.05, optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
-    ) -> Any:
-        descent = optimizer(
-            [{"params": g["params"], "lr": lr} for g in method.parameter_groups()], lr=lr, weight_decay=0.0
-        )  # type: ignore[call-arg]
-        method.train()
-        history = []
-        for step, batch in enumerate(batches):
-            torch.manual_seed(step)
-            losses = method.losses(batch, Progress(step, len(batches)))
-            descent.zero_grad()
-            losses.total.backward()
-            descent.step()
-            method.after_step(Progress(step, len(batches)))
-            history.append({name: float(term.detach()) for name, term in losses.terms.items()})
-        return history
-
-    return make
+    """`fit(method, batches)`: the conformance suite's optimiser steps; the loss terms of each."""
+    return conformance_fit
 
 
 @pytest.fixture

@@ -22,19 +22,6 @@ from diffmatch.running.lock import held
 from diffmatch.running.stopping import StoppedError
 
 
-@pytest.fixture
-def console():
-    return Console(file=io.StringIO(), width=200)
-
-
-@pytest.fixture
-def small(job, tmp_path):
-    """`small(...)`: a run of two steps."""
-    return lambda **changes: job(
-        tmp_path / "runs", **{"method": "supervised", "train__steps": 2, "train__audits": 0} | changes
-    )
-
-
 def test_cells_that_ask_for_one_run_share_it(small):
     found = grid.entries([small(), small(), small(seed=1)], others=())
     assert len(found) == 2
