@@ -47,7 +47,7 @@ def methods() -> None:
         source = f"{about.title}: {about.citation}" + (f" [{where}]" if where != OWN else "")
         return name, parameters, *passes, source
 
-    show(["name", "M param.*", "trained*", "taught*", "source"], (row(*found) for found in _usable(registry.methods)))
+    show(["name", "M param.*", "trained*", "taught*", "source"], (row(*plugin) for plugin in _usable(registry.methods)))
     console.print(
         "* 21 classes, DeepLabv3+ on ResNet-50; images through a whole network per step and labelled image, "
         "with and without gradient; – where it cannot be measured"

@@ -30,6 +30,6 @@ class Resampling(Supervised[Section]):
     citation = "Byrd & Lipton, ICML 2019"
 
     def sample_weights(self, items: Sequence[Item], pixels: NDArray[np.int64]) -> NDArray[np.float64] | None:
-        shown = pixels > 0
-        weights: NDArray[np.float64] = (shown / np.maximum(shown.sum(0), 1)).sum(1)
+        present = pixels > 0
+        weights: NDArray[np.float64] = (present / np.maximum(present.sum(0), 1)).sum(1)
         return weights if weights.any() else None

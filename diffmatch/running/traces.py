@@ -38,12 +38,12 @@ def draw_samples(planned: Plan, method: Method[Section], device: torch.device) -
             maps = method.trajectory(ready, [f"{item.id}/{z}"])
         steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
         pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()
-        shown = (
+        picture = (
             {1: pixels[0, ..., 0], 3: pixels[0, ..., :3]}.get(pixels.shape[-1], pixels[0, ..., 0])
             if len(pixels) == 1
             else pixels[..., :3]
         )
-        content: dict[str, Any] = {"image": shown, "truth": truth, "steps": steps, "title": np.array(title)}
+        content: dict[str, Any] = {"image": picture, "truth": truth, "steps": steps, "title": np.array(title)}
         write_atomically(planned.folder.path / "samples" / f"{i:02d}.npz", partial(np.savez_compressed, **content))
 
 

@@ -53,7 +53,7 @@ def script(run: RunView) -> str:
     ``items`` is a hash of the test items and their truth: runs that agree in it were scored on the same pixels.
     """
     record, card, score = run.record, run.card, run.scores["test"]
-    found = terms(score.counts, card, score.record.protocol)
+    case_terms = terms(score.counts, card, score.record.protocol)
     content = {
         "name": run_name(run.folder, run.record),
         "label": title(run),
@@ -63,18 +63,18 @@ def script(run: RunView) -> str:
         "classes": card.names,
         "scored": card.scored,
         "items": items(score),
-        "absent": None if np.isnan(found.absent) else found.absent,
-        "cases": [_sparse(part, whole) for part, whole in zip(found.part, found.whole, strict=True)],
+        "absent": None if np.isnan(case_terms.absent) else case_terms.absent,
+        "cases": [_sparse(part, whole) for part, whole in zip(case_terms.part, case_terms.whole, strict=True)],
     }
     return f"receive({json.dumps(content, separators=(',', ':'), allow_nan=False)});\n"
 
 
 def items(score: Score) -> str:
     """Hash of the case names and of each class's pixels in their truth."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, rows in sorted(score.counts.cases.items()):
-        found.update(json.dumps([name, (rows[0] + rows[2]).tolist()]).encode())
-    return found.hexdigest()[:16]
+        digest.update(json.dumps([name, (rows[0] + rows[2]).tolist()]).encode())
+    return digest.hexdigest()[:16]
 
 
 def title(run: RunView) -> str:

@@ -70,7 +70,7 @@ def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]
     """The cells that a run may fill, and which of its overrides they do not ask for: those with the fewest."""
     record = run.record
     settings, overrides = flatten(record.settings), flatten(record.overrides)
-    found = []
+    fitting = []
     for row in table.rows:
         if row.method != record.method:
             continue
@@ -79,9 +79,9 @@ def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]
                 continue
             asked = table.asked(row, column, record.preset, record.seed)
             if all(name in settings and settings[name] == value for name, value in asked.items()):
-                found.append((row, column, {name: value for name, value in overrides.items() if name not in asked}))
-    fewest = min((len(extra) for *_, extra in found), default=0)
-    return [cell for cell in found if len(cell[2]) == fewest]
+                fitting.append((row, column, {name: value for name, value in overrides.items() if name not in asked}))
+    fewest = min((len(extra) for *_, extra in fitting), default=0)
+    return [cell for cell in fitting if len(cell[2]) == fewest]
 
 
 def _evaluation(run: RunView, table: Table, row: Row) -> EvaluationRecord | None:

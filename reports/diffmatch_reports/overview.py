@@ -47,16 +47,16 @@ class Dataset:
 
 def datasets(runs: Sequence[RunView], boards: Sequence[Board]) -> list[Dataset]:
     """Runs and boards by dataset, in the order in which they come."""
-    found = []
+    groups = []
     for name in dict.fromkeys(run.record.dataset for run in runs):
         own = [run for run in runs if run.record.dataset == name]
         status: dict[str, int] = dict(Counter(str(run.record.status) for run in own).most_common())
-        found.append(
+        groups.append(
             Dataset(
                 name, own[0].card.title, own, [b for b in boards if b.first.record.dataset == name], status, period(own)
             )
         )
-    return found
+    return groups
 
 
 def period(runs: Sequence[RunView]) -> str:

@@ -35,12 +35,12 @@ def measured(cell: Filled, bold: Decorate = str, each: bool = False) -> str:
     return (bold(text) if cell.best else text) + _deviation(cell.measured, digits, each)
 
 
-def _deviation(found: Measured, digits: int, each: bool, sign: str = "-") -> str:
+def _deviation(numbers: Measured, digits: int, each: bool, sign: str = "-") -> str:
     """` ± 0.4 (3)` or ` ± 0.4 (83.5, 84.2, 83.7)`; empty for a single run. `sign` is `+` for differences."""
-    if found.std is None:
+    if numbers.std is None:
         return ""
-    bracket = ", ".join(f"{value:{sign}.{digits}f}" for value in found.values) if each else str(found.n)
-    return f" ± {found.std:.{digits}f} ({bracket})"
+    bracket = ", ".join(f"{value:{sign}.{digits}f}" for value in numbers.values) if each else str(numbers.n)
+    return f" ± {numbers.std:.{digits}f} ({bracket})"
 
 
 def published(cell: Filled, bold: Decorate = str) -> str:

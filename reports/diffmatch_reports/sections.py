@@ -63,17 +63,17 @@ def tiles(run: RunView, split: str = "test") -> list[Tile]:
     over = f"over {plural(primary['n_valid'], 'classes')}" if "n_valid" in primary else ""
 
     def value(source: dict[str, Any], group: str) -> float | None:
-        found: float | None = source.get(group, {}).get("value")
-        return found
+        number: float | None = source.get(group, {}).get("value")
+        return number
 
-    found = [Tile(METRICS[run.card.metric], value(metrics, "primary"), value(baseline, "primary"), over)]
-    found += [
+    row_of_tiles = [Tile(METRICS[run.card.metric], value(metrics, "primary"), value(baseline, "primary"), over)]
+    row_of_tiles += [
         Tile(label, value(metrics, key), value(baseline, key), ", ".join(names))
         for label, key, names in (("Head", "head", head), ("Tail", "tail", tail))
     ]
-    found.append(Tile("ECE", metrics.get("ece"), None, f"{ece_scope(run.card)}, lower is better"))
-    found.append(Tile("Pixel accuracy", metrics.get("accuracy"), baseline.get("accuracy"), "all pixels"))
-    return found
+    row_of_tiles.append(Tile("ECE", metrics.get("ece"), None, f"{ece_scope(run.card)}, lower is better"))
+    row_of_tiles.append(Tile("Pixel accuracy", metrics.get("accuracy"), baseline.get("accuracy"), "all pixels"))
+    return row_of_tiles
 
 
 def class_table(run: RunView, split: str) -> ClassTable | None:

@@ -144,21 +144,21 @@ def _run_pages(folder: RunFolder, specs: Sequence[tables.Table], out: Path) -> R
 
 def _shared_pages(runs: Sequence[RunView], specs: Sequence[tables.Table], unreadable: list[str], out: Path) -> None:
     shared = boards(runs)
-    found = datasets(runs, shared)
+    by_dataset = datasets(runs, shared)
     figures = write_figures(shared, out)
     filled = {}
     for table in specs:
         if shown := fillings(table, runs, tables.published(table)):
             write_page(out / "tables" / f"{table.table}.html", "table", table=table, fillings=shown, root="../")
             filled[table.table] = table
-    for dataset in found:
+    for dataset in by_dataset:
         page = out / "datasets" / f"{safe(dataset.name)}.html"
         caveats = wording.page_caveats([run.record for run in dataset.runs])
         write_page(page, "dataset", dataset=dataset, caveats=caveats, figures=figures, oracle=ORACLE, root="../")
     write_page(
         out / "index.html",
         "index",
-        datasets=found,
+        datasets=by_dataset,
         runs=runs,
         unreadable=unreadable,
         period=period(runs),
@@ -169,6 +169,7 @@ def _shared_pages(runs: Sequence[RunView], specs: Sequence[tables.Table], unread
         root="",
     )
     groups = [
-        (d.name, [(run_name(run.folder, run.record), title(run)) for run in d.runs if comparable(run)]) for d in found
+        (d.name, [(run_name(run.folder, run.record), title(run)) for run in d.runs if comparable(run)])
+        for d in by_dataset
     ]
     write_page(out / "compare.html", "compare", groups=groups, resamples=RESAMPLES, root="")

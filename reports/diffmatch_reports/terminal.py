@@ -91,8 +91,8 @@ def _footing(run: RunView) -> list[RenderableType]:
 
 def leaderboard(runs: Iterable[RunView]) -> RenderableType:
     """Runs side by side, one table per data fingerprint, split hash and protocol; mean ± std over seeds."""
-    found = boards(runs)
-    return Group(*(Padding(_board(board), (0, 0, 1, 0)) for board in found)) if found else Text("No runs.")
+    grouped = boards(runs)
+    return Group(*(Padding(_board(board), (0, 0, 1, 0)) for board in grouped)) if grouped else Text("No runs.")
 
 
 def _board(board: Board) -> RenderableType:

@@ -102,18 +102,18 @@ def basis(record: EvaluationRecord) -> str:
 
 def caveats(record: RunRecord) -> list[str]:
     """Plain sentences about numbers that must not be mistaken for results."""
-    found = []
+    sentences = []
     if record.data.fabricated:
-        found.append(
+        sentences.append(
             "These numbers come from invented data, written by the dataset's plugin because no real data were given. "
             "They show that the software runs and say nothing about how well a method works."
         )
     if record.preset == "quick":
-        found.append(
+        sentences.append(
             "These numbers come from the quick preset: a smaller encoder, crop and batch and far fewer steps than the "
             "paper's. They are not comparable with published numbers."
         )
-    return found
+    return sentences
 
 
 def stamp(record: RunRecord) -> str:
@@ -137,8 +137,10 @@ def page_caveats(records: Sequence[RunRecord]) -> list[str]:
 def machines(records: Iterable[RunRecord]) -> list[str]:
     """Sentences that name the devices or precisions where runs that stand together differ in them."""
     known = [record.environment for record in records]
-    found = {what: sorted({str(e[what]) for e in known if what in e}) for what in ("device", "precision")}
-    return [f"Runs of more than one {what}: {', '.join(values)}." for what, values in found.items() if len(values) > 1]
+    different = {what: sorted({str(e[what]) for e in known if what in e}) for what in ("device", "precision")}
+    return [
+        f"Runs of more than one {what}: {', '.join(values)}." for what, values in different.items() if len(values) > 1
+    ]
 
 
 def outcome(record: RunRecord) -> str:
