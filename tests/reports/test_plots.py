@@ -223,3 +223,15 @@ def test_a_runs_page_is_drawn_without_matplotlib() -> None:
     """It takes two seconds to import where the disk is cold."""
     code = "import sys, diffmatch_reports.site; sys.exit('matplotlib' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_bar_below_a_gap_is_seen(comparison: Comparison) -> None:
+    """Where a bin is not sure enough the gap lies over its accuracy, which has to show through."""
+    plot = reliability({"": bins()})
+    with matplotlib.rc_context(STYLE):
+        upper = draw_figure(comparison, plot, "").axes[0]
+        faces = [container.patches[0].get_facecolor() for container in upper.containers]  # type: ignore[attr-defined]
+    assert faces[0][3] == 1 and faces[1][3] == 0
+    solid, gap = (f'fill="var(--c{n})"' for n in (1, 2))
+    picture = str(svg.draw(plot, ""))
+    assert f"{solid}/>" in picture and f'{gap} fill-opacity="0.4"' in picture

@@ -89,7 +89,8 @@ def _axis(axes: Axes, which: Literal["x", "y"], axis: Axis, room: float) -> None
 def _series(axes: Axes, series: Bars | Line) -> Any:
     style, color, label = series.style, COLORS[series.style.color], named(series.label)
     if isinstance(series, Bars):
-        inside, outline = (color, INK) if style.filled else (PAPER, color)
+        hollow = "none" if style.hatch else PAPER
+        inside, outline = (color, INK) if style.filled else (hollow, color)
         look: Any = {"facecolor": inside, "edgecolor": outline, "hatch": style.hatch, "linewidth": 0.7}
         return axes.bar(series.x, series.top - series.bottom, series.width, series.bottom, label=label, **look)
     look = {"color": color, "linewidth": style.width, "linestyle": (0, style.dash) if style.dash else "-"}

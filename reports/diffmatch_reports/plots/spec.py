@@ -21,7 +21,7 @@ class Style:
 
     Attributes:
         dash: of a line: lengths of strokes and gaps in widths of the line; empty for a solid one.
-        filled: whether bars are; the others have an outline of the colour.
+        filled: whether bars are. The others have an outline of the colour; with a hatch what lies below shows through.
         hatch, marker: as matplotlib names them. A page has one hatch for all and no markers.
     """
 

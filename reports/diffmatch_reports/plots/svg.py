@@ -152,9 +152,11 @@ def _color(style: Style) -> str:
 
 def _shape(path: str, style: Style) -> str:
     color = _color(style)
-    outline = "" if style.filled else f' stroke="{color}"'
-    fills = [color, "url(#hatch)"] if style.hatch else [color if style.filled else "var(--ground)"]
-    return "".join(f'<path d="{path}" fill="{fill}"{outline}/>' for fill in fills)
+    if style.filled:
+        fills = [color, "url(#hatch)"] if style.hatch else [color]
+        return "".join(f'<path d="{path}" fill="{fill}"/>' for fill in fills)
+    fill = f'fill="{color}" fill-opacity="0.4"' if style.hatch else 'fill="var(--ground)"'
+    return f'<path d="{path}" {fill} stroke="{color}"/>'
 
 
 def _stroke(path: str, style: Style) -> str:
