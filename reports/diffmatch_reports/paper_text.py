@@ -17,7 +17,6 @@ from diffmatch.records.tables import Column
 from diffmatch_reports.paper_cells import Filled, Measured, PaperTable, key
 
 Decorate = Callable[[str], str]
-NOT_RUN = "published only"
 
 
 def decimals(column: Column) -> int:
