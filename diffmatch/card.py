@@ -1,4 +1,7 @@
-"""What is fixed about a dataset: its classes, how it is scored, how the paper trains on it. No torch, no pixels."""
+"""What is fixed about a dataset: its classes, how its files are read and scored, how the paper trains on it.
+
+No torch, no pixels.
+"""
 
 from __future__ import annotations
 
@@ -214,6 +217,62 @@ class Card(Frozen):
         k = rule.k if isinstance(rule, TopBottom) else max(1, len(among) // 3)
         order = sorted(among, key=lambda c: (-float(pixels[c]), c))
         return order[:k], order[-k:]
+
+
+class Window(Frozen):
+    """`low` becomes 0 and `high` 1, in the file's own unit (Hounsfield in CT); what lies beyond is clipped."""
+
+    kind: Literal["window"] = "window"
+    low: float
+    high: float
+
+
+class Percentiles(Frozen):
+    """These percentiles (0 to 100) of each volume's channel become 0 and 1; what lies beyond is clipped."""
+
+    kind: Literal["percentiles"] = "percentiles"
+    low: float
+    high: float
+
+
+class MinMax(Frozen):
+    """The least and the greatest value of each volume's channel become 0 and 1."""
+
+    kind: Literal["min_max"] = "min_max"
+
+
+Scaling = Annotated[Window | Percentiles | MinMax, Field(discriminator="kind")]
+
+
+class Reading(Frozen):
+    """How the values of a file, or of an array in memory, become what the network is trained on.
+
+    It says all that is needed to read a file that no data set holds: neither the plugin nor its data are.
+
+    Attributes:
+        kind: `photograph` is RGB whatever the file holds (grey is repeated), `picture` has its channels as they are
+            stored, `volume` has slices.
+        values: the number of each class in the set's own mask files, in the classes' order.
+        axes: of a volume's file, those that are its slices, rows and columns: three numbers of NIfTI's axes, or three
+            letters, the anatomical directions in which slices, rows and columns run (nibabel's codes: `SPL` is from
+            feet to head, from front to back, from right to left).
+        scaling: of each channel of a volume; one stands for all, none leaves the values as they are.
+        half: a volume's values are rounded to half precision, as the set's cache stores them.
+    """
+
+    kind: Literal["photograph", "picture", "volume"]
+    values: tuple[int, ...]
+    axes: tuple[int, int, int] | str = (2, 1, 0)
+    scaling: tuple[Scaling, ...] = ()
+    half: bool = False
+
+    @field_validator("axes")
+    @classmethod
+    def _three_different_axes(cls, axes: tuple[int, int, int] | str) -> tuple[int, int, int] | str:
+        named = ["RLAPSI".find(letter) // 2 for letter in axes] if isinstance(axes, str) else axes
+        if sorted(named) != [0, 1, 2]:
+            raise ValueError(f"axes {axes!r}: give each of 0, 1 and 2 once, or one letter each of RL, AP and SI")
+        return axes
 
 
 class Recipe(Frozen):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,11 +25,16 @@ from diffmatch.card import (
     Empty,
     ForegroundThirds,
     InputError,
+    MinMax,
     Named,
+    Percentiles,
     Protocol,
+    Reading,
     Recipe,
+    Scaling,
     SplitName,
     TopBottom,
+    Window,
     distinct_color,
 )
 from diffmatch.shared.files import write_atomically
@@ -48,15 +53,20 @@ __all__ = [
     "InputError",
     "Item",
     "Mask",
+    "MinMax",
     "Named",
+    "Percentiles",
     "Protocol",
     "Published",
     "ReadWindow",
+    "Reading",
     "Recipe",
     "Sample",
+    "Scaling",
     "Scene",
     "SplitName",
     "TopBottom",
+    "Window",
     "distinct_color",
     "map_labels",
 ]
@@ -255,6 +265,11 @@ class Domain(ABC):
         """
         return sorted({path for split in SPLITS for item in self.index(split) for path in _paths_in(item.ref)})
 
+    @property
+    def reading(self) -> Reading:
+        """How a file becomes an item's image, recorded with every run: pictures as stored, masks of class numbers."""
+        return Reading(kind="picture", values=tuple(range(len(self.card.classes))))
+
     def outside(self, path: Path) -> Image | Scene:
         """Pixels of a file that is not part of the set, as `read` gives an item's image: for `diffmatch predict`.
 
@@ -264,11 +279,6 @@ class Domain(ABC):
             InputError: unreadable, or not what the set's own files are (channels, axes, a second date that is missing).
         """
         raise NotImplementedError
-
-    @property
-    def values(self) -> Sequence[int]:
-        """The number of each class in the set's own mask files; a predicted mask holds the same."""
-        return range(len(self.card.classes))
 
     def aligned(self, labels: Mask, like: Path) -> Mask:
         """Class indices as predicted, (H, W) or (Z, H, W), along the axes of the file `like` that `outside` read."""

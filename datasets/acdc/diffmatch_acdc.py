@@ -18,8 +18,10 @@ from diffmatch.domain import (
     InputError,
     Item,
     Mask,
+    MinMax,
     Protocol,
     Published,
+    Reading,
     Sample,
     SplitName,
     map_labels,
@@ -126,6 +128,8 @@ class ACDC(Domain):
     families = LISTS
     recipe = RECIPE.updated(quick={"data.resize": 96})
     endings = nifti.ENDINGS
+    # (Z, Y, X) is the order that SimpleITK and so the h5 files have; NIfTI stores (X, Y, Z).
+    reading = Reading(kind="volume", values=tuple(LABELS), axes=(2, 1, 0), scaling=(MinMax(),))
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

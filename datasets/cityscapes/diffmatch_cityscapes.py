@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, SplitName, TopBottom
+from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, Reading, SplitName, TopBottom
 from diffmatch.readers import image
 from diffmatch.readers.photographs import STREETS, Pair, Photographs
 from diffmatch_cityscapes_labels import CLASSES, FOREIGN_VOID, LABEL_IDS, TRAIN_IDS, only_label_ids, void_share
@@ -146,7 +146,8 @@ class Cityscapes(Photographs):
         "6856046a4415296a575f0fa65ec9757c6c26cc1044d4e93534b01b60921e2b80": "unimatch",
         "2b3183629a3a9f1a1e9b4a8eb3296e53c957a0aa4d4f986a2b29aa9da339deef": "unimatch",
     }
-    values = tuple(value for value, _ in CLASSES.values())  # labelIds, as the benchmark's server wants them
+    # labelIds, as the benchmark's server wants them
+    reading = Reading(kind="photograph", values=tuple(value for value, _ in CLASSES.values()))
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from statistics import mode
@@ -19,6 +19,7 @@ from diffmatch.domain import (
     InputError,
     Item,
     Protocol,
+    Reading,
     Sample,
     Scene,
     SplitName,
@@ -224,11 +225,12 @@ class Folder(Domain):
             raise InputError(f"{path}: {count} channels, others have {self.card.channels}; convert them to one kind")
 
     @property
-    def values(self) -> Sequence[int]:
-        """Of classes.csv; of values that share a name, the smallest."""
-        return [
+    def reading(self) -> Reading:
+        """The values are those of classes.csv; of values that share a name, the smallest."""
+        smallest = (
             min(value for value, c in self.classes.mapping.items() if c == one) for one in range(len(self.card.classes))
-        ]
+        )
+        return Reading(kind="picture", values=tuple(smallest))
 
     def files(self) -> Iterable[Path]:
         lists = [path for part in ("train", "val", "test") if (path := self.root / f"{part}.txt").is_file()]

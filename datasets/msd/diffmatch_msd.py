@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +20,12 @@ from diffmatch.domain import (
     InputError,
     Item,
     Mask,
+    Percentiles,
     Protocol,
+    Reading,
     Sample,
     SplitName,
+    Window,
     distinct_color,
     map_labels,
 )
@@ -32,7 +35,7 @@ from diffmatch_msd_phantom import write_task
 
 # Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the
 # organ is the lung.
-SOFT_TISSUE, LUNG = (-125.0, 275.0), (-1000.0, 400.0)
+SOFT_TISSUE, LUNG = Window(low=-125, high=275), Window(low=-1000, high=400)
 
 WHERE = (
     "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, "
@@ -182,9 +185,16 @@ class MSD(Domain):
         self._check_modalities(volume.shape, path)
         return self._image(path).astype(np.float32)[None]
 
-    @property
-    def values(self) -> Sequence[int]:
-        return list(self.mapping)
+    @cached_property
+    def reading(self) -> Reading:
+        """CT is windowed. MRI has no unit: each volume is scaled by its own percentiles.
+
+        Half precision, since a CT of the decathlon has up to 10^8 voxels.
+        """
+        window = LUNG if "lung" in self.name.lower() else SOFT_TISSUE
+        ct = ["CT" in modality.upper().replace("-", " ").split() for modality in self.modalities]
+        scaling = tuple(window if one else Percentiles(low=0.5, high=99.5) for one in ct)
+        return Reading(kind="volume", values=tuple(self.mapping), axes=self._axes, scaling=scaling, half=True)
 
     def aligned(self, labels: Mask, like: Path) -> Mask:
         return labels.transpose(np.argsort(self._axes))
@@ -262,7 +272,8 @@ class MSD(Domain):
             # MRI has no unit: each volume is scaled by its own percentiles.
             window = np.percentile(channel, (0.5, 99.5))
             if "CT" in modality.upper().replace("-", " ").split():
-                window = np.array(LUNG if "lung" in self.name.lower() else SOFT_TISSUE)
+                limits = LUNG if "lung" in self.name.lower() else SOFT_TISSUE
+                window = np.array([limits.low, limits.high])
             low, high = window
             scaled.append(
                 np.clip((channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float16).transpose(self._axes)

@@ -134,7 +134,7 @@ class Synapse(Domain):
         "73e18dd93a7628cfa0b6e63a24f0ae48cde5e33187b176ffcb291b52d7395732": "transunet"
     }
     endings = nifti.ENDINGS
-    values = btcv.VALUES
+    reading = btcv.READING
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

@@ -12,18 +12,23 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import InputError, Mask, map_labels
+from diffmatch.domain import InputError, Mask, Reading, Window, map_labels
 from diffmatch.readers import nifti
 
 # Raw ids: 1 spleen, 2 right kidney, 3 left kidney, 4 gallbladder, 5 esophagus, 6 liver, 7 stomach, 8 aorta, 9 inferior
 # vena cava, 10 portal and splenic vein, 11 pancreas, 12 and 13 adrenal glands.
 ORGANS = {0: 0, 1: 7, 2: 4, 3: 3, 4: 2, 5: 0, 6: 5, 7: 8, 8: 1, 9: 0, 10: 0, 11: 6, 12: 0, 13: 0}
 
-# The number of each organ: of the raw ids that count as background, 0.
-VALUES = [next(value for value, organ in ORGANS.items() if organ == c) for c in range(9)]
-
-# Hounsfield units that become 0 and 1 (TransUNet's window).
-WINDOW = (-125.0, 275.0)
+READING = Reading(
+    kind="volume",
+    # Of the raw ids that count as background, 0.
+    values=tuple(next(value for value, organ in ORGANS.items() if organ == c) for c in range(9)),
+    axes="SPL",
+    # TransUNet's window, in Hounsfield units; half precision errs by 0.1 of them at most.
+    scaling=(Window(low=-125, high=275),),
+    half=True,
+)
+"""Slices from feet to head, rows from front to back, columns from the patient's right to the left."""
 
 
 def opened(path: Path) -> Any:
@@ -52,7 +57,7 @@ def axes(volume: Any, path: Path) -> tuple[int, int, int]:
 
 def image(path: Path) -> NDArray[np.float16]:
     """(slices, rows, columns) in [0, 1]; half precision, which errs by 0.1 Hounsfield units at most."""
-    low, high = WINDOW
+    low, high = -125.0, 275.0
     pixels = _turned(opened(path), path).astype(np.float32)
     return ((np.clip(pixels, low, high) - low) / (high - low)).astype(np.float16)
 

@@ -294,9 +294,8 @@ def check_outside(domain: type[Domain], root: Path) -> str | None:
     if not fitting:
         return "outside() reads no files of this layout"
     card, sample, path = opened.card, opened.read(item), fitting[0]
-    assert len(set(opened.values)) == len(opened.values) == len(card.classes), (
-        "values: each class needs a number of its own"
-    )
+    values = opened.reading.values
+    assert len(set(values)) == len(values) == len(card.classes), "reading.values: each class needs a number of its own"
     content_read = opened.outside(path)
     image = (
         content_read.read(0, 0, *(min(side, WINDOW) for side in content_read.shape[2:]))
@@ -309,7 +308,7 @@ def check_outside(domain: type[Domain], root: Path) -> str | None:
     assert np.array_equal(image, sample.image), f"{path.name}: outside() and read() differ"
     assert sample.mask is not None
     valid = sample.mask != VOID
-    colors = {value: info.color for value, info in zip(opened.values, card.classes, strict=True)}
+    colors = {value: info.color for value, info in zip(values, card.classes, strict=True)}
     with tempfile.TemporaryDirectory() as folder, copied(root) as copy:
         written = write_mask(opened.aligned(np.where(valid, sample.mask, 0), path), path, Path(folder) / "mask", colors)
         masks = opened_files(opened, item, True) - hidden

@@ -74,7 +74,7 @@ def predict_files(trained: Trained, files: Mapping[str, Path], out: Path) -> Pre
         InputError: a file that cannot be read.
     """
     domain, card = trained.domain, trained.domain.card
-    colors = {value: info.color for value, info in zip(domain.values, card.classes, strict=True)}
+    colors = {value: info.color for value, info in zip(domain.reading.values, card.classes, strict=True)}
     predicted = Predicted(card, colors, [], np.zeros((len(files), len(card.classes)), np.int64))
     with torch.no_grad(), evaluating(trained.method), Bar("predict", len(files)) as bar:
         for row, (name, path) in enumerate(bar.track(files.items())):

@@ -8,7 +8,20 @@ from pathlib import Path
 from typing import Literal
 
 from diffmatch.card import HeadTail
-from diffmatch.domain import Card, ClassInfo, Domain, Image, Item, Named, Protocol, Recipe, Sample, Scene, SplitName
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    Image,
+    Item,
+    Named,
+    Protocol,
+    Reading,
+    Recipe,
+    Sample,
+    Scene,
+    SplitName,
+)
 from diffmatch.readers import pairs
 from diffmatch.readers.image import ENDINGS
 
@@ -70,7 +83,7 @@ class ChangeDetection(Domain):
 
     recipe = RECIPE
     endings = ENDINGS
-    values = (0, 255)
+    reading = Reading(kind="photograph", values=(0, 255))
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

@@ -6,14 +6,14 @@ which `paired` does the folders of one split.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import VOID, Domain, Image, InputError, Item, Recipe, Sample, map_labels
+from diffmatch.domain import VOID, Domain, Image, InputError, Item, Reading, Recipe, Sample, map_labels
 from diffmatch.readers import image
 
 RECIPE = Recipe(
@@ -112,11 +112,11 @@ class Photographs(Domain):
         return image.upright_photograph(path)[None]
 
     @property
-    def values(self) -> Sequence[int]:
-        """The number of each class in the masks; of several numbers for one class, the first."""
-        if not self.labels:
-            return super().values
-        return [next(value for value, c in self.labels.items() if c == one) for one in range(len(self.card.classes))]
+    def reading(self) -> Reading:
+        """Of several numbers for one class in the masks, `values` has the first."""
+        numbers = self.labels or {c: c for c in range(len(self.card.classes))}
+        first = (next(value for value, c in numbers.items() if c == one) for one in range(len(self.card.classes)))
+        return Reading(kind="photograph", values=tuple(first))
 
 
 def paired(images: Path, masks: Path) -> list[Item]:

@@ -11,7 +11,19 @@ from PIL import Image
 from diffmatch import plugins
 from diffmatch.conformance.domain import CHECKS
 from diffmatch.data.opening import find_data
-from diffmatch.domain import Card, ClassInfo, Domain, InputError, Item, Protocol, Recipe, Sample, TopBottom, map_labels
+from diffmatch.domain import (
+    Card,
+    ClassInfo,
+    Domain,
+    InputError,
+    Item,
+    Protocol,
+    Reading,
+    Recipe,
+    Sample,
+    TopBottom,
+    map_labels,
+)
 from diffmatch.readers.image import index_mask, photograph
 
 SOUND = list(plugins.domains.usable())
@@ -225,7 +237,7 @@ class Mirrored(Sound):
 
 
 class Mistaken(Sound):
-    values = (1, 0)
+    reading = Reading(kind="picture", values=(1, 0))
 
 
 class UpsideDown(Sound):
@@ -234,7 +246,7 @@ class UpsideDown(Sound):
 
 
 class Alike(Sound):
-    values = (1, 1)
+    reading = Reading(kind="picture", values=(1, 1))
 
 
 @pytest.fixture(scope="module")

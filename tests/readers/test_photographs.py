@@ -67,8 +67,8 @@ def test_values_are_the_first_number_of_each_class(root: Path) -> None:
     class Plain(Ponds):
         labels = {}  # noqa: RUF012
 
-    assert list(Ponds(root).values) == [0, 50]
-    assert list(Plain(root).values) == [0, 1]
+    assert Ponds(root).reading.values == (0, 50)
+    assert Plain(root).reading.values == (0, 1)
     with pytest.raises(InputError, match=r"a\.png: label value 9 on 2 pixels"):
         Plain(root).read(Plain(root).index("train")[0])
 

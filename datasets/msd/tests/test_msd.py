@@ -113,7 +113,7 @@ def test_slices_are_cut_along_the_coarse_axis(tmp_path: Path, spacing: tuple[flo
     )
     item = domain.index("test")[0]
     np.testing.assert_array_equal(domain.outside(item.ref.image), pixels)
-    back = np.array(domain.values)[domain.aligned(mask, item.ref.image)]
+    back = np.array(domain.reading.values)[domain.aligned(mask, item.ref.image)]
     np.testing.assert_array_equal(back, np.asarray(nib.load(item.ref.mask).dataobj))
     planes = domain.index("train")
     assert len(planes) == 2 * mask.shape[0]

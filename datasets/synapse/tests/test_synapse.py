@@ -131,9 +131,9 @@ def test_volumes_are_turned_by_their_affine(tmp_path: Path, axes: str) -> None:
     assert len(planes) == 3 and domain.read(planes[2]).spacing is None
     np.testing.assert_array_equal(arrays(domain, planes[2])[1], expected[2])
     raw = np.asarray(nib.load(volume.ref.mask).dataobj)
-    kept = np.isin(raw, domain.values)  # raw labels that are no organ here come back as background
+    kept = np.isin(raw, domain.reading.values)  # raw labels that are no organ here come back as background
     np.testing.assert_array_equal(
-        np.array(domain.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0)
+        np.array(domain.reading.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0)
     )
     np.testing.assert_array_equal(domain.outside(volume.ref.image), image)
 
