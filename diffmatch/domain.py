@@ -69,6 +69,7 @@ __all__ = [
     "Window",
     "distinct_color",
     "map_labels",
+    "paths_in",
 ]
 
 SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
@@ -212,7 +213,7 @@ class Domain(ABC):
     families: ClassVar[Mapping[str, str]] = {}
     """Hash of the labelled ids of a community list (`identity`) -> its name. Two lists of one size are two families."""
     endings: ClassVar[tuple[str, ...]] = ()
-    """Endings of the files that `outside` reads, in lower case; empty where `diffmatch predict` cannot read any."""
+    """Endings, in lower case, of the files that `outside` reads; all others are read by the `reading`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -263,26 +264,23 @@ class Domain(ABC):
 
         Their names and sizes are the dataset's fingerprint.
         """
-        return sorted({path for split in SPLITS for item in self.index(split) for path in _paths_in(item.ref)})
+        return sorted({path for split in SPLITS for item in self.index(split) for path in paths_in(item.ref)})
 
     @property
     def reading(self) -> Reading:
         """How a file becomes an item's image, recorded with every run: pictures as stored, masks of class numbers."""
         return Reading(kind="picture", values=tuple(range(len(self.card.classes))))
 
-    def outside(self, path: Path) -> Image | Scene:
-        """Pixels of a file that is not part of the set, as `read` gives an item's image: for `diffmatch predict`.
+    @classmethod
+    def outside(cls, path: Path) -> Image | Scene:
+        """Pixels of a file from elsewhere that has one of `endings`: (1, channels, H, W) or (1, channels, Z, H, W).
 
-        A file that may be larger than memory is handed out as a scene.
+        For formats that a `reading` cannot tell. No data of the set are needed.
 
         Raises:
-            InputError: unreadable, or not what the set's own files are (channels, axes, a second date that is missing).
+            InputError: unreadable, or not what the set's own files are.
         """
         raise NotImplementedError
-
-    def aligned(self, labels: Mask, like: Path) -> Mask:
-        """Class indices as predicted, (H, W) or (Z, H, W), along the axes of the file `like` that `outside` read."""
-        return labels
 
     def published(self, budget: str) -> Published | None:
         """The community's members of a label budget, None where there are none and the seeded protocol draws them."""
@@ -309,13 +307,13 @@ class Domain(ABC):
         return getattr(cls.fabricate, "__func__", None) is not vars(Domain)["fabricate"].__func__
 
 
-def _paths_in(ref: object) -> Iterator[Path]:
+def paths_in(ref: object) -> Iterator[Path]:
     """All paths in a path, a tuple, a list, a dictionary's values or a dataclass, however deep."""
     if isinstance(ref, Path):
         yield ref
     elif is_dataclass(ref) and not isinstance(ref, type):
         for field in fields(ref):
-            yield from _paths_in(getattr(ref, field.name))
+            yield from paths_in(getattr(ref, field.name))
     elif isinstance(ref, tuple | list | Mapping):
         for part in ref.values() if isinstance(ref, Mapping) else ref:
-            yield from _paths_in(part)
+            yield from paths_in(part)

@@ -11,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from diffmatch.domain import Cache, Card, ClassInfo, Domain, InputError, Item, Protocol, Recipe, TopBottom, map_labels
+from diffmatch.domain import (
+    Cache,
+    Card,
+    ClassInfo,
+    Domain,
+    InputError,
+    Item,
+    Protocol,
+    Reading,
+    Recipe,
+    TopBottom,
+    map_labels,
+)
 from diffmatch.shared.files import write_atomically
 
 
@@ -61,6 +73,22 @@ def test_an_unknown_value_is_told_with_file_and_count(value):
     with pytest.raises(InputError, match=r"scans/x\.png: label value .* on [12] pixels") as told:
         map_labels(raw, {0: 0, 1: 1}, "scans/x.png")
     assert "\n" not in str(told.value)
+
+
+# -- readings ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("axes", [(2, 1, 0), (0, 2, 1), "SPL", "RAS"])
+def test_a_reading_comes_back_from_its_record(axes):
+    scaling = [{"kind": "window", "low": -125, "high": 275}, {"kind": "percentiles", "low": 1, "high": 99}]
+    reading = Reading(kind="volume", values=(0, 300), axes=axes, scaling=[*scaling, {"kind": "min_max"}], half=True)
+    assert Reading.model_validate_json(reading.model_dump_json()) == reading
+
+
+@pytest.mark.parametrize("axes", [(0, 0, 1), (1, 2, 3), "SPX", "SI", "SIL", "spl", ""])
+def test_axes_that_are_no_three_axes_are_refused(axes):
+    with pytest.raises(ValidationError, match="each of 0, 1 and 2 once"):
+        Reading(kind="volume", values=(0, 1), axes=axes)
 
 
 # -- cards -------------------------------------------------------------------------------------------------------------

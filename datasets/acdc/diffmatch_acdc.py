@@ -127,7 +127,7 @@ class ACDC(Domain):
     )
     families = LISTS
     recipe = RECIPE.updated(quick={"data.resize": 96})
-    endings = nifti.ENDINGS
+    endings = (".h5",)
     # (Z, Y, X) is the order that SimpleITK and so the h5 files have; NIfTI stores (X, Y, Z).
     reading = Reading(kind="volume", values=tuple(LABELS), axes=(2, 1, 0), scaling=(MinMax(),))
 
@@ -164,11 +164,9 @@ class ACDC(Domain):
         labels = self.cache.array(f"{source.key}_mask", lambda: _read_mask(source)) if mask and source.mask else None
         return sample(source, pixels[None], labels)
 
-    def outside(self, path: Path) -> Image:
-        return _read_image(Source(path.name, path, None))[None, None]
-
-    def aligned(self, labels: Mask, like: Path) -> Mask:
-        return labels.T
+    @classmethod
+    def outside(cls, path: Path) -> Image:
+        return arrays.volume(path, "image")
 
     def files(self) -> Iterable[Path]:
         paths = set(super().files())
@@ -296,14 +294,12 @@ def _open(path: Path) -> Any:
     return volume
 
 
-def _read_image(source: Source) -> NDArray[np.float32]:
+def _read_image(source: Source) -> NDArray[np.floating[Any]]:
     """Float32, (Z, Y, X) or one slice (Y, X). NIfTI volumes are scaled min-max to [0, 1]; h5 files already are."""
     if source.image.suffix == ".h5":
         return arrays.array(source.image, "image").astype(np.float32)
-    # (Z, Y, X) is the order that SimpleITK and so the h5 files have; NIfTI stores (X, Y, Z).
-    pixels = nifti.pixels(_open(source.image), source.image).T.astype(np.float32)
-    low, high = float(pixels.min()), float(pixels.max())
-    return (pixels - low) / max(high - low, 1e-6)
+    pixels: NDArray[np.floating[Any]] = nifti.image(_open(source.image), source.image, ACDC.reading)[0]
+    return pixels
 
 
 def _read_mask(source: Source) -> Mask:
@@ -313,4 +309,4 @@ def _read_mask(source: Source) -> Mask:
         return map_labels(arrays.array(source.mask, "label", like="image"), LABELS, source.mask)
     mask = _open(source.mask)
     nifti.same_grid(mask, source.mask, _open(source.image))
-    return map_labels(nifti.pixels(mask, source.mask).T, LABELS, source.mask)
+    return map_labels(nifti.ordered(mask, source.mask, ACDC.reading.axes), LABELS, source.mask)

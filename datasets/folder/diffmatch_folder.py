@@ -21,17 +21,16 @@ from diffmatch.domain import (
     Protocol,
     Reading,
     Sample,
-    Scene,
     SplitName,
     TopBottom,
     map_labels,
 )
-from diffmatch.readers.image import ENDINGS, same_size
+from diffmatch.readers.image import same_size
 from diffmatch.readers.photographs import RECIPE
+from diffmatch.readers.pictures import header, picture
+from diffmatch.readers.pictures import mask as mask_values
 from diffmatch_folder_layout import divide, read_classes, scan
 from diffmatch_folder_phantom import CLASSES, write_folder
-from diffmatch_folder_pictures import header, picture, scene
-from diffmatch_folder_pictures import mask as mask_values
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOOKED_AT = 16
@@ -97,7 +96,6 @@ class Folder(Domain):
     )
     # As on PASCAL; the crop is fitted to smaller pictures (`_fit_card`).
     recipe = RECIPE
-    endings = ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -206,13 +204,6 @@ class Folder(Domain):
         labels = mask_values(where)
         same_size(labels, where, pixels, path)
         return Sample(pixels, map_labels(labels, self.classes.mapping, where))
-
-    def outside(self, path: Path) -> Image | Scene:
-        if (large := scene(path)) is not None:
-            self._check_channels(large.shape[1], path)
-            return large
-        header(path)  # refuses what is stored turned and what has several pages, as of the folder's own pictures
-        return self._pixels(path)
 
     def _pixels(self, path: Path) -> Image:
         """(1, channels, H, W)."""

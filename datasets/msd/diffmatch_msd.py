@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,6 @@ from numpy.typing import NDArray
 from diffmatch.domain import (
     ClassInfo,
     Domain,
-    Image,
     InputError,
     Item,
     Mask,
@@ -103,7 +103,6 @@ class MSD(Domain):
     # UniMatch's ACDC settings on the native grid. A task's crop is the first multiple of 32 that holds its median
     # slice, 256 at most.
     recipe = RECIPE.updated(paper={"data.resize": None, "data.flip": "horizontal"})
-    endings = nifti.ENDINGS
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
@@ -180,11 +179,6 @@ class MSD(Domain):
         labels = self.cache.array(f"{source.key}_mask", lambda: self._mask(source)) if mask else None
         return sample(source, pixels, labels)
 
-    def outside(self, path: Path) -> Image:
-        volume = nifti.volume(path)
-        self._check_modalities(volume.shape, path)
-        return self._image(path).astype(np.float32)[None]
-
     @cached_property
     def reading(self) -> Reading:
         """CT is windowed. MRI has no unit: each volume is scaled by its own percentiles.
@@ -195,9 +189,6 @@ class MSD(Domain):
         ct = ["CT" in modality.upper().replace("-", " ").split() for modality in self.modalities]
         scaling = tuple(window if one else Percentiles(low=0.5, high=99.5) for one in ct)
         return Reading(kind="volume", values=tuple(self.mapping), axes=self._axes, scaling=scaling, half=True)
-
-    def aligned(self, labels: Mask, like: Path) -> Mask:
-        return labels.transpose(np.argsort(self._axes))
 
     def files(self) -> Iterable[Path]:
         return [self.about, *(path for pair in self.pairs.values() for path in pair)]
@@ -259,33 +250,16 @@ class MSD(Domain):
         rows, columns = sorted({0, 1, 2} - {axis}, reverse=True)
         return axis, rows, columns
 
-    def _image(self, path: Path) -> NDArray[np.float16]:
-        """(channels, slices, rows, columns) in [0, 1].
-
-        Half precision, since a CT of the decathlon has up to 10^8 voxels.
-        """
-        pixels = nifti.pixels(nifti.volume(path), path).astype(np.float32)
-        channels = pixels[..., None] if pixels.ndim == 3 else pixels
-        scaled = []
-        for c, modality in enumerate(self.modalities):
-            channel = channels[..., c]
-            # MRI has no unit: each volume is scaled by its own percentiles.
-            window = np.percentile(channel, (0.5, 99.5))
-            if "CT" in modality.upper().replace("-", " ").split():
-                limits = LUNG if "lung" in self.name.lower() else SOFT_TISSUE
-                window = np.array([limits.low, limits.high])
-            low, high = window
-            scaled.append(
-                np.clip((channel - low) / max(high - low, 1e-6), 0, 1).astype(np.float16).transpose(self._axes)
-            )
-        return np.stack(scaled)
+    def _image(self, path: Path) -> NDArray[np.floating[Any]]:
+        """(channels, slices, rows, columns) in [0, 1]."""
+        return nifti.image(nifti.volume(path), path, self.reading)
 
     def _mask(self, source: Source) -> Mask:
         """Class indices, (slices, rows, columns)."""
         assert source.mask is not None
         mask = nifti.volume(source.mask)
         nifti.same_grid(mask, source.mask, nifti.volume(source.image))
-        return map_labels(nifti.pixels(mask, source.mask), self.mapping, source.mask).transpose(self._axes)
+        return map_labels(nifti.ordered(mask, source.mask, self._axes), self.mapping, source.mask)
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:

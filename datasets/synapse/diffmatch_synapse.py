@@ -133,7 +133,7 @@ class Synapse(Domain):
     families: ClassVar[dict[str, str]] = {
         "73e18dd93a7628cfa0b6e63a24f0ae48cde5e33187b176ffcb291b52d7395732": "transunet"
     }
-    endings = nifti.ENDINGS
+    endings = (".h5", ".npz")
     reading = btcv.READING
 
     def __init__(self, root: Path) -> None:
@@ -177,11 +177,9 @@ class Synapse(Domain):
         labels = self.cache.array(f"{key}_mask", lambda: _labels(source)) if mask else None
         return sample(source, image[None], labels)
 
-    def outside(self, path: Path) -> Image:
-        return btcv.image(path).astype(np.float32)[None, None]
-
-    def aligned(self, labels: Mask, like: Path) -> Mask:
-        return btcv.turned_back(labels, like)
+    @classmethod
+    def outside(cls, path: Path) -> Image:
+        return arrays.volume(path, "image")
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:

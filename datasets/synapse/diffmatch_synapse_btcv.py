@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -49,17 +48,14 @@ def axes(volume: Any, path: Path) -> tuple[int, int, int]:
     Raises:
         InputError: the affine is not one of three directions.
     """
-    towards = nib.io_orientation(volume.affine)[:, 0].tolist()
-    if sorted(towards) != [0, 1, 2]:
-        raise InputError(f"{path}: its affine does not say how the volume lies; {nifti.AGAIN}")
-    return towards.index(2), towards.index(1), towards.index(0)
+    towards = nifti.orientation(volume, path, READING.axes)[:, 0].tolist()
+    return towards.index(0), towards.index(1), towards.index(2)
 
 
-def image(path: Path) -> NDArray[np.float16]:
-    """(slices, rows, columns) in [0, 1]; half precision, which errs by 0.1 Hounsfield units at most."""
-    low, high = -125.0, 275.0
-    pixels = _turned(opened(path), path).astype(np.float32)
-    return ((np.clip(pixels, low, high) - low) / (high - low)).astype(np.float16)
+def image(path: Path) -> NDArray[np.floating[Any]]:
+    """(slices, rows, columns) in [0, 1], half precision."""
+    pixels: NDArray[np.floating[Any]] = nifti.image(opened(path), path, READING)[0]
+    return pixels
 
 
 def labels(path: Path, image_path: Path) -> Mask:
@@ -70,23 +66,4 @@ def labels(path: Path, image_path: Path) -> Mask:
     """
     mask = nifti.volume(path)
     nifti.same_grid(mask, path, opened(image_path))
-    return map_labels(_turned(mask, path), ORGANS, path)
-
-
-def turned_back(labels: Mask, path: Path) -> Mask:
-    """(slices, rows, columns) as `image` has them, along the axes of the file."""
-    canonical = labels[:, ::-1, ::-1].transpose(2, 1, 0)
-    to_file = nib.orientations.ornt_transform(nib.io_orientation(np.eye(4)), nib.io_orientation(opened(path).affine))
-    turned: Mask = nib.apply_orientation(canonical, to_file)
-    return turned
-
-
-def _turned(volume: Any, path: Path) -> NDArray[Any]:
-    """Slices from feet to head, rows from front to back, columns from right to left.
-
-    Nibabel's canonical order mirrored.
-    """
-    axes(volume, path)
-    canonical = nib.apply_orientation(nifti.pixels(volume, path), nib.io_orientation(volume.affine))
-    turned: NDArray[Any] = canonical.transpose(2, 1, 0)[:, ::-1, ::-1]
-    return turned
+    return map_labels(nifti.ordered(mask, path, READING.axes), ORGANS, path)

@@ -10,7 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from diffmatch.domain import SPLITS, Image, InputError, Item, Sample, Scene, SplitName
+from diffmatch.domain import SPLITS, InputError, Item, Sample, SplitName
 from diffmatch.invented.aerial import write_patches
 from diffmatch.readers import pairs
 from diffmatch.readers.change import PATCH, ChangeCard, ChangeDetection
@@ -145,19 +145,6 @@ class WHUCD(ChangeDetection):
             return super().read(item, mask)
         top, left = item.ref
         return pairs.read(self.scene, self.encoding, mask, partial(window, top=top, left=left))
-
-    def outside(self, path: Path) -> Image | Scene:
-        scene = find(path.parent.parent)
-        if scene is None:
-            return super().outside(path)
-        if path != scene.before:
-            raise InputError(f"{path}: two dates are needed: name {scene.before}, the earlier one")
-
-        def read(top: int, left: int, height: int, width: int) -> Image:
-            part = partial(window, top=top, left=left, height=height, width=width)
-            return pairs.read(scene, self.encoding, mask=False, decode=part).image
-
-        return Scene((2, 3, *scene_size(scene.before, scene.after)), read)
 
     def files(self) -> Iterable[Path]:
         return [self.scene.before, self.scene.after, self.scene.label] if self.scene else super().files()

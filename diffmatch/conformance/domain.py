@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diffmatch.conformance.elsewhere import check_outside
 from diffmatch.conformance.tampering import (
     content,
     copied,
@@ -33,10 +34,9 @@ from diffmatch.conformance.tiny import smallest, spread, tiny
 from diffmatch.data.loading import Draws, Stream, collate, labelled_pixels
 from diffmatch.data.opening import open_domain
 from diffmatch.data.splits import Budget
-from diffmatch.domain import SPLITS, VOID, Card, Domain, InputError, Item, Named, Sample, Scene, TopBottom
+from diffmatch.domain import SPLITS, VOID, Card, Domain, InputError, Item, Named, Sample, TopBottom
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
-from diffmatch.model.mask_files import write_mask
 from diffmatch.readers.lists import canonical
 from diffmatch.records.counts import Counts
 from diffmatch.records.folder import budget_folder
@@ -44,9 +44,6 @@ from diffmatch.running.plan import settings_of
 from diffmatch.scoring.counting import count
 from diffmatch.scoring.inference import predict_item
 from diffmatch.scoring.metrics import summary
-
-WINDOW = 512
-"""Side of what is looked at of a scene."""
 
 
 def check_card(domain: type[Domain], root: Path) -> None:
@@ -280,46 +277,6 @@ def check_scored_case(domain: type[Domain], root: Path) -> None:
         counts = Counts(len(opened.card.classes))
         count(counts, item.id, torch.from_numpy(prediction.probabilities), torch.from_numpy(np.array(sample.mask)))
         assert "name" in summary(counts, opened.card, [1] * counts.classes)["primary"]
-
-
-def check_outside(domain: type[Domain], root: Path) -> str | None:
-    """A test item's file, read as a file from elsewhere, is the item's image.
-
-    A mask that is written for it is read as what was written.
-    """
-    opened = domain(root)
-    item = opened.index("test")[0]
-    hidden = opened_files(opened, item, False)
-    fitting = sorted(path for path in hidden if path.name.lower().endswith(domain.endings))
-    if not fitting:
-        return "outside() reads no files of this layout"
-    card, sample, path = opened.card, opened.read(item), fitting[0]
-    values = opened.reading.values
-    assert len(set(values)) == len(values) == len(card.classes), "reading.values: each class needs a number of its own"
-    content_read = opened.outside(path)
-    image = (
-        content_read.read(0, 0, *(min(side, WINDOW) for side in content_read.shape[2:]))
-        if isinstance(content_read, Scene)
-        else content_read
-    )
-    _sound(card, item, Sample(image))
-    if image.shape != sample.image.shape:  # the item is a part of the file, or only a window was read
-        return None
-    assert np.array_equal(image, sample.image), f"{path.name}: outside() and read() differ"
-    assert sample.mask is not None
-    valid = sample.mask != VOID
-    colors = {value: info.color for value, info in zip(values, card.classes, strict=True)}
-    with tempfile.TemporaryDirectory() as folder, copied(root) as copy:
-        written = write_mask(opened.aligned(np.where(valid, sample.mask, 0), path), path, Path(folder) / "mask", colors)
-        masks = opened_files(opened, item, True) - hidden
-        if [mask.suffix for mask in masks] == [written.suffix]:
-            replace(copy / masks.pop().relative_to(root), written.read_bytes())
-            twin = domain(copy)
-            again = twin.read(twin.index("test")[0]).mask
-            assert again is not None and np.array_equal(again[valid], sample.mask[valid]), (
-                f"{written.name}: read() finds other classes"
-            )
-    return None
 
 
 CHECKS: dict[str, Callable[[type[Domain], Path], str | None]] = {

@@ -14,6 +14,7 @@ from diffmatch.domain import Card, Domain, Image, InputError, Item, Mask, Scene
 from diffmatch.learning.method import Method, evaluating
 from diffmatch.model.mask_files import write_mask
 from diffmatch.progress import Bar
+from diffmatch.readers import outside, pairs
 from diffmatch.scoring.inference import predict_item
 from diffmatch.scoring.scenes import predict_scene
 from diffmatch.settings import Section
@@ -78,10 +79,25 @@ def predict_files(trained: Trained, files: Mapping[str, Path], out: Path) -> Pre
     predicted = Predicted(card, colors, [], np.zeros((len(files), len(card.classes)), np.int64))
     with torch.no_grad(), evaluating(trained.method), Bar("predict", len(files)) as bar:
         for row, (name, path) in enumerate(bar.track(files.items())):
-            labels = labels_of(trained, name, domain.outside(path))
-            predicted.files.append(write_mask(domain.aligned(labels, path), path, out / name, colors))
+            labels = labels_of(trained, name, pixels_of(domain, path))
+            own = path.name.lower().endswith(domain.endings)
+            aligned = labels if own else outside.own_axes(labels, path, domain.reading)
+            predicted.files.append(write_mask(aligned, path, out / name, colors))
             predicted.pixels[row] = np.bincount(labels.ravel(), minlength=len(card.classes))
     return predicted
+
+
+def pixels_of(domain: Domain, path: Path) -> Image | Scene:
+    """A file that no set holds, or the earlier one of two dates, as the domain's items are.
+
+    Raises:
+        InputError: a file that cannot be read, or a later date that is missing.
+    """
+    if path.name.lower().endswith(domain.endings):
+        return domain.outside(path)
+    if domain.card.dates == 2:
+        return outside.of_pair(path, pairs.later(path), domain.card, domain.reading)
+    return outside.of_file(path, domain.card, domain.reading)
 
 
 def named(paths: Sequence[Path], endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:

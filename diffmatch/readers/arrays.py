@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import InputError
+from diffmatch.domain import Image, InputError
 
 DAMAGED = (
     OSError,
@@ -47,6 +47,18 @@ def array(path: Path, key: str, like: str | None = None) -> NDArray[Any]:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise InputError(f"{path}: {key} holds values that are not finite; repair it or prepare it again")
     return values
+
+
+def volume(path: Path, key: str) -> Image:
+    """(1, 1, Z, H, W) float32 of an array (Z, H, W), or of one slice, (H, W), values as stored.
+
+    Raises:
+        InputError: as `array`, or an array of other axes.
+    """
+    values = array(path, key).astype(np.float32)
+    if values.ndim not in (2, 3):
+        raise InputError(f"{path}: {key} has shape {values.shape}; expected (slices, rows, columns) or one slice")
+    return values[None, None] if values.ndim == 3 else values[None, None, None]
 
 
 def _read(path: Path, key: str, values: bool = True) -> Any:

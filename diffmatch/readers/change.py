@@ -8,22 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from diffmatch.card import HeadTail
-from diffmatch.domain import (
-    Card,
-    ClassInfo,
-    Domain,
-    Image,
-    Item,
-    Named,
-    Protocol,
-    Reading,
-    Recipe,
-    Sample,
-    Scene,
-    SplitName,
-)
+from diffmatch.domain import Card, ClassInfo, Domain, Item, Named, Protocol, Reading, Recipe, Sample, SplitName
 from diffmatch.readers import pairs
-from diffmatch.readers.image import ENDINGS
 
 PATCH = 256
 """Pixels along a patch, as the community cuts them."""
@@ -82,7 +68,6 @@ class ChangeDetection(Domain):
     """
 
     recipe = RECIPE
-    endings = ENDINGS
     reading = Reading(kind="photograph", values=(0, 255))
 
     def __init__(self, root: Path) -> None:
@@ -100,9 +85,6 @@ class ChangeDetection(Domain):
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         return pairs.read(item.ref, self.encoding, mask)
-
-    def outside(self, path: Path) -> Image | Scene:
-        return pairs.beside(path)
 
     def remark_on_size(self, size: tuple[int, int]) -> list[str]:
         """A remark on patches of (height, width) that are not the community's; nothing where they are."""

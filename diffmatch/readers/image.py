@@ -72,24 +72,7 @@ def photograph(path: Path) -> Image:
         InputError: unreadable, or more than 8 bit.
     """
     with opened(path) as image:
-        return _scaled(colours(image, path))
-
-
-def upright_photograph(path: Path) -> Image:
-    """`photograph` of a file that is not part of a set; one that is stored turned is refused.
-
-    A set's own files are read as they are stored, because its masks were drawn on them so.
-
-    Raises:
-        InputError: as `photograph`, or stored turned.
-    """
-    with opened(path) as image:
-        check_upright(image, path)
-        return _scaled(colours(image, path))
-
-
-def _scaled(pixels: NDArray[np.uint8]) -> Image:
-    """(H, W, 3) in 0..255 -> (3, H, W) float32 in [0, 1]."""
+        pixels = colours(image, path)
     return np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=np.float32) / np.float32(255)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from diffmatch.domain import SPLITS, Image, InputError, Mask, Sample, map_labels
+from diffmatch.domain import SPLITS, InputError, Mask, Sample, map_labels
 from diffmatch.readers.image import ENDINGS, by_stem, colours, index_mask, opened
 
 FOLDERS = ("A", "B", "label")
@@ -123,19 +123,21 @@ def read(pair: Pair, encoding: Encoding, mask: bool = True, decode: Decode = dec
     return Sample(image, encoding.mask(raw, pair.label))
 
 
-def beside(path: Path) -> Image:
-    """(2, 3, H, W) of a file A/NAME and the file of the same name in B, which lies beside A.
+def later(path: Path) -> Path:
+    """The later date's file beside an earlier one's: B/NAME beside A/NAME, after/after.tif beside before/before.tif.
 
     Raises:
-        InputError: it does not, or as `read`.
+        InputError: there is none.
     """
-    after = by_stem(path.parent.with_name("B")).get(path.stem) if path.parent.name == "A" else None
+    names = {"A": ("B", path.stem), "before": ("after", path.stem.replace("before", "after"))}
+    folder, name = names.get(path.parent.name, ("", ""))
+    after = by_stem(path.parent.with_name(folder)).get(name) if folder else None
     if after is None:
         raise InputError(
             f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B "
             "beside it"
         )
-    return read(Pair(path, after, path), Encoding(), mask=False).image
+    return after
 
 
 def _same_size(pixels: NDArray[Any], path: Path, before: NDArray[Any], before_path: Path) -> None:

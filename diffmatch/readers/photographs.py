@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import VOID, Domain, Image, InputError, Item, Reading, Recipe, Sample, map_labels
+from diffmatch.domain import VOID, Domain, InputError, Item, Reading, Recipe, Sample, map_labels
 from diffmatch.readers import image
 
 RECIPE = Recipe(
@@ -93,7 +93,6 @@ class Photographs(Domain):
 
     Any other value is an error that names the file.
     """
-    endings = image.ENDINGS
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         pair: Pair = item.ref
@@ -107,9 +106,6 @@ class Photographs(Domain):
     def labels_of(self, item: Item, raw: NDArray[Any]) -> Mapping[int, int]:
         """The map of one mask's values, for sets whose masks differ in numbering."""
         return self.labels or {**{c: c for c in range(len(self.card.classes))}, VOID: VOID}
-
-    def outside(self, path: Path) -> Image:
-        return image.upright_photograph(path)[None]
 
     @property
     def reading(self) -> Reading:

@@ -9,11 +9,11 @@ from typing import Any, Literal
 
 from lightning_fabric import Fabric
 
-from diffmatch import plugins
 from diffmatch.domain import InputError
 from diffmatch.learning import registry
 from diffmatch.learning.method import Method
 from diffmatch.model.predict import Predicted, Trained, predict_files, sources
+from diffmatch.readers.outside import endings_of
 from diffmatch.records import checkpoint
 from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import EvaluationRecord
@@ -95,13 +95,9 @@ def predict_with(
     """Write a mask for each of a user's own files with one of the run's checkpoints; see `model.predict.predict_files`.
 
     Raises:
-        InputError: a path that cannot be read, no file at all, or a plugin that reads its own set only.
+        InputError: a path that cannot be read, or no file at all.
     """
-    domain = plugins.domain(folder.record().dataset)
-    if not domain.endings:
-        raise InputError(
-            f"{folder.path}: the plugin '{domain.card.name}' reads its own set only; `diffmatch evaluate` scores that"
-        )
-    files = sources(paths, out, domain.endings)
     run = restored(folder, which, {"diffusion.steps": steps, "eval.draws": draws}, data)
-    return predict_files(Trained(run.planned.domain, run.method, run.fabric.device), files, out)
+    domain = run.planned.domain
+    files = sources(paths, out, (*domain.endings, *endings_of(domain.reading)))
+    return predict_files(Trained(domain, run.method, run.fabric.device), files, out)

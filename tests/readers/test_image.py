@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as Pillow
 
 from diffmatch.domain import InputError
-from diffmatch.readers.image import index_mask, photograph, same_size, size, upright_photograph
+from diffmatch.readers.image import check_upright, index_mask, opened, photograph, same_size, size
 
 VALUES = np.array([[0, 1, 2], [15, 255, 1]], np.uint8)
 
@@ -76,11 +76,12 @@ def test_a_photograph_that_a_flag_turns_is_refused_from_elsewhere_only(tmp_path,
     Pillow.fromarray(np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)).save(path, exif=exif)
     stored = photograph(path)
     assert stored.shape == (3, 4, 6)
-    if flag < 2:
-        assert np.array_equal(upright_photograph(path), stored)
-    else:
-        with pytest.raises(InputError, match=r"phone\.jpg: stored turned"):
-            upright_photograph(path)
+    with opened(path) as image:
+        if flag < 2:
+            check_upright(image, path)
+        else:
+            with pytest.raises(InputError, match=r"phone\.jpg: stored turned"):
+                check_upright(image, path)
 
 
 @pytest.mark.parametrize(

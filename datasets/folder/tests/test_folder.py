@@ -13,7 +13,9 @@ from PIL import Image
 
 import diffmatch_folder
 from diffmatch.data.splits import make_split
-from diffmatch.domain import Cache, InputError, Item
+from diffmatch.domain import Cache, InputError, Item, Scene
+from diffmatch.readers import pictures
+from diffmatch.readers.outside import of_file
 from diffmatch_folder import Folder
 from diffmatch_folder_layout import read_classes
 
@@ -265,10 +267,32 @@ def test_the_invented_set_is_skewed_and_of_several_kinds(tmp_path: Path) -> None
     assert 0 < pixels[5] < 0.02 * pixels[0] and pixels[255] > 0
 
 
-def test_a_turned_picture_from_elsewhere_is_refused(root: Path, tmp_path: Path) -> None:
-    """As one of the folder's own is: its mask would lie on the stored side, and the network would see it lying."""
-    exif = Image.Exif()
-    exif[274] = 6
-    Image.new("RGB", (40, 30)).save(tmp_path / "phone.jpg", exif=exif)
-    with pytest.raises(InputError, match=r"phone\.jpg: stored turned"):
-        Folder(root).outside(tmp_path / "phone.jpg")
+def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And files from elsewhere, large ones by windows, are read as the folder's own."""
+    rasterio = pytest.importorskip("rasterio")
+
+    def geotiff(path: Path, bands: NDArray[Any]) -> Path:
+        shape = dict(zip(("count", "height", "width"), bands.shape, strict=True))
+        with rasterio.open(path, "w", driver="GTiff", dtype=bands.dtype, photometric="minisblack", **shape) as file:
+            file.write(bands)
+        return path
+
+    (tmp_path / "classes.csv").write_text("0,land\n1,water\n")
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for n in range(5):
+        geotiff(tmp_path / f"images/{n}.tif", np.full((4, 12, 16), 6554, np.uint16))
+        geotiff(tmp_path / f"masks/{n}.tif", np.ones((1, 12, 16), np.uint8))
+    domain = Folder(tmp_path)
+    assert (
+        domain.card.channels == 4
+        and domain.recipe.paper["data.mean"] == (0.5,) * 4
+        and domain.recipe.paper["data.std"] == (0.25,) * 4
+    )
+    sample = domain.read(domain.index("test")[0])
+    assert sample.image.shape == (1, 4, 12, 16) and sample.mask is not None and sample.mask.all()
+    monkeypatch.setattr(pictures, "LARGE", 0)
+    large = of_file(tmp_path / "images" / "0.tif", domain.card, domain.reading)
+    assert isinstance(large, Scene) and np.array_equal(large.read(0, 0, 12, 16), sample.image)
+    with pytest.raises(InputError, match=r"rgb\.tif: 3 channels, the model was trained on 4"):
+        of_file(geotiff(tmp_path / "rgb.tif", np.zeros((3, 12, 16), np.uint16)), domain.card, domain.reading)

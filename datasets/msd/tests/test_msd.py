@@ -17,6 +17,7 @@ import pytest
 from numpy.typing import NDArray
 
 from diffmatch.domain import Cache, Domain, InputError, Item
+from diffmatch.readers import outside
 from diffmatch_msd import MSD
 
 SHARED = Path(__file__).parents[3].parent / "shared"
@@ -112,8 +113,8 @@ def test_slices_are_cut_along_the_coarse_axis(tmp_path: Path, spacing: tuple[flo
         "raw value 5 is class 1, in its place"
     )
     item = domain.index("test")[0]
-    np.testing.assert_array_equal(domain.outside(item.ref.image), pixels)
-    back = np.array(domain.reading.values)[domain.aligned(mask, item.ref.image)]
+    np.testing.assert_array_equal(outside.of_file(item.ref.image, domain.card, domain.reading), pixels)
+    back = np.array(domain.reading.values)[outside.own_axes(mask, item.ref.image, domain.reading)]
     np.testing.assert_array_equal(back, np.asarray(nib.load(item.ref.mask).dataobj))
     planes = domain.index("train")
     assert len(planes) == 2 * mask.shape[0]
@@ -138,8 +139,8 @@ def test_modalities_are_channels(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match=r"a\.nii\.gz: shape \(4, 5, 6\) does not fit dataset\.json's 2 modalities"):
         MSD(write_task(tmp_path / "c", hounsfield, (1, 1, 1), {"0": "T1", "1": "T2"}))
-    with pytest.raises(InputError, match=r"shape \(4, 5, 6, 2\) does not fit dataset\.json's 1 modalities \(CT\)"):
-        lung.outside(domain.index("test")[0].ref.image)
+    with pytest.raises(InputError, match=r"\.nii\.gz: 2 channels, the model was trained on 1 \(Lung "):
+        outside.of_file(domain.index("test")[0].ref.image, lung.card, lung.reading)
 
 
 def test_missing_files_are_named(task: Path) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from diffmatch.data import splits
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.readers import arrays as arrays_reader
-from diffmatch.readers import lists
+from diffmatch.readers import lists, outside
 from diffmatch_synapse import TEST, TRAIN, Synapse
 from diffmatch_synapse_anatomy import CASCADE
 
@@ -133,9 +133,10 @@ def test_volumes_are_turned_by_their_affine(tmp_path: Path, axes: str) -> None:
     raw = np.asarray(nib.load(volume.ref.mask).dataobj)
     kept = np.isin(raw, domain.reading.values)  # raw labels that are no organ here come back as background
     np.testing.assert_array_equal(
-        np.array(domain.reading.values)[domain.aligned(mask, volume.ref.image)], np.where(kept, raw, 0)
+        np.array(domain.reading.values)[outside.own_axes(mask, volume.ref.image, domain.reading)],
+        np.where(kept, raw, 0),
     )
-    np.testing.assert_array_equal(domain.outside(volume.ref.image), image)
+    np.testing.assert_array_equal(outside.of_file(volume.ref.image, domain.card, domain.reading), image)
 
 
 def test_raw_labels_become_the_eight_organs(tmp_path: Path) -> None:

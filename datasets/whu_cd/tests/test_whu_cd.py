@@ -16,8 +16,9 @@ import diffmatch_whu_cd
 from diffmatch.data.splits import make_split
 from diffmatch.domain import SPLITS, InputError, Item, Scene
 from diffmatch.invented.aerial import pair, write_patches
-from diffmatch.readers import pairs
+from diffmatch.readers import pairs, pictures
 from diffmatch.readers.lists import ids_of, install, read
+from diffmatch.readers.outside import of_pair
 from diffmatch_whu_cd import WHUCD
 from diffmatch_whu_cd_phantom import write_scene
 
@@ -171,14 +172,15 @@ def test_the_whole_scene_is_a_grid_of_7434(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask_of(domain, name), changed)
         image = domain.read(items[name], mask=False).image
         np.testing.assert_array_equal(np.rint(image * 255), np.stack([before, after]).transpose(0, 3, 1, 2))
-    scene = domain.outside(tmp_path / "before" / "before.tif")
+    dates = (tmp_path / "before" / "before.tif", tmp_path / "after" / "after.tif")
+    scene = of_pair(*dates, domain.card, domain.reading)
     assert isinstance(scene, Scene) and scene.shape == (2, 3, 15354, 32507)
     np.testing.assert_array_equal(scene.read(top, left, 512, 512)[..., 256:, 256:], image)
     assert any("whole-patch grid" in remark for remark in domain.remarks())
     assert sum(path.stat().st_size for path in domain.files()) < 5e6
 
 
-def test_a_flat_set_and_a_scene_divide_alike(tmp_path: Path) -> None:
+def test_a_flat_set_and_a_scene_divide_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_scene(tmp_path / "scene", 1100, 1300, side=256)
     scene = WHUCD(tmp_path / "scene")
     assert "4 rows of 5 patches" in scene.layout
@@ -189,11 +191,11 @@ def test_a_flat_set_and_a_scene_divide_alike(tmp_path: Path) -> None:
     (
         tmp_path / "scene" / "change label" / "change_label.tif"
     ).unlink()  # what a model of patches is set to work on has no label
-    there = flat.outside(tmp_path / "scene" / "before" / "before.tif")
+    before = tmp_path / "scene" / "before" / "before.tif"
+    monkeypatch.setattr(pictures, "LARGE", 0)
+    there = of_pair(before, pairs.later(before), flat.card, flat.reading)
     assert isinstance(there, Scene) and there.shape == (2, 3, 1100, 1300)
     np.testing.assert_array_equal(there.read(0, 512, 256, 256), third)
-    with pytest.raises(InputError, match=r"after\.tif: two dates are needed: name .*before\.tif"):
-        flat.outside(tmp_path / "scene" / "after" / "after.tif")
 
 
 def test_bad_patches_are_named(flat: Path) -> None:

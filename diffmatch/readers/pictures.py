@@ -43,7 +43,7 @@ class Header:
 
 
 def header(path: Path) -> Header:
-    """Channels and size, as `picture` will return them.
+    """Channels as stored (of `picture` without `rgb`), and size.
 
     Raises:
         InputError: unreadable, turned by an EXIF flag, or several pages of one size.
@@ -58,27 +58,30 @@ def header(path: Path) -> Header:
     return size
 
 
-def picture(path: Path) -> Image:
+def picture(path: Path, rgb: bool = False) -> Image:
     """(channels, H, W) float32 in [0, 1]: integers over the range of their type, floats as they are.
 
     Palette, CMYK and other colour files become RGB. The transparency of a PNG is left out; a TIFF's is a channel like
     any other.
+
+    Args:
+        rgb: a photograph is wanted: grey is repeated, and a TIFF's transparency is left out too.
 
     Raises:
         InputError: unreadable, signed integers, or floats outside [0, 1].
     """
     if _wants_rasterio(path):
         with _rasterio(path) as file:
-            stored: NDArray[Any] = file.read()
-    else:
-        with opened(path) as image:
-            mode = _mode(path, image)
-            stored = np.asarray(image if image.mode == mode else image.convert(mode))
-            stored = stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
-    return _unit(stored, path)
+            return unit(file.read(_bands(file, rgb)), path)
+    with opened(path) as image:
+        mode = _mode(path, image, rgb)
+        stored = np.asarray(image if image.mode == mode else image.convert(mode))
+        stored = stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
+    pixels = unit(stored, path)
+    return pixels.repeat(3, axis=0) if rgb and len(pixels) == 1 else pixels
 
 
-def scene(path: Path) -> Scene | None:
+def scene(path: Path, rgb: bool = False) -> Scene | None:
     """A large TIFF by windows, with the values of `picture`.
 
     None for other files, for what Pillow converts (palettes, CMYK, white as zero, packed bits), and without rasterio.
@@ -89,7 +92,7 @@ def scene(path: Path) -> Scene | None:
     if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
         return None
     with _rasterio(path) as file:
-        count, height, width = file.count, file.height, file.width
+        bands, height, width = _bands(file, rgb), file.height, file.width
         structure = file.tags(ns="IMAGE_STRUCTURE")
         converted = (
             file.colorinterp[0].name == "palette"
@@ -101,23 +104,31 @@ def scene(path: Path) -> Scene | None:
 
     def read(top: int, left: int, height: int, width: int) -> Image:
         with _rasterio(path) as file:
-            return _unit(file.read(window=((top, top + height), (left, left + width))), path)[None]
+            return unit(file.read(bands, window=((top, top + height), (left, left + width))), path)[None]
 
-    return Scene((1, count, height, width), read)
+    return Scene((1, len(bands), height, width), read)
 
 
-def _unit(stored: NDArray[Any], path: Path) -> Image:
-    """Values as stored -> [0, 1]."""
+def unit(stored: NDArray[Any], where: str | Path) -> Image:
+    """Values as stored -> [0, 1]: true is white, unsigned integers are over the range of their type.
+
+    Args:
+        where: the file, for the message.
+
+    Raises:
+        InputError: signed integers, or floats outside [0, 1].
+    """
+    if stored.dtype.kind == "b":
+        return np.ascontiguousarray(stored, np.float32)
     if stored.dtype.kind == "u":
         return np.ascontiguousarray(stored, np.float32) / np.float32(np.iinfo(stored.dtype).max)
     if stored.dtype.kind != "f":
         raise InputError(
-            f"{path}: {stored.dtype} values, whose white is unknown; save it as 8 or 16 bit unsigned, or as float in "
-            "[0, 1]"
+            f"{where}: {stored.dtype} values, whose white is unknown; make them 8 or 16 bit unsigned or float in [0, 1]"
         )
     if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
         raise InputError(
-            f"{path}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to "
+            f"{where}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to "
             "[0, 1]"
         )
     return np.ascontiguousarray(stored, np.float32)
@@ -137,8 +148,18 @@ def mask(path: Path) -> NDArray[Any]:
         return np.asarray(file.read(1))
 
 
-def _mode(path: Path, image: Pillow.Image) -> str:
+def _bands(file: Any, rgb: bool) -> list[int]:
+    """The numbers of an opened raster's bands that are read."""
+    bands: list[int] = list(file.indexes)
+    if rgb and len(bands) in (2, 4) and file.colorinterp[-1].name == "alpha":
+        bands.pop()
+    return bands * 3 if rgb and len(bands) == 1 else bands
+
+
+def _mode(path: Path, image: Pillow.Image, rgb: bool = False) -> str:
     """Pillow's mode in which the file is taken."""
+    if rgb and not image.mode.startswith(("I", "F")):
+        return "RGB"
     if image.mode in AS_STORED or (image.mode in ALPHA and path.suffix.lower() in TIFF):
         return image.mode
     if image.mode == "I":  # 16 bit PNG in older Pillows
@@ -194,8 +215,7 @@ def _rasterio(path: Path) -> Iterator[Any]:
         from rasterio.errors import NotGeoreferencedWarning
     except ImportError as error:
         raise InputError(
-            f"{path}: Pillow does not read this TIFF whole; unless it is damaged, install rasterio: pip install "
-            "'diffmatch-folder[geo]'"
+            f"{path}: Pillow does not read this TIFF whole; unless it is damaged, rasterio does: pip install rasterio"
         ) from error
     try:
         with warnings.catch_warnings():

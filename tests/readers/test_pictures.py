@@ -16,10 +16,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-import diffmatch_folder_pictures as pictures
-from diffmatch.domain import InputError, Scene
-from diffmatch_folder import Folder
-from diffmatch_folder_pictures import Header, header, mask, picture, scene
+from diffmatch.domain import InputError
+from diffmatch.readers import pictures
+from diffmatch.readers.pictures import Header, header, mask, picture, scene
 
 SHAPE = (12, 16)
 COLOUR = np.full((*SHAPE, 3), (200, 90, 30), np.uint8)
@@ -134,32 +133,10 @@ def test_pages_under_a_tiff_s_name_that_are_no_tiff(tmp_path: Path) -> None:
     assert header(path).height == SHAPE[0]
 
 
-def test_four_channels_of_16_bits_make_a_card_of_four(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "classes.csv").write_text("0,land\n1,water\n")
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
-    for n in range(5):
-        geotiff(tmp_path / f"images/{n}.tif", np.full((4, *SHAPE), 6554, np.uint16))
-        geotiff(tmp_path / f"masks/{n}.tif", np.ones((1, *SHAPE), np.uint8))
-    domain = Folder(tmp_path)
-    assert (
-        domain.card.channels == 4
-        and domain.recipe.paper["data.mean"] == (0.5,) * 4
-        and domain.recipe.paper["data.std"] == (0.25,) * 4
-    )
-    sample = domain.read(domain.index("test")[0])
-    assert sample.image.shape == (1, 4, *SHAPE) and sample.mask is not None and sample.mask.all()
-    monkeypatch.setattr(pictures, "LARGE", 0)
-    large = domain.outside(tmp_path / "images" / "0.tif")
-    assert isinstance(large, Scene) and np.array_equal(large.read(0, 0, *SHAPE), sample.image)
-    with pytest.raises(InputError, match=r"rgb\.tif: 3 channels, others have 4"):
-        domain.outside(geotiff(tmp_path / "rgb.tif", np.zeros((3, *SHAPE), np.uint16)))
-
-
 def test_without_rasterio_the_error_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = geotiff(tmp_path / "a.tif", np.zeros((4, *SHAPE), np.uint16))
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    with pytest.raises(InputError, match=r"a\.tif: .*pip install 'diffmatch-folder\[geo\]'"):
+    with pytest.raises(InputError, match=r"a\.tif: .*pip install rasterio"):
         picture(path)
 
 
