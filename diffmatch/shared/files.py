@@ -6,25 +6,37 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 
-def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
-    """Call `write` with an open binary file that takes the place of `path` only when it is complete and on disk."""
+@contextmanager
+def beside(path: Path) -> Iterator[Path]:
+    """A file to write in place of `path`, for libraries that want a name.
+
+    It lies in the same folder, has the same ending and takes the place of `path` only when the block is done and its
+    bytes are on disk. After an error in the block, it is deleted.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=f".{path.name}")
+    os.close(descriptor)
     try:
-        with os.fdopen(descriptor, "wb") as handle:
-            write(handle)
-            handle.flush()
+        yield Path(name)
+        with Path(name).open("rb+") as handle:
             os.fsync(handle.fileno())
         Path(name).chmod(0o644)
         Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def write_atomically(path: Path, write: Callable[[Any], object]) -> None:
+    """Call `write` with an open binary file that takes the place of `path` only when it is complete and on disk."""
+    with beside(path) as new, new.open("wb") as handle:
+        write(handle)
 
 
 def write_json(path: Path, content: Any) -> None:
