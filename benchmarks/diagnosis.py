@@ -24,7 +24,8 @@ from diffmatch.methods.diffmatch import DiffMatch
 from diffmatch.records import checkpoint
 from diffmatch.records.counts import Counts
 from diffmatch.records.folder import RunFolder
-from diffmatch.running.plan import Plan, job_of, plan
+from diffmatch.running.again import job_of, planned_again
+from diffmatch.running.plan import Plan
 from diffmatch.scoring.counting import count
 from diffmatch.scoring.evaluation import members
 from diffmatch.scoring.inference import framed, predict_images
@@ -81,13 +82,13 @@ def framed_masks(masks: Tensor, size: Sequence[int], resize: int | None) -> Tens
 
 
 def diagnose(folder: RunFolder, split: str, cases: int, data: Path | None) -> dict[str, Any]:
-    planned = plan(job_of(folder, data))
+    planned = planned_again(job_of(folder, data))
     protocol = planned.card.protocol()
     items = members(planned.split, "test" if split == "test" else "val", protocol)[:cases]
     if not items:
         raise InputError(f"{folder.path}: nothing in '{split}' to look at; name another --split")
     volumes = [as_slices(item, planned.domain.read(item)) for item in items]
-    state = checkpoint.load(folder.path / "last.ckpt", planned.split.sha256)
+    state = checkpoint.load(folder.path / "last.ckpt", planned.split.sha256, planned.name)
 
     def method(steps: int, draws: int) -> DiffMatch:
         settings = planned.settings.model_copy(

@@ -25,7 +25,8 @@ from diffmatch.learning.method import Method
 from diffmatch.progress import Bar
 from diffmatch.records import checkpoint, packed
 from diffmatch.records.folder import RunFolder
-from diffmatch.running.plan import Plan, job_of, plan
+from diffmatch.running.again import job_of, planned_again
+from diffmatch.running.plan import Plan
 from diffmatch.scoring.evaluation import evaluate, members
 from diffmatch.scoring.metrics import summary
 from diffmatch.settings import Section
@@ -59,12 +60,12 @@ def adjusted(planned: Plan, state: dict[str, Any], tau: float) -> Method[Section
 
 
 def strengths(folder: RunFolder, split: str, taus: list[float], data: Path | None) -> dict[str, Any]:
-    planned = plan(job_of(folder, data))
+    planned = planned_again(job_of(folder, data))
     protocol = planned.card.protocol()
     items = members(planned.split, "test" if split == "test" else "val", protocol)
     if not items:
         raise InputError(f"{folder.path}: nothing in '{split}' to score; name another --split")
-    state = checkpoint.load(folder.path / "last.ckpt", planned.split.sha256)["method"]
+    state = checkpoint.load(folder.path / "last.ckpt", planned.split.sha256, planned.name)["method"]
     result: dict[str, Any] = {}
     for tau in taus:
         counts = evaluate(

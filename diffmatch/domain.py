@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -281,6 +281,14 @@ class Domain(ABC):
             InputError: unreadable, or not what the set's own files are.
         """
         raise NotImplementedError
+
+    def keep(self, cases: Collection[str]) -> None:
+        """See these cases alone, as before other files were added, so that a finished run can be scored again.
+
+        A domain that draws its parts from the cases leaves the others out of the draw; for all others there is nothing
+        to do, because the engine picks the run's items by id.
+        """
+        return None
 
     def published(self, budget: str) -> Published | None:
         """The community's members of a label budget, None where there are none and the seeded protocol draws them."""

@@ -55,9 +55,20 @@ class Group(Generic[T]):
         """
         return {name: Plugin(name, _distribution(point), *self._load(point)) for name, point in self._points().items()}
 
+    def names(self) -> list[str]:
+        """Names of the group's plugins; nothing is loaded."""
+        return names(self.group)
+
     def usable(self) -> dict[str, type[T]]:
         """The classes of the plugins that can be loaded, by name."""
         return {name: plugin.loaded for name, plugin in self.all().items() if plugin.loaded is not None}
+
+    def find(self, name: str) -> type[T] | None:
+        """The class of the plugin with that name, None where there is none that can be loaded."""
+        try:
+            return self.get(name)
+        except InputError:
+            return None
 
     def get(self, name: str) -> type[T]:
         """The class of the plugin with that name.

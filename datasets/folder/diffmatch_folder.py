@@ -192,7 +192,8 @@ class Folder(Domain):
                 f"{self.card.channels}; convert them to one kind"
             )
         return {
-            part: [Item(name, name, masked=name in self.masks) for name in names] for part, names in self.parts.items()
+            part: [Item(name, name, (self.images[name], self.masks.get(name)), name in self.masks) for name in names]
+            for part, names in self.parts.items()
         }
 
     def read(self, item: Item, mask: bool = True) -> Sample:

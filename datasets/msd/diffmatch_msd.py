@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -189,6 +189,11 @@ class MSD(Domain):
         ct = ["CT" in modality.upper().replace("-", " ").split() for modality in self.modalities]
         scaling = tuple(window if one else Percentiles(low=0.5, high=99.5) for one in ct)
         return Reading(kind="volume", values=tuple(self.mapping), axes=self._axes, scaling=scaling, half=True)
+
+    def keep(self, cases: Collection[str]) -> None:
+        self.pairs = {case: pair for case, pair in self.pairs.items() if case in cases}
+        for known in ("_headers", "_axes"):
+            self.__dict__.pop(known, None)
 
     def files(self) -> Iterable[Path]:
         return [self.about, *(path for pair in self.pairs.values() for path in pair)]

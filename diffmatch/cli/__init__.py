@@ -9,6 +9,8 @@ import traceback
 from diffmatch.card import ExpectedError
 from diffmatch.cli import runs  # isort: split
 
+from diffmatch.cli import models  # isort: split
+
 from diffmatch.cli import tables  # isort: split
 
 from diffmatch.cli import installed  # isort: split
@@ -20,7 +22,7 @@ from diffmatch.cli import plugins  # isort: split
 from diffmatch.cli import data
 from diffmatch.cli.options import app
 
-__all__ = ["app", "data", "describe", "installed", "invoke", "main", "plugins", "runs", "tables"]
+__all__ = ["app", "data", "describe", "installed", "invoke", "main", "models", "plugins", "runs", "tables"]
 
 
 def main() -> None:

@@ -1,9 +1,9 @@
-"""Commands that make runs, and use and look at them: bench, resume, evaluate, predict, report."""
+"""Commands that make runs, score and look at them: bench, resume, evaluate, report."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,12 +18,8 @@ from diffmatch.cli.options import (
     Workers,
     app,
     console,
-    show,
 )
 from diffmatch.domain import InputError
-
-if TYPE_CHECKING:
-    from diffmatch.running.plan import Job
 
 
 @app.command()
@@ -40,6 +36,9 @@ def bench(
     devices: Devices = 1,
     workers: Workers = None,
     split: Annotated[str | None, typer.Option("--split", help="folder of split lists, or an installed family")] = None,
+    init: Annotated[
+        Path | None, typer.Option("--init", help="start from the weights of a finished run or an exported model")
+    ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
 ) -> None:
     """Train, score and report one run."""
@@ -48,7 +47,9 @@ def bench(
     from diffmatch.settings import parse_assignments, read_layer
 
     overrides = {**(read_layer(settings) if settings else {}), **parse_assignments(sets)}
-    job = Job(dataset, method, labels, seed, preset, data, out, overrides, devices, workers, tensorboard, split)
+    job = Job(
+        dataset, method, labels, seed, preset, data, out, overrides, devices, workers, tensorboard, split, init=init
+    )
     finish(run(job, console).path)
 
 
@@ -60,16 +61,10 @@ def resume(
     from dataclasses import replace
 
     from diffmatch.records.folder import RunFolder
+    from diffmatch.running.again import job_of
     from diffmatch.running.job import run as start
-    from diffmatch.running.plan import job_of, plan
 
-    job: Job = replace(job_of(RunFolder(run), data), devices=devices)
-    folder = plan(job).folder
-    if folder.path.resolve() != run.resolve():
-        raise InputError(
-            f"{run}: settings, data or versions have changed since; the run that they make is {folder.path}"
-        )
-    finish(start(job, console).path)
+    finish(start(replace(job_of(RunFolder(run), data), devices=devices), console).path)
 
 
 def finish(run: Path) -> None:
@@ -112,38 +107,6 @@ def evaluate(
     own = EvaluationRecord.model_validate_json(path.read_bytes()).metrics == evaluation.metrics
     kept = "holds the run's own numbers and was kept; another device, precision or version has other digits"
     console.print(f"written: {path}" if own else f"{path} {kept}", soft_wrap=True, markup=False)
-
-
-@app.command()
-def predict(
-    run: Annotated[Path, typer.Argument(help="a run folder")],
-    files: Annotated[
-        list[Path], typer.Argument(help="pictures, volumes, or folders of them; of two dates those of A, beside B")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="a new folder for the masks")] = Path("masks"),
-    checkpoint: Annotated[Literal["last", "val"], typer.Option("--checkpoint")] = "last",
-    steps: Annotated[int | None, typer.Option("--steps", min=1, help="sampler steps")] = None,
-    draws: Annotated[int | None, typer.Option("--draws", min=1, help="noise draws averaged")] = None,
-    data: DataOption = None,
-) -> None:
-    """Masks for files of your own, in the set's numbers.
-
-    They are PNG for pictures, GeoTIFF for pictures that lie on Earth, and NIfTI for volumes.
-    """
-    from diffmatch.records.folder import RunFolder
-    from diffmatch.running.restored import predict_with
-
-    done = predict_with(RunFolder(run), files, out, checkpoint, steps=steps, draws=draws, data=data)
-    share = 100 * done.pixels.sum(0) / done.pixels.sum()
-    files_with = (done.pixels > 0).sum(0)
-    show(
-        ["class", "stored as", "% of pixels", "in files"],
-        (
-            (name, str(value), f"{share[c]:.1f}", f"{files_with[c]} of {len(done.files)}")
-            for c, (name, value) in enumerate(zip(done.card.names, done.colors, strict=True))
-        ),
-    )
-    console.print(f"written: {len(done.files)} masks below {out}", soft_wrap=True, markup=False)
 
 
 @app.command()

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from diffmatch.conformance.elsewhere import check_outside
+from diffmatch.conformance.elsewhere import check_model, check_outside
 from diffmatch.conformance.tampering import (
     content,
     copied,
@@ -292,5 +292,6 @@ CHECKS: dict[str, Callable[[type[Domain], Path], str | None]] = {
     "training step": check_training_step,
     "scored case": check_scored_case,
     "outside": check_outside,
+    "model": check_model,
 }
 """All checks by name, in the order in which they make sense."""

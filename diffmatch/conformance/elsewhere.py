@@ -1,4 +1,4 @@
-"""The check that a file is read without its data set as it is read with it."""
+"""The checks that files are read and predicted without their data set as with it."""
 
 from __future__ import annotations
 
@@ -8,11 +8,19 @@ from itertools import permutations
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from diffmatch.conformance.tampering import copied, opened_files, replace
-from diffmatch.domain import VOID, Domain, Image, Item, Reading, Sample, Scene, paths_in
-from diffmatch.model.mask_files import write_mask
+from diffmatch.conformance.tiny import tiny
+from diffmatch.domain import VOID, Card, Domain, Image, Item, Reading, Sample, Scene, paths_in
+from diffmatch.learning.method import evaluating
+from diffmatch.model import source
+from diffmatch.model.files import write_labels
+from diffmatch.model.look import Look
+from diffmatch.model.manifest import Manifest
+from diffmatch.model.model import Input, load
 from diffmatch.readers import outside
+from diffmatch.scoring.inference import predict_item
 
 WINDOW = 512
 """Side of what is looked at of a scene."""
@@ -28,17 +36,12 @@ def check_outside(domain: type[Domain], root: Path) -> str | None:
     values = reading.values
     assert len(set(values)) == len(values) == len(card.classes), "reading.values: each class needs a number of its own"
     item = opened.index("test")[0]
-    files = _image_files(opened, item)
-    own = [path for path in files if path.name.lower().endswith(domain.endings)]
-    fitting = own or [path for path in files if path.name.lower().endswith(outside.endings_of(reading))]
-    if len(fitting) != (1 if own else card.dates):
-        return f"an item is no file of its own that is read from elsewhere ({len(fitting)} files fit)"
-    sample, name = opened.read(item), fitting[0].name
+    own = [path for path in _image_files(opened, item) if path.name.lower().endswith(domain.endings)]
     with tempfile.TemporaryDirectory() as folder:
-        copies = []
-        for number, path in enumerate(fitting):
-            (Path(folder) / str(number)).mkdir()
-            copies.append(Path(shutil.copy(path, Path(folder) / str(number))))
+        copies = _copies(own or _read_by(reading, opened, item), Path(folder))
+        if len(copies) != (1 if own else card.dates):
+            return f"an item is no file of its own that is read from elsewhere ({len(copies)} files fit)"
+        sample, name = opened.read(item), copies[0].name
         if own:
             contents = [domain.outside(copies[0])]
         elif card.dates == 2:  # which is the earlier one, the domain knows
@@ -54,6 +57,60 @@ def check_outside(domain: type[Domain], root: Path) -> str | None:
         if not own:
             _masks_come_back(opened, item, sample, copies[0], reading)
     return None
+
+
+def check_model(domain: type[Domain], root: Path) -> str | None:
+    """A model of the domain, exported and loaded without the data, predicts a test item's files as the item itself."""
+    opened, split, method, settings = tiny(domain, root)
+    card, item = opened.card, split.test[0]
+    manifest = Manifest(
+        dataset=card.name,
+        method="diffmatch",
+        version=method.version,
+        run="0-00000000",
+        checkpoint="last",
+        step=0,
+        card=Card.model_validate(card.model_dump()),
+        settings=settings.model_dump(mode="json"),
+        reading=opened.reading,
+        pixels=method.statistics.pixels,
+        labelled=len(split.labelled),
+        unlabelled=len(split.unlabelled),
+        fabricated=False,
+    )
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        copies = _copies(_read_by(opened.reading, domain(root), item), Path(folder))  # `opened` reads from its cache
+        if len(copies) != card.dates:
+            return f"an item is no file of its own that is read from elsewhere ({len(copies)} files fit)"
+        source.write(Path(folder) / "model.safetensors", manifest, method.state_dict())
+        model = load(Path(folder) / "model.safetensors")
+        inputs: list[Input] = [*permutations(copies, 2)] if card.dates == 2 else [*copies]
+        sample = opened.read(item)
+        found = [model.predict_opened(model.open(one)) for one in inputs]
+        if found[0].labels.shape != sample.image.shape[2:]:
+            return None  # the item is a part of the file
+        named = Item(model.stem(copies[0]), item.case)
+        with evaluating(method):
+            wanted = predict_item(
+                method, named, sample.image, settings.data, card.protocol(), settings.eval.batch, torch.device("cpu")
+            )
+        assert any(np.array_equal(one.probabilities, wanted.probabilities) for one in found), (
+            f"{copies[0].name}: a loaded model predicts it otherwise than the set's own item"
+        )
+    return None
+
+
+def _read_by(reading: Reading, opened: Domain, item: Item) -> list[Path]:
+    """The files of an item's image that its recorded reading reads."""
+    return [path for path in _image_files(opened, item) if path.name.lower().endswith(outside.endings_of(reading))]
+
+
+def _copies(files: list[Path], folder: Path) -> list[Path]:
+    """Copies of the files, each in a folder of its own."""
+    places = [folder / str(number) for number in range(len(files))]
+    for place in places:
+        place.mkdir()
+    return [Path(shutil.copy(path, place)) for path, place in zip(files, places, strict=True)]
 
 
 def _image_files(opened: Domain, item: Item) -> list[Path]:
@@ -72,9 +129,8 @@ def _masks_come_back(opened: Domain, item: Item, sample: Sample, copy: Path, rea
     """What is written for the copy of an item's file stands in for the item's mask, where that is such a file."""
     assert sample.mask is not None, f"{item.id}: a test item has no mask"
     valid = sample.mask != VOID
-    colors = {value: info.color for value, info in zip(reading.values, opened.card.classes, strict=True)}
     labels = outside.own_axes(np.where(valid, sample.mask, 0), copy, reading)
-    written = write_mask(labels, copy, copy.with_name("mask"), colors)
+    written = write_labels(labels, copy, copy.with_name("mask"), Look.of(opened.card, reading.values))
     masks = opened_files(opened, item, True) - opened_files(opened, item, False)
     if [mask.suffix for mask in masks] == [written.suffix]:
         with copied(opened.root) as root:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from diffmatch import invented, readers
-from diffmatch.domain import Cache, Domain, InputError
+from diffmatch.domain import Cache, Domain, InputError, Item, paths_in
 from diffmatch.readers.lists import canonical, store
 
 KEPT = 14 * 24 * 3600
@@ -95,6 +95,12 @@ def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:
     state = _digest([str(root.resolve()), *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in stats)])
     opened.prepare(_decoded(opened.card.name, f"{opened.card.version}-{state[:16]}"))
     return opened, _digest(f"{name} {status.st_size}" for name, status in stats)
+
+
+def files_of(root: Path, items: Iterable[Item]) -> str | None:
+    """sha256 of relative names and sizes of the files that some items refer to; None where they refer to none."""
+    paths = {path for item in items for path in paths_in(item.ref)}
+    return _digest(f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in paths) if paths else None
 
 
 def _decoded(name: str, state: str) -> Cache:

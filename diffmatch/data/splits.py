@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
 
-from diffmatch.domain import Card, Domain, InputError, Item
+from diffmatch.domain import SPLITS, Card, Domain, InputError, Item
 from diffmatch.readers.lists import Family, canonical, chosen, installed
 
 
@@ -46,6 +46,9 @@ class Budget:
         return n
 
 
+PARTS = ("labelled", "unlabelled", "val", "test")
+
+
 @dataclass(frozen=True)
 class Split:
     """The members of a run.
@@ -59,6 +62,10 @@ class Split:
     unlabelled: tuple[Item, ...]
     val: tuple[Item, ...]
     test: tuple[Item, ...]
+
+    @property
+    def items(self) -> tuple[Item, ...]:
+        return (*self.labelled, *self.unlabelled, *self.val, *self.test)
 
     @property
     def sha256(self) -> str:
@@ -110,6 +117,26 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
     split = Split(family, budget, labelled, unlabelled, tuple(items.val), tuple(items.test))
     check_disjoint(split, domain.card)
     return split
+
+
+def recorded_split(domain: Domain, family: str, budget: str, ids: Mapping[str, Sequence[str]]) -> Split:
+    """The split of an opened domain whose members a run has recorded; nothing is drawn and no list is read.
+
+    Args:
+        ids: of the items `labelled`, `unlabelled`, `val` and `test`.
+
+    Raises:
+        InputError: a member is not there.
+    """
+    there = {item.id: item for part in SPLITS for item in domain.index(part)}
+    if missing := [name for names in ids.values() for name in names if name not in there]:
+        raise InputError(
+            f"{domain.root}: {len(missing)} items of the run's split are not there ({', '.join(missing[:3])}); "
+            "bring the files back, or name the folder that has them with --data"
+        )
+    place = {name: n for n, name in enumerate(there)}
+    parts = (tuple(there[name] for name in sorted(ids[part], key=place.__getitem__)) for part in PARTS)
+    return Split(family, budget, *parts)
 
 
 class Parts(NamedTuple):

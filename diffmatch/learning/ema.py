@@ -16,9 +16,13 @@ M = TypeVar("M", bound=nn.Module)
 
 
 def teacher_of(network: M) -> M:
-    """A frozen copy in eval mode; `Method.train` leaves it there. It can be copied and pickled as any module."""
+    """A frozen copy in eval mode; `Method.train` leaves it there. It can be copied and pickled as any module.
+
+    It knows its student, which is no part of it and not in its state.
+    """
     teacher = copy.deepcopy(network).requires_grad_(False).eval()
     teacher.is_teacher = True  # type: ignore[assignment]
+    vars(teacher)["student"] = network
     return teacher
 
 

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from diffmatch.domain import Card, Item
+from diffmatch.domain import Card, InputError, Item
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.pseudo_labels import PseudoLabels
 from diffmatch.networks.encoders import encoder_parameters
@@ -113,6 +113,26 @@ class Method(nn.Module, ABC, Generic[MethodOptions]):
         """
         scores: Tensor = self.predictor(images)
         return scores.softmax(1)
+
+    def draws(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        """The predictions of which `probabilities` is the mean, one a noise draw: (R, N, C, H, W) float32.
+
+        A method that samples overrides this; all others have one draw.
+        """
+        return self.probabilities(images, keys, offset)[None]
+
+    def noise_shape(self, size: Sequence[int]) -> tuple[int, int, int]:
+        """Channels, height and width of the noise of an image (H, W), for a method that samples."""
+        raise InputError(
+            f"the method {self.title} samples and defines no noise_shape; it cannot be exported as a graph"
+        )
+
+    def draws_from(self, noise: Tensor, images: Tensor) -> Tensor:
+        """`draws` of given standard normal noise (R, N, *noise_shape), for a method that samples.
+
+        The exported graph is this function: tensors in, tensors out, no keys.
+        """
+        raise InputError(f"the method {self.title} samples and defines no draws_from; it cannot be exported as a graph")
 
     @property
     def predictor(self) -> nn.Module:

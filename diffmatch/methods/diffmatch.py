@@ -28,6 +28,7 @@ from diffmatch.learning.pseudo_labels import (
     soft_loss,
 )
 from diffmatch.learning.weak_to_strong import stacked
+from diffmatch.networks.extractor import ceil_div
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.settings import Settings
 
@@ -135,11 +136,29 @@ class DiffMatch(Method[DiffMatchOptions]):
                 images.shape[-2:],
                 steps=self.settings.diffusion.pseudo_steps,
                 adjust=self._natural(),
-            )
+            ).mean(0)
         return accepted_by(probabilities, self.settings.method, inside)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        return self.draws(images, keys, offset).mean(0)
+
+    def draws(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         return self._sample(images, keys, offset)
+
+    def noise_shape(self, size: Sequence[int]) -> tuple[int, int, int]:
+        assert self.network.codec is not None
+        height, width = (ceil_div(side, self.network.extractor.stride) for side in size)
+        return self.network.codec.channels, height, width
+
+    def draws_from(self, noise: Tensor, images: Tensor) -> Tensor:
+        network = self.network
+        return network.sample_from(
+            noise,
+            network.condition(images),
+            images.shape[-2:],
+            steps=self.settings.diffusion.steps,
+            adjust=self._adjust(),
+        )
 
     def trajectory(self, images: Tensor, keys: Sequence[str]) -> Tensor:
         maps: list[Tensor] = []

@@ -43,7 +43,7 @@ def panels(image: Image | Scene, labels: Mask, background: bool) -> list[Panel]:
 
     Three channels and more show the first three as red, green and blue; two show their mean, one is grey. Of a
     volume's channels, which are modalities, the first is shown. Slices are spread over those that hold foreground, or
-    over all where none does, and are counted from 1.
+    over all where none does, and are counted from 1 in the order in which the image has them.
 
     Args:
         image: (dates, channels, H, W), (dates, channels, Z, H, W), or a scene; values nominally in [0, 1].

@@ -13,7 +13,7 @@ The overlay is a PNG. A file is written whole or not at all.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -31,9 +31,6 @@ from diffmatch.model.prediction import Prediction
 from diffmatch.shared.files import beside, write_atomically
 
 Saved = Literal["labels", "probabilities", "overlay", "uncertainty"]
-Aligned = Callable[[Mask], Mask]
-"""`Domain.aligned` for one file: (Z, H, W) as read -> along the file's axes."""
-
 NIFTI = (".nii", ".nii.gz")
 MAPS: dict[str, str] = {".png": ".npz"}
 """Ending of the files of float maps, where it is not that of the labels."""
@@ -48,7 +45,8 @@ def outputs(like: Path, target: Path, save: Collection[Saved], volume: bool) -> 
         save: what is asked for.
         volume: whether the input is a volume and not a picture.
     """
-    return _paths(_ending(like, geo.place(like), volume), target, save)
+    ending, _ = _form(like, volume)
+    return _paths(ending, target, save)
 
 
 def write(
@@ -58,7 +56,7 @@ def write(
     target: Path,
     look: Look,
     save: Collection[Saved],
-    aligned: Aligned = lambda labels: labels,
+    drawn: Mask | None = None,
 ) -> dict[Saved, Path]:
     """Write what is asked for of a prediction, on the grid and in the place of the file that it was made from.
 
@@ -67,13 +65,13 @@ def write(
         like: the file whose place in space is taken over.
         target: path of the new files without ending; its folder is made.
         look: of the classes.
-        aligned: takes labels from the image's axes to the file's; for a volume's overlay.
+        drawn: the labels on the axes of `image`, for the overlay; None where these are the file's.
 
     Returns:
         The files' paths, in the order of `save`.
     """
-    where = geo.place(like)
-    paths = _paths(_ending(like, where, prediction.labels.ndim == 3), target, save)
+    ending, where = _form(like, prediction.labels.ndim == 3)
+    paths = _paths(ending, target, save)
     for what, path in paths.items():
         if what == "labels":
             _write_labels(prediction.labels, like, path, where, look)
@@ -87,8 +85,8 @@ def write(
                 arrays["disagreement"] = prediction.disagreement
             _write_maps([*arrays.values()], [*arrays], arrays, like, path, where)
         else:
-            drawn = overlay(image, as_read(prediction.labels, aligned), look)
-            write_atomically(path, partial(drawn.save, format="PNG"))
+            picture = overlay(image, prediction.labels if drawn is None else drawn, look)
+            write_atomically(path, partial(picture.save, format="PNG"))
     return paths
 
 
@@ -101,35 +99,20 @@ def write_labels(labels: Mask, like: Path, target: Path, look: Look) -> Path:
     Returns:
         The file's path.
     """
-    where = geo.place(like)
-    path = _paths(_ending(like, where, labels.ndim == 3), target, ["labels"])["labels"]
+    ending, where = _form(like, labels.ndim == 3)
+    path = _paths(ending, target, ["labels"])["labels"]
     _write_labels(labels, like, path, where, look)
     return path
 
 
-def as_read(labels: Mask, aligned: Aligned) -> Mask:
-    """Classes along a file's axes -> along those of the image that was read, as a view.
-
-    Args:
-        labels: (H, W), which is left as it is, or a volume.
-        aligned: the way from the image to the file. It may reorder and mirror axes.
-    """
-    if labels.ndim == 2:
-        return labels
-    sides = (2, 3, 4)
-    probe = aligned(np.arange(24, dtype=np.uint8).reshape(sides))
-    back = labels.transpose(np.argsort([sides.index(side) for side in probe.shape]))
-    first = np.unravel_index(int(probe[0, 0, 0]), sides)
-    return back[tuple(slice(None, None, -1 if place else 1) for place in first)]
-
-
-def _ending(like: Path, where: geo.Place | None, volume: bool) -> str:
-    """Of the file that holds the labels."""
+def _form(like: Path, volume: bool) -> tuple[str, geo.Place | None]:
+    """Ending of the file that holds the labels, and where a GeoTIFF lies."""
     if like.name.lower().endswith(NIFTI):
-        return ".nii.gz"
+        return ".nii.gz", None
     if volume:
-        return ".npz"
-    return ".tif" if where else ".png"
+        return ".npz", None
+    where = geo.place(like)
+    return (".tif" if where else ".png"), where
 
 
 def _paths(ending: str, target: Path, save: Collection[Saved]) -> dict[Saved, Path]:
@@ -147,7 +130,7 @@ def _write_labels(labels: Mask, like: Path, path: Path, where: geo.Place | None,
         _write_nifti(look.stored[labels], look.names, like, path)
     elif path.suffix == ".npz":
         write_atomically(path, partial(np.savez_compressed, labels=look.stored[labels]))
-    elif path.suffix == ".tif" and where:
+    elif where:
         geo.write_labels(labels, path, where, look)
     else:
         _write_png(labels, path, look)
@@ -164,7 +147,7 @@ def _write_maps(
     """Float maps and their names; an .npz file gets the arrays."""
     if path.suffix == ".gz":
         _write_nifti(np.moveaxis(np.asarray(maps), 0, -1), names, like, path)
-    elif path.suffix == ".tif" and where:
+    elif where:
         geo.write_maps(maps, names, path, where)
     else:
         write_atomically(path, partial(np.savez_compressed, **arrays))

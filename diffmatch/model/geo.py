@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,8 @@ from diffmatch.shared.files import beside
 Place = dict[str, Any]
 """Arguments of `rasterio.open` that say where a new file lies."""
 
+CACHE = 2**26
+"""Bytes that GDAL keeps of the blocks of a file."""
 Maps = Sequence[NDArray[np.float32]] | NDArray[np.float32]
 """Arrays of one shape, or an array of them."""
 
@@ -67,38 +69,71 @@ def write_labels(labels: NDArray[np.uint8], target: Path, where: Place, look: Lo
 
     Args:
         labels: class indices, (H, W).
+
+    Raises:
+        OSError: it could not be written whole.
     """
     stored = look.stored
-    with _new(target, where, labels.shape, 1, stored.dtype) as file:
-        for part in rows(*labels.shape):
-            file.write(stored[labels[part]], 1, window=_window(part, labels))
+
+    def color(file: Any) -> None:
         if stored.dtype == np.uint8:
             file.write_colormap(1, {value: (*color, 255) for value, color in look.by_value.items()})
 
+    _write([labels], lambda part: stored[part], color, target, where, dtype=stored.dtype)
+
 
 def write_maps(maps: Maps, names: Sequence[str], target: Path, where: Place) -> None:
-    """A float32 GeoTIFF with a band for each map (H, W), described by its name."""
-    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256}
-    with _new(target, where, maps[0].shape, len(maps), np.float32, interleave="band", predictor=3, **tiles) as file:
-        for band, (name, values) in enumerate(zip(names, maps, strict=True), 1):
+    """A float32 GeoTIFF with a band for each map (H, W), described by its name.
+
+    Raises:
+        OSError: it could not be written whole.
+    """
+
+    def describe(file: Any) -> None:
+        for band, name in enumerate(names, 1):
             file.set_band_description(band, name)
-            for part in rows(*values.shape):
-                file.write(values[part], band, window=_window(part, values))
+
+    tiles = {"tiled": True, "blockxsize": 256, "blockysize": 256, "interleave": "band", "predictor": 3}
+    _write(maps, lambda part: part, describe, target, where, dtype=np.float32, **tiles)
 
 
-@contextmanager
-def _new(target: Path, where: Place, shape: tuple[int, ...], count: int, dtype: Any, **form: Any) -> Iterator[Any]:
-    """An opened GeoTIFF of (H, W) that takes the target's place when the block is done."""
+def _write(
+    bands: Maps | Sequence[NDArray[np.uint8]],
+    stored: Callable[[NDArray[Any]], NDArray[Any]],
+    finish: Callable[[Any], None],
+    target: Path,
+    where: Place,
+    **form: Any,
+) -> None:
+    """A GeoTIFF, by blocks of rows. It is read again, because GDAL tells no error of the last bytes that it writes.
+
+    Args:
+        stored: takes a part of a band to the values in the file.
+        finish: writes what else the opened file holds.
+    """
     import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
+    height, width = bands[0].shape
     form |= {"driver": "GTiff", "compress": "deflate", "bigtiff": "if_safer"}
-    form |= {"count": count, "height": shape[0], "width": shape[1], "dtype": dtype}
-    with beside(target) as new, warnings.catch_warnings():
+    form |= {"count": len(bands), "height": height, "width": width}
+    blocks = [(band, part) for band in range(len(bands)) for part in rows(height, width)]
+    incomplete = OSError(errno.EIO, "could not be written whole; is the disk full?", str(target))
+    with beside(target) as new, warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)  # of a file with a coordinate system alone
-        with rasterio.open(new, "w", **form, **where) as file:
-            yield file
+        try:
+            with rasterio.open(new, "w", **form, **where) as file:
+                for band, part in blocks:
+                    file.write(stored(bands[band][part]), band + 1, window=_window(part, width))
+                finish(file)
+            with rasterio.open(new) as file:
+                for band, part in blocks:
+                    again = file.read(band + 1, window=_window(part, width))
+                    if not np.array_equal(again, stored(bands[band][part]), equal_nan=True):
+                        raise incomplete
+        except RasterioError as error:
+            raise incomplete from error
 
 
-def _window(part: slice, values: NDArray[Any]) -> tuple[tuple[int, int], tuple[int, int]]:
-    return (part.start, part.stop), (0, values.shape[1])
+def _window(part: slice, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (part.start, part.stop), (0, width)

@@ -19,6 +19,8 @@ from diffmatch.model.display import Panel, panels
 from diffmatch.model.look import Color, Look
 
 PAPER, INK, FAINT = (255, 255, 255), (17, 17, 17), (150, 150, 150)
+COLUMNS = 4
+"""Panels that stand side by side at most."""
 GAP = 8
 """Pixels between panels and around the sheet."""
 WIDTH = 3
@@ -37,8 +39,7 @@ def overlay(image: Image | Scene, labels: Mask, look: Look) -> Pillow.Image:
         labels: class indices on the image's grid, (H, W) or (Z, H, W).
     """
     shown = panels(image, labels, look.background)
-    columns = len(shown) if labels.ndim == 2 else math.ceil(math.sqrt(len(shown)))
-    return _with_legend(_sheet(shown, columns, look), labels, look)
+    return _with_legend(_sheet(shown, look), labels, look)
 
 
 def outlined(pixels: NDArray[np.uint8], labels: Mask, look: Look) -> NDArray[np.uint8]:
@@ -67,12 +68,13 @@ def outlined(pixels: NDArray[np.uint8], labels: Mask, look: Look) -> NDArray[np.
     return drawn
 
 
-def _sheet(shown: list[Panel], columns: int, look: Look) -> Pillow.Image:
-    """The panels in rows, each with its caption below it."""
+def _sheet(shown: list[Panel], look: Look) -> Pillow.Image:
+    """The panels in rows that are about equally long, each with its caption below it."""
     height, width = shown[0].labels.shape
+    lines = math.ceil(len(shown) / COLUMNS)
+    columns = math.ceil(len(shown) / lines)
     text = _font(columns * width)
     below = math.ceil(1.5 * text.size) if shown[0].caption else 0
-    lines = math.ceil(len(shown) / columns)
     sheet = Pillow.new("RGB", (columns * (width + GAP) - GAP, lines * (height + below + GAP) - GAP), PAPER)
     pen = ImageDraw.Draw(sheet)
     for place, panel in enumerate(shown):
@@ -106,7 +108,7 @@ def _with_legend(sheet: Pillow.Image, labels: Mask, look: Look) -> Pillow.Image:
 def legend(labels: Mask, look: Look) -> list[tuple[Color | None, str]]:
     """Colour and text for each class that occurs, in the classes' order; no colour for the background."""
     counts = np.zeros(len(look.names), np.int64)
-    for part in rows(len(labels), math.prod(labels.shape[1:])):
+    for part in rows(len(labels), math.prod(labels.shape[1:]), 1):
         counts += np.bincount(labels[part].ravel(), minlength=len(counts))
     entries: list[tuple[Color | None, str]] = []
     for index in np.flatnonzero(counts):

@@ -1,21 +1,22 @@
-"""A trained method at work on files that no set holds."""
+"""One image, volume or scene predicted on its own grid, block by block, with its uncertainty."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from diffmatch.domain import Card, Domain, Image, InputError, Item, Mask, Scene
-from diffmatch.learning.method import Method, evaluating
-from diffmatch.model.mask_files import write_mask
-from diffmatch.progress import Bar
-from diffmatch.readers import outside, pairs
-from diffmatch.scoring.inference import predict_item
+from diffmatch.domain import Card, Image, Scene
+from diffmatch.learning.method import Method
+from diffmatch.model.prediction import MAPS, Prediction
+from diffmatch.scoring.inference import predict_images
 from diffmatch.scoring.scenes import predict_scene
 from diffmatch.settings import Section
 
@@ -23,142 +24,107 @@ SCENE = 4096**2
 """Pixels above which a picture is predicted by windows, in memory that does not grow with the picture."""
 WINDOW = 512
 """Side of these windows, or the crop that the run was trained on if it is larger; they overlap by half."""
+IN_MEMORY = 2**29
+"""Bytes above which an array lies in a temporary file."""
 
 
-@dataclass
-class Predicted:
-    """What was written.
+class Block(NamedTuple):
+    """Maps (channels, *part) of a part of the grid: C probabilities, and the disagreement of several draws."""
 
-    Attributes:
-        colors: of the numbers that the files hold, in the classes' order.
-        files: the mask files.
-        pixels: of each class in each of them, (files, C).
-    """
-
-    card: Card
-    colors: dict[int, tuple[int, int, int]]
-    files: list[Path]
-    pixels: NDArray[np.int64]
+    place: tuple[slice, ...]
+    maps: Tensor
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A method with its weights, the domain that reads its files, and the device that it works on."""
-
-    domain: Domain
-    method: Method[Section]
-    device: torch.device
-
-
-def sources(paths: Sequence[Path], out: Path, endings: tuple[str, ...]) -> dict[str, Path]:
-    """The files to predict by the names of their masks, before anything costly is done.
+@torch.no_grad()
+def predict_image(
+    method: Method[Section],
+    card: Card,
+    name: str,
+    image: Image | Scene,
+    device: torch.device,
+    keep: Collection[str] = MAPS,
+    scratch: Path | None = None,
+) -> Prediction:
+    """Classes of one image, volume or scene on its own grid, as the card's first protocol scores them.
 
     Args:
-        paths: files, or folders in which all files with these endings are taken.
-        out: a folder that is empty or does not exist yet.
-
-    Raises:
-        InputError: a path that does not exist or holds no such file, or masks that would be overwritten.
+        method: in eval mode, on the device.
+        name: fixes the noise.
+        image: (dates, channels, H, W) or (dates, channels, Z, H, W).
+        keep: fields of `Prediction` besides the labels that are worked out; the others stay empty.
+        scratch: a folder for the temporary files of large arrays; None: the system's.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"{out}: is not an empty folder; name another one with --out, so that nothing is overwritten")
-    return dict(named(paths, endings))
+    classes, grid = len(card.classes), image.shape[2:]
+
+    def room(field: str, *shape: int, kind: type[np.generic] = np.float32) -> NDArray[Any]:
+        return _array(shape if field == "labels" or field in keep else (0,), kind, scratch)
+
+    labels = room("labels", *grid, kind=np.uint8)
+    found = Prediction(labels, room("probabilities", classes, *grid), room("entropy", *grid), None)
+    for place, maps in _blocks(method, card, name, image, device):
+        probabilities = maps[:classes]
+        labels[place] = probabilities.argmax(0).numpy()
+        if "probabilities" in keep:
+            found.probabilities[:, *place] = probabilities.numpy()
+        if "entropy" in keep:
+            found.entropy[place] = torch.special.entr(probabilities).sum(0).numpy()
+        if len(maps) > classes and "disagreement" in keep:
+            disagreement = room("disagreement", *grid) if found.disagreement is None else found.disagreement
+            disagreement[place] = maps[classes].numpy()
+            found = replace(found, disagreement=disagreement)
+    return found
 
 
-def predict_files(trained: Trained, files: Mapping[str, Path], out: Path) -> Predicted:
-    """Write a mask for each file, with the data set's own class numbers and on the file's own grid.
-
-    Args:
-        files: by the name of the mask below `out`, as `sources` gives them.
-
-    Raises:
-        InputError: a file that cannot be read.
-    """
-    domain, card = trained.domain, trained.domain.card
-    colors = {value: info.color for value, info in zip(domain.reading.values, card.classes, strict=True)}
-    predicted = Predicted(card, colors, [], np.zeros((len(files), len(card.classes)), np.int64))
-    with torch.no_grad(), evaluating(trained.method), Bar("predict", len(files)) as bar:
-        for row, (name, path) in enumerate(bar.track(files.items())):
-            labels = labels_of(trained, name, pixels_of(domain, path))
-            own = path.name.lower().endswith(domain.endings)
-            aligned = labels if own else outside.own_axes(labels, path, domain.reading)
-            predicted.files.append(write_mask(aligned, path, out / name, colors))
-            predicted.pixels[row] = np.bincount(labels.ravel(), minlength=len(card.classes))
-    return predicted
-
-
-def pixels_of(domain: Domain, path: Path) -> Image | Scene:
-    """A file that no set holds, or the earlier one of two dates, as the domain's items are.
-
-    Raises:
-        InputError: a file that cannot be read, or a later date that is missing.
-    """
-    if path.name.lower().endswith(domain.endings):
-        return domain.outside(path)
-    if domain.card.dates == 2:
-        return outside.of_pair(path, pairs.later(path), domain.card, domain.reading)
-    return outside.of_file(path, domain.card, domain.reading)
-
-
-def named(paths: Sequence[Path], endings: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """The files by the names that their masks get.
-
-    A mask is called as its file without the ending; of a folder's files, as the path below the folder.
-    """
-    seen: dict[str, Path] = {}
-    for path in paths:
-        if not path.exists():
-            raise InputError(f"{path}: no such file or folder")
-        folder = path if path.is_dir() else path.parent
-        inside = (
-            sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-            if path.is_dir()
-            else [path]
-        )
-        fitting = {p: stem for p in inside if (stem := without_ending(p.name, endings)) is not None}
-        if not fitting:
-            raise InputError(
-                f"{path}: {'holds no' if path.is_dir() else 'is no'} file of this dataset's kind ({', '.join(endings)})"
-            )
-        for file, stem in fitting.items():
-            name = file.relative_to(folder).with_name(stem).as_posix()
-            if (other := seen.setdefault(name, file)) != file:
-                raise InputError(f"{file}: its mask would be called as that of {other}; predict them into two folders")
-            yield name, file
-
-
-def without_ending(name: str, endings: tuple[str, ...]) -> str | None:
-    """The name without the longest of the endings that it has, in whichever case; None if it has none of them."""
-    return next((name[: -len(e)] for e in sorted(endings, key=len, reverse=True) if name.lower().endswith(e)), None)
-
-
-def labels_of(trained: Trained, name: str, image: Image | Scene) -> Mask:
-    """Classes of one image or volume on its own grid, as the first protocol scores them.
-
-    A picture larger than SCENE is predicted by windows.
-    """
-    settings, protocol = trained.method.settings, trained.domain.card.protocol()
+def _blocks(
+    method: Method[Section], card: Card, name: str, image: Image | Scene, device: torch.device
+) -> Iterator[Block]:
+    """Parts that tile the grid: slices of a volume, a whole picture, windows of a scene."""
+    data, protocol, batch = method.settings.data, card.protocol(), method.settings.eval.batch
+    predict = _predict(method)
+    if not isinstance(image, Scene) and image.ndim == 5:
+        slices = torch.from_numpy(np.require(image, requirements="W")).movedim(2, 0)
+        keys = [f"{name}/{z}" for z in range(len(slices))]
+        for first in range(0, len(slices), batch):
+            chosen = slice(first, first + batch)
+            maps = predict_images(predict, slices[chosen].to(device), keys[chosen], data, protocol).cpu()
+            yield Block((chosen, slice(None), slice(None)), maps.movedim(0, 1))
+        return
     height, width = image.shape[-2:]
-    read = (
-        image.read if isinstance(image, Scene) else lambda top, left, h, w: image[..., top : top + h, left : left + w]
-    )
-    if protocol.mode != "image" or settings.data.resize or height * width <= SCENE:
-        whole, item = read(0, 0, height, width), Item(name, name)
-        return predict_item(
-            trained.method, item, whole, settings.data, protocol, settings.eval.batch, trained.device
-        ).labels
-    side = max(WINDOW, settings.data.crop)
-    labels = np.zeros((height, width), np.uint8)
+    read = image.read if isinstance(image, Scene) else _window_of(image)
+    if protocol.mode != "image" or data.resize or height * width <= SCENE:
+        whole = torch.from_numpy(np.require(read(0, 0, height, width), requirements="W"))[None].to(device)
+        yield Block((slice(None), slice(None)), predict_images(predict, whole, [f"{name}/0"], data, protocol)[0].cpu())
+        return
+    side = max(WINDOW, data.crop)
     for block in predict_scene(
-        trained.method.probabilities,
-        read,
-        (height, width),
-        key=name,
-        data=settings.data,
-        window=side,
-        stride=side // 2,
-        device=trained.device,
+        predict, read, (height, width), key=name, data=data, window=side, stride=side // 2, device=device
     ):
         h, w = block.probabilities.shape[1:]
-        labels[block.top : block.top + h, block.left : block.left + w] = block.probabilities.argmax(0)
-    return labels
+        place = slice(block.top, block.top + h), slice(block.left, block.left + w)
+        yield Block(place, torch.from_numpy(block.probabilities))
+
+
+def _predict(method: Method[Section]) -> Callable[[Tensor, Sequence[str], tuple[int, int]], Tensor]:
+    """The mean of the draws, (N, C, H, W); of several also, as a last channel, the share that names another class."""
+
+    def predict(images: Tensor, keys: Sequence[str], offset: tuple[int, int]) -> Tensor:
+        draws = method.draws(images, keys, offset)
+        mean = draws.mean(0)
+        if len(draws) == 1:
+            return mean
+        other = (draws.argmax(2) != mean.argmax(1)).float().mean(0)
+        return torch.cat([mean, other[:, None]], 1)
+
+    return predict
+
+
+def _window_of(image: Image) -> Callable[[int, int, int, int], Image]:
+    return lambda top, left, height, width: image[..., top : top + height, left : left + width]
+
+
+def _array(shape: tuple[int, ...], kind: type[np.generic], scratch: Path | None) -> NDArray[Any]:
+    """Room for values; a large one is mapped from a temporary file, which vanishes with the array."""
+    if np.prod(shape, dtype=np.int64) * np.dtype(kind).itemsize <= IN_MEMORY:
+        return np.empty(shape, kind)
+    with tempfile.TemporaryFile(dir=scratch) as file:
+        return np.memmap(file, kind, "w+", shape=shape)

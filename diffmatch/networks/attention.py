@@ -80,7 +80,7 @@ class DeformableAttention(nn.Module):
             torch.arange(side, device=x.device, dtype=torch.float32) * (2 / side) + (1 / side - 1)
             for side in (width, height)
         )
-        xs, ys = xs.repeat(height), ys.repeat_interleave(width)
+        xs, ys = (grid.flatten() for grid in torch.meshgrid(xs, ys, indexing="xy"))
         locations = torch.stack([xs + offsets[..., 0, :] * (2 / width), ys + offsets[..., 1, :] * (2 / height)], 3)
         sampled = deformable_sampling(value.float(), locations.movedim(3, 4), weights)
         return torch.baddbmm(self.output.bias, sampled.transpose(1, 2), self.output.weight.t().expand(n, -1, -1))

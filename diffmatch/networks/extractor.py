@@ -104,6 +104,11 @@ class PooledBranch(nn.Module):
         return F.relu(pooled).expand(-1, -1, *x.shape[2:])
 
 
+def ceil_div(a: int, b: int) -> int:
+    """a / b rounded up, for a >= 0. An exported graph would round -(-a // b) down."""
+    return (a + b - 1) // b
+
+
 def conv_bn_relu(a: int, b: int, kernel: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(a, b, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(b), nn.ReLU(inplace=True)
@@ -165,7 +170,8 @@ class Extractor(nn.Module):
         if perturbed is not None and self.feature_dropout > 0:
             features = [self._drop(f, perturbed) for f in features]
         z: Tensor = self.decoder(features)
-        return z[..., : -(-height // self.stride), : -(-width // self.stride)]
+        rows, columns = (ceil_div(side, self.stride) for side in (height, width))
+        return z[..., :rows, :columns]
 
     def _drop(self, feature: Tensor, perturbed: Tensor) -> Tensor:
         keep = torch.rand(feature.shape[:2], device=feature.device) >= self.feature_dropout

@@ -93,20 +93,35 @@ class DenoiserNetwork(nn.Module):
         adjust: Adjust | None = None,
         on_step: Callable[[int, Tensor], Any] | None = None,
     ) -> Tensor:
-        """The reverse process: probabilities (N, C, H, W), averaged over draws.
+        """The reverse process: the probabilities of each draw, (R, N, C, H, W).
 
         Args:
             keys: one per image; they fix the noise.
             offset: of a window in its scene's grid.
-            on_step: called with step number and the probabilities of that step.
+            on_step: called with step number and that step's probabilities (N, C, H, W), averaged over draws.
         """
         assert self.codec is not None
         noise = batch_noise(keys, draws, (self.codec.channels, *condition.shape[-2:]), condition.device, offset)
+        return self.sample_from(noise, condition, size, steps=steps, adjust=adjust, on_step=on_step)
+
+    def sample_from(
+        self,
+        noise: Tensor,
+        condition: Tensor,
+        size: Sequence[int],
+        *,
+        steps: int,
+        adjust: Adjust | None = None,
+        on_step: Callable[[int, Tensor], Any] | None = None,
+    ) -> Tensor:
+        """`sample` of given noise (R, N, channels, h, w): a function of tensors alone, which can be exported."""
+        assert self.codec is not None
+        draws = len(noise)
         repeated = condition.repeat(draws, 1, 1, 1) if draws > 1 else condition
 
         def probabilities(scores: Tensor) -> Tensor:
             maps = upsample(scores.flatten(0, 1), size).softmax(1)
-            return maps.view(draws, -1, *maps.shape[1:]).mean(0)
+            return maps.view(draws, -1, *maps.shape[1:])
 
-        report = None if on_step is None else (lambda k, scores: on_step(k, probabilities(scores)))
+        report = None if on_step is None else (lambda k, scores: on_step(k, probabilities(scores).mean(0)))
         return probabilities(ddim(lambda y, t: self.denoiser(y, repeated, t), self.codec, noise, steps, adjust, report))

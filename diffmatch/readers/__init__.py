@@ -1,7 +1,9 @@
-"""File formats, for plugins. A file that cannot be read raises an `InputError` that names it and says what to do.
+"""File formats, for plugins and for files from elsewhere.
+
+A file that cannot be read raises an `InputError` that names it and says what to do.
 
 Each module wraps the library that knows the format (Pillow, nibabel, h5py, numpy) and adds the checks that its errors
-lack. The engine itself reads no pixels.
+lack. `outside` reads what no data set holds.
 
 Import the module that you need; `nifti` and `arrays` want nibabel and h5py, which a plugin that uses them declares.
 """

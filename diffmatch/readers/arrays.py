@@ -55,10 +55,12 @@ def volume(path: Path, key: str) -> Image:
     Raises:
         InputError: as `array`, or an array of other axes.
     """
-    values = array(path, key).astype(np.float32)
-    if values.ndim not in (2, 3):
-        raise InputError(f"{path}: {key} has shape {values.shape}; expected (slices, rows, columns) or one slice")
-    return values[None, None] if values.ndim == 3 else values[None, None, None]
+    values = array(path, key)
+    if values.ndim not in (2, 3) or values.dtype.kind not in "biuf":
+        raise InputError(
+            f"{path}: {key} is {values.dtype} of shape {values.shape}; expected numbers, a volume or a slice"
+        )
+    return np.asarray(values if values.ndim == 3 else values[None], np.float32)[None, None]
 
 
 def _read(path: Path, key: str, values: bool = True) -> Any:

@@ -104,12 +104,14 @@ def of_array(array: NDArray[Any], card: Card, reading: Reading, *, channels_firs
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"{name}: holds values that are not finite; repair it")
     volume = reading.kind == "volume"
-    channels = _by_channel(array, card, volume, 0 if channels_first else array.ndim - 1)
+    one_slice = is_slice(array, card, reading, channels_first=channels_first)
+    channels = _by_channel(array, 2 if one_slice or not volume else 3, 0 if channels_first else array.ndim - 1)
     if channels is None:
         axes = "slices, rows, columns" if volume else "rows, columns"
         form = f"(channels, {axes})" if channels_first else f"({axes}, channels)"
         raise InputError(f"{name}: shape {array.shape}; give ({axes}) or {form}")
     if volume:
+        channels = channels[:, None] if one_slice else channels
         _check_channels(len(channels), name, card)
         return scaled(channels, reading).astype(np.float32)[None]
     pixels = pictures.unit(channels, name)
@@ -117,6 +119,16 @@ def of_array(array: NDArray[Any], card: Card, reading: Reading, *, channels_firs
         pixels = pixels.repeat(3, axis=0)
     _check_channels(len(pixels), name, card)
     return pixels[None]
+
+
+def is_slice(array: NDArray[Any], card: Card, reading: Reading, *, channels_first: bool) -> bool:
+    """Whether `of_array` takes an array for one slice of a volume.
+
+    One of shape (1, H, W) is a volume of one slice, one of shape (H, W, 1) is a slice with its channel.
+    """
+    if reading.kind != "volume" or array.ndim != 3:
+        return reading.kind == "volume" and array.ndim == 2
+    return array.shape[0 if channels_first else -1] == card.channels and (card.channels > 1 or not channels_first)
 
 
 def own_axes(maps: NDArray[Any], like: Path, reading: Reading) -> NDArray[Any]:
@@ -134,17 +146,13 @@ def own_axes(maps: NDArray[Any], like: Path, reading: Reading) -> NDArray[Any]:
     return turned
 
 
-def _by_channel(array: NDArray[Any], card: Card, volume: bool, axis: int) -> NDArray[Any] | None:
-    """(channels, H, W), or (channels, Z, H, W) for a volume; None for another number of axes.
+def _by_channel(array: NDArray[Any], spatial: int, axis: int) -> NDArray[Any] | None:
+    """(channels, H, W) or (channels, Z, H, W); None for another number of axes.
 
     Args:
+        spatial: number of axes without the channels'.
         axis: of the channels, where the array has them.
     """
-    spatial = 3 if volume else 2
-    if volume and array.ndim == 2:
-        return array[None, None]
-    if volume and array.ndim == 3 and array.shape[axis] == card.channels:
-        return np.moveaxis(array, axis, 0)[:, None]
     if array.ndim == spatial:
         return array[None]
     return np.moveaxis(array, axis, 0) if array.ndim == spatial + 1 else None

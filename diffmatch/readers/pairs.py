@@ -123,23 +123,6 @@ def read(pair: Pair, encoding: Encoding, mask: bool = True, decode: Decode = dec
     return Sample(image, encoding.mask(raw, pair.label))
 
 
-def later(path: Path) -> Path:
-    """The later date's file beside an earlier one's: B/NAME beside A/NAME, after/after.tif beside before/before.tif.
-
-    Raises:
-        InputError: there is none.
-    """
-    names = {"A": ("B", path.stem), "before": ("after", path.stem.replace("before", "after"))}
-    folder, name = names.get(path.parent.name, ("", ""))
-    after = by_stem(path.parent.with_name(folder)).get(name) if folder else None
-    if after is None:
-        raise InputError(
-            f"{path}: two dates are needed: name the earlier one's files, in a folder A, with the later one's in B "
-            "beside it"
-        )
-    return after
-
-
 def _same_size(pixels: NDArray[Any], path: Path, before: NDArray[Any], before_path: Path) -> None:
     if pixels.shape[:2] != before.shape[:2]:
         sizes = [f"{a.shape[1]} x {a.shape[0]}" for a in (pixels, before)]

@@ -15,18 +15,19 @@ REQUIRED = frozenset({"format", "step", "method", "optimizer", "scaler", "rng", 
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` (everything of `REQUIRED` but `format`) in place of `path`, complete or not at all."""
+    """Write `content` (everything of `REQUIRED` but `format`, and `run`) in place of `path`, complete or not at all."""
     write_atomically(path, lambda handle: torch.save({"format": FORMAT, **content}, handle))
 
 
-def load(path: Path, split: str | None = None) -> dict[str, Any]:
+def load(path: Path, split: str, run: str) -> dict[str, Any]:
     """Read a checkpoint onto the CPU with weights_only=True: pickled code is refused, not run.
 
     Args:
-        split: the hash that it must belong to, if given.
+        split: the hash that it must belong to.
+        run: the run that it must belong to, `<seed>-<hash>`; checkpoints made before schema 2 do not say.
 
     Raises:
-        InputError: missing, truncated, foreign, holding code, or of another split.
+        InputError: missing, truncated, foreign, holding code, or of another split or run.
     """
     if not path.is_file():
         raise InputError(f"{path}: no such checkpoint")
@@ -39,9 +40,11 @@ def load(path: Path, split: str | None = None) -> dict[str, Any]:
         ) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT or not set(content) >= REQUIRED:
         raise InputError(f"{path}: not a checkpoint of this program ({FORMAT})")
-    if split is not None and content["split"] != split:
+    if content["split"] != split:
         raise InputError(
             f"{path}: belongs to split {content['split'][:8]}, this run has {split[:8]}; "
             "the data or the lists have changed"
         )
+    if content.get("run", run) != run:
+        raise InputError(f"{path}: is the checkpoint of the run {content['run']}, not of {run}; copy this run's own")
     return content

@@ -4,6 +4,7 @@
 
     runs/<dataset>/<method>/<labels>/<seed>-<hash>/
         run.json      `RunRecord`: about the training; its headline is the last checkpoint, always
+        split.json    `Members`: the ids of the labelled, unlabelled, val and test items
         evaluations/<checkpoint>-<split>-<protocol>-<steps>x<draws>.{json,npz}
         curves.csv    long table: step, name, class, value
         samples/*.npz image, truth and the label map after each sampling step
@@ -24,7 +25,7 @@ from pydantic import ValidationError
 from diffmatch.domain import InputError
 from diffmatch.records import packed
 from diffmatch.records.counts import Counts
-from diffmatch.records.schema import SCHEMA, EvaluationRecord, RunRecord
+from diffmatch.records.schema import SCHEMA, EvaluationRecord, Members, RunRecord
 from diffmatch.records.select import select_evaluation
 from diffmatch.shared.files import write_json
 
@@ -80,8 +81,26 @@ class RunFolder:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise InputError(
-                f"{self.record_path}: not a run record of schema {SCHEMA} ({where}: {first['msg']})"
+                f"{self.record_path}: not a run record of schema {SCHEMA} or older ({where}: {first['msg']})"
             ) from error
+
+    def members(self) -> Members | None:
+        """Parse split.json; None for a run of schema 1, which has none.
+
+        Raises:
+            InputError: it is not readable.
+        """
+        path = self.path / "split.json"
+        try:
+            return Members.model_validate_json(packed.read_bytes(path))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path}: not readable ({type(error).__name__}); copy the run folder again") from error
+
+    def write_members(self, members: Members) -> None:
+        self._refuse_packed()
+        write_json(self.path / "split.json", members.model_dump(mode="json", exclude_none=True))
 
     def write(self, record: RunRecord) -> None:
         self._refuse_packed()

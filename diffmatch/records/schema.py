@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-SCHEMA = 1
+SCHEMA: Literal[2] = 2
+"""Of run.json. Schema 1 lacked `reading`, `versions`, `headlines`, `init` and the file split.json; it is still read."""
+EVALUATION_SCHEMA: Literal[1] = 1
 Status = Literal["running", "done", "failed", "interrupted"]
 
 
@@ -44,10 +46,46 @@ class DataId(Record):
     fingerprint: str
 
 
+class Members(Record):
+    """split.json: who was labelled, unlabelled and scored, by item id, so that the split is found again without a draw.
+
+    Attributes:
+        cases: of all of them. Files that were added to the set later belong to others.
+        files: hash of names and sizes of the members' own files; None where the items name no files.
+    """
+
+    labelled: list[str]
+    unlabelled: list[str]
+    val: list[str]
+    test: list[str]
+    cases: list[str]
+    files: str | None = None
+
+
+class Init(Record):
+    """The trained weights that a run started from (`--init`)."""
+
+    source: str = Field(description="the run folder or file, as it was named")
+    dataset: str
+    method: str
+    sha256: str = Field(description="of the weights; it enters the run hash")
+    fitted: int = Field(description="tensors that were taken over")
+    fresh: list[str] = Field(description="tensors of this run that started as without --init")
+    unused: list[str] = Field(description="tensors of the source that found no place")
+
+
+class Versions(Record):
+    """Of the card, the recipe and the method that the run was made with; they enter its hash."""
+
+    card: int
+    recipe: int
+    method: int
+
+
 class RunRecord(Record):
     """run.json. A number not computed is absent, never 0."""
 
-    schema_version: int = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[1, 2] = Field(default=SCHEMA, alias="schema")
     status: Status
     reason: str | None = Field(default=None, description="why a run failed or stopped")
     dataset: str
@@ -60,6 +98,11 @@ class RunRecord(Record):
     data: DataId
     card: dict[str, Any] = Field(description="the dataset's card as it was: reports need no plugin")
     settings: dict[str, Any]
+    reading: dict[str, Any] | None = Field(
+        default=None, description="how the values of files and arrays became what the network was trained on"
+    )
+    versions: Versions | None = None
+    init: Init | None = None
     hash: str
     parameters: dict[str, int]
     timing: dict[str, float]
@@ -68,6 +111,9 @@ class RunRecord(Record):
     metrics: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="split -> numbers of the last checkpoint"
     )
+    headlines: dict[str, str] = Field(
+        default_factory=dict, description="split -> name of the evaluation that its numbers in `metrics` come from"
+    )
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
@@ -75,7 +121,7 @@ class RunRecord(Record):
 class EvaluationRecord(Record):
     """evaluations/*.json: which checkpoint was scored on what and how. The .npz beside it holds the counts."""
 
-    schema_version: int = Field(default=SCHEMA, alias="schema")
+    schema_version: Literal[1] = Field(default=EVALUATION_SCHEMA, alias="schema")
     checkpoint: Literal["last", "val"]
     step: int
     selection: str = Field(description="the rule by which this checkpoint was chosen")

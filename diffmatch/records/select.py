@@ -47,18 +47,22 @@ def select_evaluation(
 
 
 def _headline(run: RunRecord, evaluations: Iterable[EvaluationRecord], split: str) -> EvaluationRecord | None:
-    """The last checkpoint's evaluation that run.json quotes; any of the split where run.json has no numbers of it.
+    """The last checkpoint's evaluation that run.json names or quotes; any of the split where it has no numbers of it.
 
-    Two protocols can give the same numbers, for example where no class is absent. Then the card's default protocol
-    and the settings' own sampling come first, because a run is scored with these when its training ends.
+    Records of schema 1 name none. There two protocols can give the same numbers, for example where no class is absent;
+    then the card's default protocol and the settings' own sampling come first, because a run is scored with these when
+    its training ends.
     """
+    known = list(evaluations)
+    if named := [each for each in known if each.name == run.headlines.get(split)]:
+        return named[0]
     quoted = run.metrics.get(split)
     protocols = run.card.get("protocols") or [{}]
 
     def distance(each: EvaluationRecord) -> tuple[bool, bool, str]:
         return each.protocol != protocols[0].get("name"), (each.steps, each.draws) != _sampling(run.settings), each.name
 
-    fitting = (e for e in evaluations if e.split == split and e.checkpoint == "last" and quoted in (None, e.metrics))
+    fitting = (e for e in known if e.split == split and e.checkpoint == "last" and quoted in (None, e.metrics))
     return min(fitting, key=distance, default=None)
 
 

@@ -158,7 +158,7 @@ def evaluation(
     settings = record.settings
     sampling = (steps or settings["diffusion"]["steps"], settings["eval"]["draws"])
     if not registry.method(entry.planned.job.method).sampled:
-        sampling = (1, 1)
+        sampling, steps = (1, 1), None
     known, unreadable = entry.folder.readable_evaluations()
     scored = select_evaluation(
         record,

@@ -16,11 +16,13 @@ from diffmatch.data.loading import Stream, default_workers
 from diffmatch.data.opening import cache_root
 from diffmatch.domain import InputError, Protocol
 from diffmatch.learning.method import Method
+from diffmatch.model.start import in_words, take
 from diffmatch.progress import Bar
 from diffmatch.records.folder import RunFolder
-from diffmatch.records.schema import DataId, EvaluationRecord, Labels, RunRecord, SplitId
+from diffmatch.records.schema import SCHEMA, DataId, EvaluationRecord, Init, Labels, RunRecord, SplitId
+from diffmatch.running.again import prepared
 from diffmatch.running.lock import held
-from diffmatch.running.plan import Job, Plan, parameter_counts, plan
+from diffmatch.running.plan import Job, Plan, parameter_counts
 from diffmatch.running.preflight import announce, look_at_network, look_at_scored_items
 from diffmatch.running.processes import launch
 from diffmatch.running.stopping import StoppedError
@@ -45,12 +47,15 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
     Raises:
         HeldError: another process trains it.
     """
-    planned = plan(job)
+    planned = prepared(job)
     announce(planned, console)
     look_at_network(planned)
+    if planned.start:
+        console.print(in_words(take(planned.build(pretrained=False), planned.start)), markup=False, soft_wrap=True)
     folder = planned.folder.create()
     with held(folder.path, wait):
         if folder.record_path.exists() and folder.record().status == "done":
+            complete(planned)
             console.print(f"already done: {folder.path}", markup=False)
             return folder
         devices = fabric_for(job, planned.settings)
@@ -84,13 +89,15 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
     """What every process does."""
     if fabric.world_size > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
-    planned = planned or plan(job)
+    planned = planned or prepared(job)
     folder, settings, first = planned.folder, planned.settings, fabric.is_global_zero
-    method = planned.build()
+    begun = (folder.path / "last.ckpt").exists()
+    method = planned.build(pretrained=not begun)
+    init = _init_of(folder) if begun else take(method, planned.start) if planned.start else None
     steps = total_steps(settings.train, len(planned.split.unlabelled))
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
-    record = start_record(planned, method, fabric)
+    record = start_record(planned, method, fabric, init)
     weights = method.sample_weights(planned.split.labelled, planned.pixels)
     trainer = Trainer(
         fabric=fabric,
@@ -101,6 +108,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
         seed=job.seed,
         steps=steps,
         folder=folder,
+        run_name=planned.name,
         labelled=Stream(planned.split.labelled, job.seed, 0, weights),
         pool=Stream(planned.split.unlabelled, job.seed, 1),
         workers=default_workers() if job.workers is None else job.workers,
@@ -109,6 +117,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
     )
     log = logger(folder.path) if first else logging.getLogger("diffmatch.silent")
     if first:
+        folder.write_members(planned.members())
         folder.write(record)
         log.info("start: %s, %d steps, settings %s", fabric.device, steps, settings.model_dump_json())
     try:
@@ -130,7 +139,25 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
             log.info("%s %s", record.status, record.reason or "")
 
 
-def start_record(planned: Plan, method: Method[Section], fabric: Fabric) -> RunRecord:
+def _init_of(folder: RunFolder) -> Init | None:
+    """What a run that has begun started from."""
+    return folder.record().init if folder.exists() else None
+
+
+def complete(planned: Plan) -> None:
+    """Add to the record of a finished run of schema 1 what makes it a model: reading, versions and the split's members.
+
+    Only a plan that was made from that record, on the run's own data, knows them.
+    """
+    record = planned.folder.record()
+    if record.reading is None and planned.job.again:
+        planned.folder.write_members(planned.members())
+        record.reading, record.versions = planned.domain.reading.model_dump(mode="json"), planned.versions
+        record.schema_version = SCHEMA
+        planned.folder.write(record)
+
+
+def start_record(planned: Plan, method: Method[Section], fabric: Fabric, init: Init | None = None) -> RunRecord:
     job, split, card, root = planned.job, planned.split, planned.card, planned.domain.root
     return RunRecord(
         status="running",
@@ -157,13 +184,16 @@ def start_record(planned: Plan, method: Method[Section], fabric: Fabric) -> RunR
             },
         ),
         data=DataId(
-            root=str(root.relative_to(cache_root()) if planned.fabricated else root),
+            root=str(root.relative_to(cache_root()) if job.fabricated else root),
             fabricated=planned.fabricated,
             invented=planned.job.invented,
             fingerprint=planned.fingerprint,
         ),
         card=card.model_dump(mode="json"),
         settings=planned.settings.model_dump(mode="json"),
+        reading=planned.domain.reading.model_dump(mode="json"),
+        versions=planned.versions,
+        init=init,
         hash=planned.hash,
         parameters=parameter_counts(method),
         timing={},
@@ -184,6 +214,7 @@ def score_run(planned: Plan, method: Method[Section], fabric: Fabric, record: Ru
         if evaluation is not None:
             seconds += evaluation.seconds
             record.metrics[part] = evaluation.metrics
+            record.headlines[part] = evaluation.name
     record.timing["evaluate_seconds"] = round(seconds, 2)
     if fabric.is_global_zero:
         draw_samples(planned, method, fabric.device)

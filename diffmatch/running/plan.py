@@ -12,12 +12,14 @@ import torch
 
 from diffmatch import plugins
 from diffmatch.data.loading import labelled_pixels
-from diffmatch.data.opening import fabricated_data, find_data, open_domain, size_for
+from diffmatch.data.opening import fabricated_data, files_of, find_data, open_domain, size_for
 from diffmatch.data.splits import Split, make_split
 from diffmatch.domain import Card, Domain, InputError
 from diffmatch.learning import registry
 from diffmatch.learning.method import Method, Statistics
+from diffmatch.model.start import Start, read_start
 from diffmatch.records.folder import RunFolder, budget_folder
+from diffmatch.records.schema import Members, Versions
 from diffmatch.settings import Section, Settings, resolve
 from diffmatch.shared.files import digest
 from diffmatch.shared.seeds import seed_of
@@ -33,6 +35,8 @@ class Job:
         invented: size of the fabricated data where they are used; 0: as large as the labels need.
         split: a folder of split lists or the name of an installed family; None: what the plugin or the store has for
             `labels`.
+        init: a finished run or an exported model whose weights the run starts from.
+        again: the folder of the run that this job takes up; its record takes the place of today's recipe and lists.
     """
 
     dataset: str
@@ -49,6 +53,8 @@ class Job:
     split: str | None = None
     fabricated: bool = False
     invented: int = 0
+    init: Path | None = None
+    again: Path | None = None
 
 
 @dataclass
@@ -64,10 +70,17 @@ class Plan:
     pixels: np.ndarray[Any, np.dtype[np.int64]]
     hash: str
     folder: RunFolder
+    versions: Versions
+    start: Start | None = None
 
     @property
     def card(self) -> Card:
         return self.domain.card
+
+    @property
+    def name(self) -> str:
+        """Of the run among those of its data set, method and labels: `<seed>-<hash>`."""
+        return f"{self.job.seed}-{self.hash}"
 
     @property
     def statistics(self) -> Statistics:
@@ -75,10 +88,31 @@ class Plan:
             tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled)
         )
 
-    def build(self, settings: Settings[Section] | None = None) -> Method[Section]:
-        """The method with its initial weights: those of the extractor depend on the seed alone."""
+    def build(self, settings: Settings[Section] | None = None, pretrained: bool = True) -> Method[Section]:
+        """The method with its initial weights: those of the extractor depend on the seed alone.
+
+        Args:
+            settings: in place of the plan's.
+            pretrained: false where a checkpoint is loaded next: the encoder's weights need not be there any more.
+        """
+        settings = settings or self.settings
+        if not pretrained:
+            network = settings.network.model_copy(update={"weights": "none"})
+            settings = settings.model_copy(update={"network": network})
         torch.manual_seed(seed_of(self.job.seed, "weights"))
-        return registry.method(self.job.method).build(self.card, settings or self.settings, self.statistics)
+        return registry.method(self.job.method).build(self.card, settings, self.statistics)
+
+    def members(self) -> Members:
+        """The split by ids, as it is recorded."""
+        split = self.split
+        return Members(
+            labelled=sorted(item.id for item in split.labelled),
+            unlabelled=sorted(item.id for item in split.unlabelled),
+            val=sorted(item.id for item in split.val),
+            test=sorted(item.id for item in split.test),
+            cases=sorted({item.case for item in split.items}),
+            files=files_of(self.domain.root, split.items),
+        )
 
 
 def settings_of(
@@ -128,19 +162,41 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
             )
     split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
     pixels = labelled_pixels(domain, split.labelled)
-    identity = {
-        "settings": trained(settings),
-        "split": split.sha256,
-        "data": fingerprint,
-        "dataset": job.dataset,
-        "method": [job.method, method.version],
-        "card": domain.card.version,
-        "recipe": domain.recipe.version,
-    }
-    name = digest(identity)[:8]
+    start = read_start(job.init) if job.init else None
+    versions = Versions(card=domain.card.version, recipe=domain.recipe.version, method=method.version)
+    name = run_hash(
+        job.dataset, job.method, settings, split.sha256, fingerprint, versions, start.sha256 if start else None
+    )
     path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
     job = replace(job, fabricated=fabricated, invented=size if fabricated else 0)
-    return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path))
+    return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path), versions, start)
+
+
+def run_hash(
+    dataset: str,
+    method: str,
+    settings: Settings[Section],
+    split: str,
+    fingerprint: str,
+    versions: Versions,
+    init: str | None,
+) -> str:
+    """Eight digits that two runs share only if they train the same: on the same data and split, with the same settings.
+
+    Args:
+        split, fingerprint: hashes of the split and of the data's files.
+        init: hash of the weights that the run starts from, None without.
+    """
+    identity = {
+        "settings": trained(settings),
+        "split": split,
+        "data": fingerprint,
+        "dataset": dataset,
+        "method": [method, versions.method],
+        "card": versions.card,
+        "recipe": versions.recipe,
+    }
+    return digest(identity | ({"init": init} if init else {}))[:8]
 
 
 def trained(settings: Settings[Section]) -> dict[str, Any]:
@@ -151,36 +207,6 @@ def trained(settings: Settings[Section]) -> dict[str, Any]:
     tree = settings.model_dump(mode="json")
     tree["method"] = {key: value for key, value in tree["method"].items() if value is not None}
     return tree
-
-
-def job_of(folder: RunFolder, data: Path | None = None) -> Job:
-    """The job that a run folder was made by. A run on fabricated data keeps them, whatever $DIFFMATCH_DATA holds now.
-
-    Args:
-        data: where the run's data lie today, if elsewhere than in the record.
-
-    Raises:
-        InputError: the run's data are not there any more.
-    """
-    record = folder.record()
-    root = data or Path(record.data.root)
-    if not root.is_dir() and not record.data.fabricated:
-        raise InputError(f"{root}: the run's data are not there any more; say where they are with --data")
-    path = folder.path.resolve()
-    out = path.parents[3] if len(path.parts) > 4 else path.parent
-    return Job(
-        dataset=record.dataset,
-        method=record.method,
-        labels=record.labels.budget,
-        seed=record.seed,
-        preset=record.preset,
-        data=data or (None if record.data.fabricated else root),
-        out=out,
-        overrides=record.overrides,
-        split=record.split.asked,
-        fabricated=record.data.fabricated and data is None,
-        invented=record.data.invented,
-    )
 
 
 def parameter_counts(method: Method[Section]) -> dict[str, int]:

@@ -25,10 +25,9 @@ def look_at_network(planned: Plan) -> None:
     Raises:
         InputError: as the network words it.
     """
-    network = planned.settings.network.model_copy(update={"weights": "none"})
     try:
         with torch.device("meta"):
-            planned.build(planned.settings.model_copy(update={"network": network}))
+            planned.build(pretrained=False)
     except InputError:
         raise
     except Exception as error:

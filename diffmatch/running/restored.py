@@ -1,28 +1,26 @@
-"""A finished run taken up again, its checkpoint scored otherwise."""
+"""A finished run taken up again: its checkpoint scored otherwise, on the data that it was made with."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from lightning_fabric import Fabric
 
 from diffmatch.domain import InputError
 from diffmatch.learning import registry
 from diffmatch.learning.method import Method
-from diffmatch.model.predict import Predicted, Trained, predict_files, sources
-from diffmatch.readers.outside import endings_of
+from diffmatch.model.manifest import registered, settings_from
+from diffmatch.model.source import CHECKPOINTS, Which
 from diffmatch.records import checkpoint
 from diffmatch.records.folder import RunFolder
 from diffmatch.records.schema import EvaluationRecord
+from diffmatch.running.again import job_of, planned_again
 from diffmatch.running.job import fabric_for, score
-from diffmatch.running.plan import Plan, job_of, plan, settings_of
+from diffmatch.running.plan import Plan
 from diffmatch.scoring.evaluation import Part
 from diffmatch.settings import Section
-
-Which = Literal["last", "val"]
 
 
 @dataclass
@@ -36,26 +34,20 @@ class Finished:
 
 
 def restored(folder: RunFolder, which: Which, changes: dict[str, Any], data: Path | None) -> Finished:
-    """The run as it was planned, its settings changed where `changes` (dotted) has a value.
+    """The run as its record has it, some of its settings (dotted) changed.
 
     Raises:
         InputError: no such checkpoint, or data that are not the run's.
     """
-    record = folder.record()
-    planned = plan(job_of(folder, data))
-    if planned.fingerprint != record.data.fingerprint:
-        raise InputError(
-            f"{planned.domain.root}: not the files that {folder.path} was trained on (names or sizes differ)"
-        )
-    changed = {**record.overrides, **{key: value for key, value in changes.items() if value is not None}}
-    settings = settings_of(planned.domain, registry.method(record.method), record.preset, changed)
-    content = checkpoint.load(folder.path / {"last": "last.ckpt", "val": "val_best.ckpt"}[which], planned.split.sha256)
-    method = planned.build(settings)
+    planned = planned_again(job_of(folder, data))
+    content = checkpoint.load(folder.path / CHECKPOINTS[which], planned.split.sha256, planned.name)
+    stored, kind = planned.settings.model_dump(mode="json"), registry.method(planned.job.method)
+    settings = settings_from(stored, kind, folder.record_path, changes)
+    method = planned.build(settings, pretrained=False)
     method.load_state_dict(content["method"])
     fabric = fabric_for(planned.job, settings)
     fabric.launch()
     method.to(fabric.device)
-    planned.folder = folder
     return Finished(planned, method, fabric, content["step"])
 
 
@@ -72,32 +64,20 @@ def evaluate_run(
     """Score a finished run's checkpoint again, differently: other sampler steps, draws, protocol or part.
 
     Raises:
-        InputError: no such checkpoint, protocol or items, or data that are not the run's.
+        InputError: no such checkpoint, protocol or items, data that are not the run's, or steps and draws that the
+            method or the part cannot use.
     """
+    record = folder.record()
+    if not registered(record.method, folder.path).sampled and (steps or draws):
+        raise InputError(f"{folder.path}: the method {record.method} does not sample; leave out --steps and --draws")
+    if part == "unlabeled" and (draws or protocol):
+        raise InputError(
+            "--split unlabeled: pseudo-labels are made of one draw, image by image; leave out --draws and --protocol"
+        )
     asked = {"diffusion.pseudo_steps" if part == "unlabeled" else "diffusion.steps": steps, "eval.draws": draws}
-    run = restored(folder, which, asked, data)
+    changes = {key: value for key, value in asked.items() if value is not None}
+    run = restored(folder, which, changes, data)
     evaluation = score(run.planned, run.method, run.fabric, which, run.step, part, run.planned.card.protocol(protocol))
     if evaluation is None:
         raise InputError(f"{folder.path}: {run.planned.card.name} has no items with masks in '{part}'")
     return evaluation
-
-
-def predict_with(
-    folder: RunFolder,
-    paths: Sequence[Path],
-    out: Path,
-    which: Which = "last",
-    *,
-    steps: int | None,
-    draws: int | None,
-    data: Path | None,
-) -> Predicted:
-    """Write a mask for each of a user's own files with one of the run's checkpoints; see `model.predict.predict_files`.
-
-    Raises:
-        InputError: a path that cannot be read, or no file at all.
-    """
-    run = restored(folder, which, {"diffusion.steps": steps, "eval.draws": draws}, data)
-    domain = run.planned.domain
-    files = sources(paths, out, (*domain.endings, *endings_of(domain.reading)))
-    return predict_files(Trained(domain, run.method, run.fabric.device), files, out)

@@ -49,6 +49,7 @@ class Trainer:
     seed: int
     steps: int
     folder: RunFolder
+    run_name: str
     labelled: Stream
     pool: Stream
     workers: int
@@ -83,6 +84,7 @@ class Trainer:
             return
         meters = vars(self.meters)
         content = {
+            "run": self.run_name,
             "step": step,
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -103,7 +105,7 @@ class Trainer:
         path = self.folder.path / "last.ckpt"
         if not path.exists():
             return False
-        content = checkpoint.load(path, self.split.sha256)
+        content = checkpoint.load(path, self.split.sha256, self.run_name)
         self.method.load_state_dict(content["method"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.fabric._precision.load_state_dict(content["scaler"])

@@ -11,7 +11,8 @@ from diffmatch import plugins
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError, Sample
 from diffmatch.readers import inside
-from diffmatch.running.plan import job_of, plan
+from diffmatch.running.again import job_of, prepared
+from diffmatch.running.plan import plan
 
 SPLITS = Path(__file__).parents[2].parent / "shared" / "splits"
 
@@ -72,7 +73,7 @@ def test_a_split_of_ones_own_is_recorded_and_resumed(few, job, quietly, unscored
     assert planned.hash != plan(job(tmp_path, "supervised", labels="1", train__steps=2)).hash
     run = quietly(asked)
     assert run.record().split.asked == str(folder)
-    assert plan(job_of(run)).hash == planned.hash
+    assert prepared(job_of(run)).hash == planned.hash
 
 
 @pytest.mark.parametrize("name", ["/etc/passwd", "../x", "a/../../b", "~/x", "C:\\x", "\\\\host\\x", "a\\..\\b"])

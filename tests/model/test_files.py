@@ -14,7 +14,7 @@ from PIL import Image
 from rasterio.transform import from_origin
 
 from diffmatch.model import blocks, files
-from diffmatch.model.files import Saved, as_read, outputs, write, write_labels
+from diffmatch.model.files import Saved, outputs, write, write_labels
 from diffmatch.model.look import Look
 from diffmatch.model.prediction import Prediction
 
@@ -90,7 +90,7 @@ def test_all_of_a_nifti_volume(tmp_path: Path) -> None:
     like, prediction = tmp_path / "heart.nii", predicted(9, 8, 4)
     nib.save(nib.Nifti1Image(np.zeros((9, 8, 4), np.int16), AFFINE), like)
     image = np.zeros((1, 1, 4, 8, 9), np.float32)
-    paths = write(prediction, image, like, tmp_path / "out" / "heart", LOOK, ALL, lambda labels: labels.T)
+    paths = write(prediction, image, like, tmp_path / "out" / "heart", LOOK, ALL, prediction.labels.T)
     assert paths == outputs(like, tmp_path / "out" / "heart", ALL, volume=True)
     assert {path.name for path in paths.values()} == {path.name for path in (tmp_path / "out").iterdir()}
     assert [path.name for path in paths.values()] == [
@@ -192,18 +192,6 @@ def test_no_half_file_after_an_interruption(
     with pytest.raises(KeyboardInterrupt):
         write(predicted(*shape), np.zeros((1, 1, *shape), np.float32), like, tmp_path / "out" / "a", LOOK, [what])
     assert [*path.parent.iterdir()] == [path] and path.read_bytes() == b"old"
-
-
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0), (2, 0, 1)])
-@pytest.mark.parametrize("mirrored", [(), (0,), (1, 2), (0, 1, 2)])
-def test_labels_turned_back(order: tuple[int, ...], mirrored: tuple[int, ...]) -> None:
-    read = np.random.default_rng(0).integers(0, 9, (4, 3, 5)).astype(np.uint8)
-
-    def aligned(labels: np.ndarray) -> np.ndarray:
-        return np.flip(labels, mirrored).transpose(order)
-
-    assert np.array_equal(as_read(aligned(read), aligned), read)
-    assert np.shares_memory(as_read(stored := aligned(read), aligned), stored)
 
 
 def test_names_alone_open_no_volume(tmp_path: Path) -> None:

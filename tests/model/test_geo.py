@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import sys
 from pathlib import Path
 
@@ -119,3 +120,22 @@ def test_no_place_without_rasterio(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def test_no_place_of_a_file_that_is_no_picture(tmp_path: Path) -> None:
     (tmp_path / "a.h5").write_bytes(b"no picture")
     assert geo.place(tmp_path / "a.h5") is None
+
+
+@pytest.mark.parametrize("missing", [1, 100, 5000, 20000])
+def test_the_last_bytes_that_do_not_fit_on_the_disk(missing: int, tmp_path: Path) -> None:
+    """GDAL writes them when it closes the file, and tells no error."""
+    where = geo.place(tiff(tmp_path / "a.tif", crs=NZTM, transform=from_origin(0, 0, 1, 1)))
+    assert where
+    maps, path = np.random.default_rng(0).random((2, *SHAPE), np.float32), tmp_path / "maps.tif"
+    geo.write_maps(maps, ["one", "two"], path, where)
+    size = path.stat().st_size
+    path.unlink()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size - missing, hard))
+    try:
+        with pytest.raises(OSError, match=r"written whole.*maps\.tif"):
+            geo.write_maps(maps, ["one", "two"], path, where)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.tif"]

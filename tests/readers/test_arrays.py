@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from diffmatch.domain import InputError
-from diffmatch.readers.arrays import array, shape
+from diffmatch.readers.arrays import array, shape, volume
 
 IMAGE, LABEL = np.arange(6.0).reshape(2, 3), np.zeros((2, 3), np.uint8)
 
@@ -31,6 +31,16 @@ def test_values_and_shapes(path):
     write(path, image=IMAGE, label=LABEL)
     assert array(path, "image", like="label").tolist() == IMAGE.tolist()
     assert shape(path, "label") == (2, 3)
+
+
+def test_a_slice_is_a_volume_of_one(path):
+    write(path, image=IMAGE, volume=np.stack([IMAGE, -IMAGE]), batch=IMAGE[None, None], text=IMAGE.astype("S1"))
+    assert volume(path, "image").dtype == np.float32
+    assert volume(path, "image").tolist() == [[[IMAGE.tolist()]]]
+    assert volume(path, "volume").shape == (1, 1, 2, 2, 3)
+    for key in ("batch", "text"):
+        with pytest.raises(InputError, match=rf"{path.name}: {key} is .* of shape .*; expected numbers"):
+            volume(path, key)
 
 
 def test_a_missing_key_is_named(path):

@@ -20,7 +20,7 @@ import diffmatch.readers
 from diffmatch.domain import Card, InputError, MinMax, Percentiles, Reading, Scene, Window
 from diffmatch.readers import pictures
 from diffmatch.readers.image import photograph
-from diffmatch.readers.outside import both, endings_of, of_array, of_file, of_pair, own_axes
+from diffmatch.readers.outside import both, endings_of, is_slice, of_array, of_file, of_pair, own_axes
 
 SHAPE = (12, 16)
 RNG = np.random.default_rng(0)
@@ -227,6 +227,7 @@ def test_one_slice_is_a_volume_of_one(tmp_path: Path) -> None:
     expected = of_array(plane[None], card(1), volume(), channels_first=False, name="a")
     assert expected.shape == (1, 1, 1, 5, 6)
     for array, first in ((plane, False), (plane, True), (plane[..., None], False), (plane[None], True)):
+        assert is_slice(array, card(1), volume(), channels_first=first) == (array.shape[0] != 1)
         assert np.array_equal(of_array(array, card(1), volume(), channels_first=first, name="a"), expected)
     two = np.stack([plane, -plane])
     for array, first in ((two, True), (two.transpose(1, 2, 0), False)):

@@ -39,7 +39,7 @@ class Code:
 
 def test_round_trip(tmp_path: Path) -> None:
     checkpoint.save(tmp_path / "a.ckpt", CONTENT)
-    loaded = checkpoint.load(tmp_path / "a.ckpt", "a" * 64)
+    loaded = checkpoint.load(tmp_path / "a.ckpt", "a" * 64, "0-1")
     assert torch.equal(loaded["method"]["w"], CONTENT["method"]["w"]) and torch.equal(loaded["rng"], CONTENT["rng"])
     assert {key: loaded[key] for key in ("step", "elapsed", "best")} == {
         key: CONTENT[key] for key in ("step", "elapsed", "best")
@@ -78,7 +78,7 @@ def test_code_is_refused_and_not_run(tmp_path: Path) -> None:
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Code(trap)))
     for name in ("torch.ckpt", "plain.ckpt"):
         with pytest.raises(InputError, match=name):
-            checkpoint.load(tmp_path / name)
+            checkpoint.load(tmp_path / name, "a" * 64, "0-1")
     assert not trap.exists()
     torch.load(tmp_path / "torch.ckpt", weights_only=False)
     assert trap.exists()  # the trap works
@@ -91,7 +91,7 @@ def test_truncated(kept: float, tmp_path: Path) -> None:
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content)) if kept < 1 else int(kept)])
     with pytest.raises(InputError, match=r"last\.ckpt"):
-        checkpoint.load(path)
+        checkpoint.load(path, "a" * 64, "0-1")
 
 
 @pytest.mark.parametrize(
@@ -102,18 +102,18 @@ def test_truncated(kept: float, tmp_path: Path) -> None:
 def test_foreign(foreign: Any, tmp_path: Path) -> None:
     torch.save(foreign, tmp_path / "last.ckpt")
     with pytest.raises(InputError, match=r"last\.ckpt: not a checkpoint of this program"):
-        checkpoint.load(tmp_path / "last.ckpt")
+        checkpoint.load(tmp_path / "last.ckpt", "a" * 64, "0-1")
 
 
 def test_text_file_missing_file_and_other_split(tmp_path: Path) -> None:
     (tmp_path / "text.ckpt").write_text("hello")
     with pytest.raises(InputError, match=r"text\.ckpt"):
-        checkpoint.load(tmp_path / "text.ckpt")
+        checkpoint.load(tmp_path / "text.ckpt", "a" * 64, "0-1")
     with pytest.raises(InputError, match="no such checkpoint"):
-        checkpoint.load(tmp_path / "none.ckpt")
+        checkpoint.load(tmp_path / "none.ckpt", "a" * 64, "0-1")
     checkpoint.save(tmp_path / "a.ckpt", CONTENT)
     with pytest.raises(InputError, match="belongs to split aaaaaaaa"):
-        checkpoint.load(tmp_path / "a.ckpt", "b" * 64)
+        checkpoint.load(tmp_path / "a.ckpt", "b" * 64, "0-1")
 
 
 def test_what_training_leaves_is_complete(finished: Any) -> None:

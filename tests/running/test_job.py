@@ -22,7 +22,8 @@ from diffmatch.domain import InputError, Published
 from diffmatch.records.folder import RunFolder, find_runs
 from diffmatch.records.schema import EvaluationRecord, RunRecord
 from diffmatch.running import job as jobs
-from diffmatch.running.plan import Job, job_of, plan
+from diffmatch.running.again import job_of, prepared
+from diffmatch.running.plan import Job, plan
 from diffmatch.running.preflight import announce
 from diffmatch.running.restored import evaluate_run
 from diffmatch.running.trainer import Trainer
@@ -48,7 +49,7 @@ def refuse(text: str) -> float:
 def test_the_record_is_complete_and_true(finished: RunFolder, job: Any, few: Path) -> None:
     text = finished.record_path.read_text()
     raw = json.loads(text, parse_constant=refuse)
-    assert raw["schema"] == 1 and raw["status"] == "done" and "reason" not in raw
+    assert raw["schema"] == 2 and raw["status"] == "done" and "reason" not in raw
     record = RunRecord.model_validate(raw)
     planned = plan(job(finished.path.parents[3], method__ema=0.9))
     assert planned.folder.path == finished.path and record.hash == planned.hash == finished.path.name.split("-")[1]
@@ -91,7 +92,7 @@ def test_test_val_and_pool_are_scored(finished: RunFolder) -> None:
     record = finished.record()
     found = {e.split: (e, counts) for e, counts in finished.evaluations()}
     assert set(found) == set(record.metrics) == {"test", "val", "unlabeled"}
-    card = jobs.plan(job_of(finished)).card
+    card = prepared(job_of(finished)).card
     pixels = list(record.labels.pixels.values())
     for split, (evaluation, counts) in found.items():
         raw = json.loads((finished.path / "evaluations" / f"{evaluation.name}.json").read_text(), parse_constant=refuse)
@@ -190,9 +191,9 @@ def test_fabricated_data_are_told_and_recorded(
     shutil.copytree(few, tmp_path / "data" / "acdc")
     assert not plan(job(tmp_path, "supervised", data=None)).fabricated
     # The run keeps its own data though real ones have appeared since.
-    with (tmp_path / "data" / "acdc" / "training" / "patient001" / "Info.cfg").open("a") as handle:
-        handle.write("\n")
-    assert plan(job_of(folder)).folder.path == folder.path
+    with (tmp_path / "data" / "acdc" / "training" / "patient001" / "patient001_frame01.nii.gz").open("ab") as handle:
+        handle.write(b"\n")
+    assert prepared(job_of(folder)).folder.path == folder.path
     again = evaluate_run(folder, "last", "test", steps=None, draws=None, protocol=None, data=None)
     assert again.metrics == folder.record().metrics["test"]
     with pytest.raises(InputError, match="not the files"):
@@ -239,28 +240,35 @@ def test_batch_that_devices_cannot_share(
 def test_job_of_a_folder(finished: RunFolder, job: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A run folder is enough to know the job, from wherever it is named."""
     out = finished.path.parents[3]
-    assert plan(job_of(finished)).folder.path == finished.path
+    assert prepared(job_of(finished)).folder.path == finished.path
     for here in (out, out / "acdc", finished.path):
         monkeypatch.chdir(here)
         named = RunFolder(finished.path.relative_to(here))
-        assert plan(job_of(named)).folder.path.resolve() == finished.path
+        assert prepared(job_of(named)).folder.path.resolve() == finished.path
     monkeypatch.chdir(tmp_path)
     gone = finished.record()
     gone.data.root = str(tmp_path / "gone")
     moved = RunFolder(tmp_path / "run").create()
     moved.write(gone)
     with pytest.raises(InputError, match="gone: the run's data are not there any more"):
-        job_of(moved)
+        prepared(job_of(moved))
 
 
-def test_resume_of_a_run_that_would_be_another_today(
-    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("schema", [1, 2])
+def test_resume_of_a_run_whose_settings_are_not_those_of_its_hash(
+    schema: int,
+    finished: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """It is refused before anything is trained or written."""
     path = tmp_path / "acdc" / "diffmatch" / "1" / "0-12345678"
     old = RunFolder(path).create()
     record = finished.record()
     record.status, record.hash = "interrupted", "12345678"
+    if schema == 1:
+        record.reading = record.versions = None
     old.write(record)
 
     def not_this(*_: Any) -> None:
@@ -268,7 +276,8 @@ def test_resume_of_a_run_that_would_be_another_today(
 
     monkeypatch.setattr(jobs, "_work", not_this)
     assert invoke(["resume", str(path)]) == 2
-    assert "settings, data or versions have changed since" in capsys.readouterr().err
+    message = {1: "settings, data or versions have changed since", 2: "its settings are not those of the run 12345678"}
+    assert message[schema] in capsys.readouterr().err
     assert [folder.path for folder in find_runs(tmp_path)] == [path]
 
 

@@ -18,6 +18,7 @@ from diffmatch.records.curves import Curves
 from diffmatch.records.folder import RunFolder
 from diffmatch.running import job as jobs
 from diffmatch.running import trainer as training
+from diffmatch.running.plan import plan
 from diffmatch.running.stopping import StoppedError
 from diffmatch.running.trainer import Trainer, milestones, total_steps
 
@@ -74,7 +75,7 @@ def test_2n_steps_are_n_and_n(
         with pytest.raises(StoppedError, match="after step 4 of 6"):
             quietly(asked)
         assert signal.getsignal(signal.SIGINT) is handler
-    folder = jobs.plan(asked).folder
+    folder = plan(asked).folder
     record = folder.record()
     assert record.status == "interrupted" and "step 4 of 6" in (record.reason or "") and not record.metrics
     assert torch.load(folder.path / "last.ckpt", weights_only=True)["step"] == 4
@@ -86,8 +87,7 @@ def test_2n_steps_are_n_and_n(
 def test_the_checkpoint_and_not_a_fresh_start_is_taken_up(
     job: Any, quietly: Any, weights: Any, same: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unscored: None
 ) -> None:
-    """Only the remaining steps are taken, with the optimiser's momentum, the learning rate and the draws where they
-    stood."""
+    """Only the remaining steps are taken, with the momentum, the learning rate and the draws as they stood."""
     asked = job(tmp_path)
     with monkeypatch.context() as patch:
         interrupt_at(3, patch)
@@ -110,7 +110,7 @@ def test_the_checkpoint_and_not_a_fresh_start_is_taken_up(
 
 def killed_after(step: int, asked: Any, quietly: Any) -> None:
     """Start the job in another process and kill it with no warning once a checkpoint of at least `step` is on disk."""
-    path = jobs.plan(asked).folder.path / "last.ckpt"
+    path = plan(asked).folder.path / "last.ckpt"
     process = multiprocessing.get_context("fork").Process(target=quietly, args=(asked,))
     process.start()
     deadline = time.monotonic() + 120
@@ -135,7 +135,7 @@ def test_kill_9_at_any_moment(job: Any, quietly: Any, weights: Any, same: Any, c
     seed = random.SystemRandom().randrange(1000)
     print(f"killed by random.Random({seed})")
     moments = sorted(random.Random(seed).sample(range(1, 22), 2))
-    folder = jobs.plan(asked).folder
+    folder = plan(asked).folder
     for moment in moments:
         killed_after(moment, asked, quietly)
         record = folder.record()
@@ -180,7 +180,7 @@ def test_sigterm_stops_as_ctrl_c_does(job: Any, quietly: Any, tmp_path: Path, mo
     asked = job(tmp_path)
     with pytest.raises(StoppedError):
         quietly(asked)
-    assert jobs.plan(asked).folder.record().status == "interrupted"
+    assert plan(asked).folder.record().status == "interrupted"
 
 
 def test_curves_hold_what_happened(undisturbed: RunFolder) -> None:
@@ -232,7 +232,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(
     code = cli(asked)
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 1
-    folder = jobs.plan(asked).folder
+    folder = plan(asked).folder
     record = folder.record()
     assert record.status == "failed" and not record.metrics
     batch = torch.load(folder.path / "nonfinite_batch_0.pt", weights_only=True)
@@ -266,9 +266,9 @@ def test_a_crash_is_a_failure_with_its_reason_and_is_tried_again(
 
         patch.setattr(DiffMatch, "losses", crashing)
         assert cli(asked) == 1
-    record = jobs.plan(asked).folder.record()
+    record, log = plan(asked).folder.record(), (plan(asked).folder.path / "log.txt").read_text()
     assert record.status == "failed" and record.reason == "RuntimeError: the machine is on fire" and not record.metrics
-    assert "the machine is on fire" in (jobs.plan(asked).folder.path / "log.txt").read_text()
+    assert "the machine is on fire" in log
     again = quietly(asked)
     assert again.record().status == "done" and again.record().reason is None
     assert_same_run(undisturbed, again, weights, same, curves)
@@ -287,7 +287,7 @@ def test_interrupt_in_the_middle_of_scoring(
         patch.setattr(jobs, "score_run", stop)
         with pytest.raises(KeyboardInterrupt):
             quietly(asked)
-    assert jobs.plan(asked).folder.record().status == "interrupted"
+    assert plan(asked).folder.record().status == "interrupted"
 
     def not_again(*_: Any) -> None:
         raise AssertionError("trained again")

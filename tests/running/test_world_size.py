@@ -24,6 +24,7 @@ from diffmatch.records.counts import Counts
 from diffmatch.records.curves import Curves
 from diffmatch.records.folder import RunFolder
 from diffmatch.running import job as jobs
+from diffmatch.running.plan import plan
 from diffmatch.running.restored import evaluate_run
 from diffmatch.running.trainer import Trainer
 from diffmatch.scoring.evaluation import evaluate, evaluate_pool
@@ -59,7 +60,7 @@ def spawned(job: Any, quietly: Any, tmp_path_factory: pytest.TempPathFactory) ->
     parent.start()
     parent.join(280)
     assert parent.exitcode == 0
-    return jobs.plan(asked).folder
+    return plan(asked).folder
 
 
 # -- scoring -----------------------------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ def test_two_processes_train_and_score(spawned: RunFolder, job: Any) -> None:
     record = spawned.record()
     assert record.status == "done" and record.environment["world_size"] == 2
     assert set(record.metrics) == {"test", "val", "unlabeled"}
-    one = jobs.plan(job(spawned.path.parents[3], **TWO))
+    one = plan(job(spawned.path.parents[3], **TWO))
     assert one.folder.path == spawned.path  # how many processes is no part of what is run
     for split, count in (("test", 2), ("val", 2)):
         found = spawned.evaluation(split)
@@ -204,7 +205,7 @@ def torchrun(
     folder = tmp_path_factory.mktemp("torchrun")
     asked = job(folder / "runs", devices=2, **TWO)
     multiprocessing.start_processes(_as_torchrun, (_free_port(), asked, quietly, folder), nprocs=2, start_method="fork")
-    return jobs.plan(asked).folder, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
+    return plan(asked).folder, [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
 
 
 def test_torchrun_gives_what_spawning_gives(
@@ -242,7 +243,7 @@ def test_mixed_precision_among_processes(job: Any, quietly: Any, tmp_path: Path)
     multiprocessing.start_processes(
         _as_torchrun, (_free_port(), asked, quietly, tmp_path), nprocs=2, start_method="fork"
     )
-    record = jobs.plan(asked).folder.record()
+    record = plan(asked).folder.record()
     assert record.status == "done" and record.environment["precision"] == "bf16-mixed"
     for rank in range(2):
         seen = torch.load(tmp_path / f"rank{rank}.pt", weights_only=True)
@@ -272,7 +273,7 @@ def test_a_rank_that_fails_takes_the_run_with_it(job: Any, quietly: Any, tmp_pat
     asked = job(tmp_path, devices=2, **TWO)
     with pytest.raises(multiprocessing.ProcessRaisedException, match="rank 1 is on fire"):
         multiprocessing.start_processes(_one_fails, (asked, quietly, _free_port()), nprocs=2, start_method="fork")
-    assert jobs.plan(asked).folder.record().status != "done"
+    assert plan(asked).folder.record().status != "done"
 
 
 def _one_diverges(rank: int, asked: Any, quietly: Any, port: int) -> None:
@@ -298,7 +299,7 @@ def test_a_loss_that_is_not_finite_on_one_rank_stops_all_and_is_recorded(
     asked = job(tmp_path, devices=2, **TWO)
     with pytest.raises(multiprocessing.ProcessRaisedException, match="loss not finite at step 2"):
         multiprocessing.start_processes(_one_diverges, (asked, quietly, _free_port()), nprocs=2, start_method="fork")
-    folder = jobs.plan(asked).folder
+    folder = plan(asked).folder
     assert folder.record().status == "failed" and "not finite at step 2 on another process" in (
         folder.record().reason or ""
     )

@@ -18,6 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
+from diffmatch.conformance.elsewhere import check_outside
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.readers.lists import read
 from diffmatch_acdc import ACDC, BUDGETS, TEST, VAL, _split
@@ -82,6 +83,7 @@ def find(domain: Domain, item_id: str) -> Item:
 def test_both_layouts_hold_the_same_items_and_pixels(raw: Path, tmp_path: Path, inner: str) -> None:
     prepare_h5(raw, tmp_path / "h5")
     ours, theirs = ACDC(raw), ACDC(tmp_path / "h5" / inner)
+    assert check_outside(ACDC, theirs.root) is None
     for split in ("train", "val", "test"):
         items = ours.index(split)
         assert [(i.id, i.case) for i in items] == [(i.id, i.case) for i in theirs.index(split)]

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from diffmatch.conformance.elsewhere import check_outside
 from diffmatch.data import splits
 from diffmatch.domain import Cache, Domain, InputError, Item
 from diffmatch.readers import arrays as arrays_reader
@@ -98,6 +99,13 @@ def test_both_layouts_hold_the_same_items_and_pixels(raw: Path, archive: Path) -
     assert [item.id for item in ours.index("train")[:2]] == ["case0005_slice000", "case0005_slice001"]
     assert {item.case for item in ours.index("train")} == {"case0005", "case0021"}
     assert [item.id for item in ours.index("test")] == ["case0001", "case0002"] and not ours.index("val")
+
+
+def test_an_archive_s_files_from_elsewhere_need_no_set(archive: Path) -> None:
+    assert check_outside(Synapse, archive) is None
+    item = Synapse(archive).index("train")[0]
+    image, _ = arrays(Synapse(archive), item)
+    np.testing.assert_array_equal(Synapse.outside(item.ref.image), image[:, :, None])
 
 
 @pytest.mark.parametrize("inside", ["Abdomen/RawData/Training", "RawData/Training", "Training", "."])

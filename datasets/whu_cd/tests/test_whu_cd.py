@@ -191,9 +191,9 @@ def test_a_flat_set_and_a_scene_divide_alike(tmp_path: Path, monkeypatch: pytest
     (
         tmp_path / "scene" / "change label" / "change_label.tif"
     ).unlink()  # what a model of patches is set to work on has no label
-    before = tmp_path / "scene" / "before" / "before.tif"
+    dates = [tmp_path / "scene" / date / f"{date}.tif" for date in ("before", "after")]
     monkeypatch.setattr(pictures, "LARGE", 0)
-    there = of_pair(before, pairs.later(before), flat.card, flat.reading)
+    there = of_pair(*dates, flat.card, flat.reading)
     assert isinstance(there, Scene) and there.shape == (2, 3, 1100, 1300)
     np.testing.assert_array_equal(there.read(0, 512, 256, 256), third)
 
