@@ -6,11 +6,15 @@ import ast
 import re
 import runpy
 import shlex
+import shutil
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from diffmatch.cli import invoke
 from diffmatch.conformance.method import CHECKS as METHOD_CHECKS
@@ -67,18 +71,20 @@ def rewritten(code: str, block: str) -> str:
     return code
 
 
-def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plugin):
-    monkeypatch.chdir(tmp_path)
-    shorter = [
-        word for key, value in stub(train__steps=2, network__stride=4).items() for word in ("--set", f"{key}={value}")
-    ]
+def executed(page: str, shorter: list[str], install: Callable[[Path], object]) -> list[str]:
+    """Run the blocks of a page from top to bottom in the working folder, and say which commands there were.
+
+    A block after `name`: is written to that file; where it exists, its assignments take the place of those of the same
+    names. Commands of `bench` get the words `shorter`.
+    """
     actions = {
         "python": lambda words: runpy.run_path(words[0]) and 0,
         "diffmatch": lambda words: invoke(words + shorter * (words[0] == "bench")),
-        "pip": lambda words: install_plugin(Path(words[-1])) and 0,
+        "pip": lambda words: install(Path(words[-1])) and 0,
+        "cp": lambda words: shutil.copytree(words[-2], words[-1]) and 0,
     }
-    text, ran = (DOCS / "own-domain.md").read_text(), []
-    for file, kind, block in re.findall(r"(?:`([^`\s]+)`:\n\n)?```(\w+)\n(.*?)```", text, re.DOTALL):
+    text, ran = (DOCS / page).read_text(), []
+    for file, kind, block in re.findall(r"(?:`([^`\s]+)`[^`\n]*:\n\n)?```(\w+)\n(.*?)```", text, re.DOTALL):
         if file:
             Path(file).parent.mkdir(parents=True, exist_ok=True)
             Path(file).write_text(rewritten(Path(file).read_text(), block) if Path(file).exists() else block)
@@ -91,7 +97,16 @@ def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plu
             ]
             assert actions[command](words) == 0, line
             ran.append(" ".join([command, *words[:1]]))
-    assert [*dict.fromkeys(ran)] == [
+    return [*dict.fromkeys(ran)]
+
+
+def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plugin):
+    monkeypatch.chdir(tmp_path)
+    shorter = [
+        word for key, value in stub(train__steps=2, network__stride=4).items() for word in ("--set", f"{key}={value}")
+    ]
+    ran = executed("own-domain.md", shorter, install_plugin)
+    assert ran == [
         "python draw.py",
         "diffmatch doctor",
         "diffmatch bench",
@@ -107,7 +122,35 @@ def test_your_own_domain_in_ten_minutes(stub, tmp_path, monkeypatch, install_plu
     assert classes == {"folder": ["background", "pond", "hut"], "ponds": ["land", "water"]}
     assert all(record.status == "done" and not record.data.fabricated for record in records.values())
     assert Path("report/index.html").is_file()
-    assert {path.name for path in Path("masks").iterdir()} == {f"{number:03d}.png" for number in range(50, 60)}
+    assert {path.name for path in Path("masks").glob("*.png")} == {f"{number:03d}.png" for number in range(50, 60)}
+
+
+def test_from_a_bare_clone_to_masks_for_five_pictures(stub, tmp_path, monkeypatch, capsys):
+    """What is said of the files is so, and three ways to the same model give the same masks."""
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    changes = {"train__steps": 40, "network__stride": 4, "train__batch": 4, "train__optimizer": "adamw"}
+    shorter = [word for key, value in stub(**changes).items() for word in ("--set", f"{key}={value}")]
+    ran = executed("own-pictures.md", shorter, lambda _: 1)
+    assert ran == [
+        "python draw.py",
+        "diffmatch bench",
+        "diffmatch predict",
+        "cp -r",
+        "python use.py",
+        "diffmatch export",
+        "python use_onnx.py",
+    ]
+    printed = capsys.readouterr().out
+    assert "['ground', 'pond', 'hut'] (80, 96) (3, 80, 96)" in printed and "(1, 80, 96)" in printed
+    five = [f"{number}" for number in range(60, 65)]
+    files = {f"{name}{end}" for name in five for end in (".png", "_overlay.png", "_uncertainty.npz")}
+    assert {path.name for path in Path("masks").iterdir()} == files | {".diffmatch.json"}
+    for name in five:
+        first, second = (np.asarray(Image.open(f"{folder}/{name}.png")) for folder in ("masks", "masks-again"))
+        assert np.array_equal(first, second) and set(np.unique(first)) <= {0, 1, 2}
+    warm = next(record for record in (run.record() for run in find_runs(Path("runs"))) if record.init)
+    assert warm.method == "unimatch" and warm.init.source == "ponds.safetensors"
 
 
 @pytest.mark.skipif(not (ROOT.parent / "shared" / "data").is_dir(), reason="the tables' data are not at ../shared/data")

@@ -105,5 +105,9 @@ def export(
     from diffmatch.model.model import load
 
     sides = size_of(size) if size else None
-    export_model(load(run, checkpoint=checkpoint, steps=steps, draws=draws), out, sides)
+    model = load(run, checkpoint=checkpoint, steps=steps, draws=draws)
+    with console.status("writing; a graph is traced and compared with PyTorch, which can take a minute"):
+        difference = export_model(model, out, sides)
+    if difference is not None:
+        console.print(f"compared with PyTorch: probabilities differ by {difference:.1g} at most")
     console.print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)", soft_wrap=True, markup=False)

@@ -26,7 +26,7 @@ NEEDED: Mapping[Saved, tuple[str, ...]] = {
 }
 """The fields of a prediction, besides its labels, that a file is made of."""
 KINDS: tuple[Saved, ...] = tuple(NEEDED)
-MARK = "predictions.json"
+MARK = ".diffmatch.json"
 """Says which model filled a folder, so that another one never mixes its masks in."""
 
 
