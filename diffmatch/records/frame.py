@@ -13,7 +13,6 @@ from diffmatch.records import packed
 from diffmatch.records.folder import RunFolder, find_runs
 from diffmatch.records.schema import EvaluationRecord, RunRecord
 from diffmatch.records.select import select_evaluation
-from diffmatch.settings import flatten
 
 if TYPE_CHECKING:
     from pandas import (
@@ -69,7 +68,8 @@ def frame(paths: str | Path | Iterable[str | Path]) -> DataFrame:
         split_family, split_hash: the split of the data. Numbers of different hashes must not be compared.
         data_fingerprint: hash of the data's file names and sizes.
         fabricated: whether the data were invented. Then no number says how well a method works.
-        settings: what a file or the command line changed, as JSON with dotted keys in sorted order.
+        settings: what a file or the command line changed, as JSON with dotted keys in sorted order; with them `init`,
+            the weights that a run started from.
         time: when the run was recorded, ISO 8601; empty where the record does not say.
         card_metric: which metric `primary` is: `mean_dice`, `mean_iou` or `changed_iou`.
         evaluation: name of the evaluation; empty for numbers of the training, such as parameters and seconds.
@@ -162,7 +162,7 @@ def tidy(runs: Iterable[Recorded]) -> DataFrame:
 
 def _run(run: Recorded) -> tuple[Any, ...]:
     record, split, data = run.record, run.record.split, run.record.data
-    settings, time = json.dumps(flatten(record.overrides), sort_keys=True), str(record.environment.get("time", ""))
+    settings, time = json.dumps(record.changes, sort_keys=True), str(record.environment.get("time", ""))
     return (
         *(str(run.folder), record.dataset, record.method, record.seed, record.preset, record.labels.budget),
         *(split.family, split.sha256, data.fingerprint, data.fabricated, str(record.status), record.hash),

@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from diffmatch.settings import flatten
+
 SCHEMA: Literal[2] = 2
 """Of run.json. Schema 1 lacked `reading`, `versions`, `headlines`, `init` and the file split.json; it is still read."""
 EVALUATION_SCHEMA: Literal[1] = 1
@@ -116,6 +118,11 @@ class RunRecord(Record):
     )
 
     model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """What was asked for beyond recipe and preset: dotted settings, and as `init` the weights it started from."""
+        return flatten(self.overrides) | ({"init": self.init.sha256[:8]} if self.init else {})
 
 
 class EvaluationRecord(Record):

@@ -80,7 +80,7 @@ def items(score: Score) -> str:
 def title(run: RunView) -> str:
     """A run in a list: method, budget, seed, settings that were changed, hash."""
     record = run.record
-    changed = "".join(f", {key}={value}" for key, value in record.overrides.items())
+    changed = "".join(f", {key}={value}" for key, value in record.changes.items())
     return f"{record.method}, {labels(record)}, seed {record.seed}{changed}{stamp(record)} ({record.hash[:8]})"
 
 

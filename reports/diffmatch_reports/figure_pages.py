@@ -8,7 +8,6 @@ from pathlib import Path
 
 from diffmatch.domain import InputError
 from diffmatch.records.folder import RunFolder
-from diffmatch.settings import flatten
 from diffmatch_reports.board import Board, Row
 from diffmatch_reports.load import RunView, load_run
 from diffmatch_reports.names import board_name
@@ -72,4 +71,4 @@ def best_runs(board: Board) -> list[RunView]:
 
 def _plainness(row: Row) -> tuple[int, str]:
     record = row.runs[0].record
-    return -len(flatten(record.overrides)), str(record.environment.get("time", ""))
+    return -len(record.changes), str(record.environment.get("time", ""))

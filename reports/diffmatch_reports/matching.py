@@ -69,7 +69,7 @@ def fillings(table: Table, runs: Iterable[RunView], published: Mapping[Place, Pu
 def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]]]:
     """The cells that a run may fill, and which of its overrides they do not ask for: those with the fewest."""
     record = run.record
-    settings, overrides = flatten(record.settings), flatten(record.overrides)
+    settings, overrides = flatten(record.settings), record.changes
     fitting = []
     for row in table.rows:
         if row.method != record.method:

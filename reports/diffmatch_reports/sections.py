@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from diffmatch.records.frame import items_of
+from diffmatch.records.schema import Init
 from diffmatch.settings import flatten
 from diffmatch_reports import wording
 from diffmatch_reports.load import RunView
@@ -143,6 +144,7 @@ def provenance(run: RunView) -> list[tuple[str, str]]:
         "Command": shlex.join(map(str, command)) if command else "",
         "Commit": f"{git['commit']}{', with uncommitted changes' if git.get('dirty') else ''}" if git else "",
         "Run hash": record.hash,
+        "Started from": _start(record.init) if record.init else "",
         "Split": f"{record.split.family}, sha256 {record.split.sha256}",
         "Items": ", ".join(f"{n} {name}" for name, n in record.split.counts.items()),
         "Labelled items": _listing(record.labels.items),
@@ -155,6 +157,14 @@ def provenance(run: RunView) -> list[tuple[str, str]]:
         "Packages": ", ".join(f"{name} {v}" for name, v in packages.items()),
     } | {str(key).replace("_", " ").capitalize(): str(value) for key, value in env.items() if value is not None}
     return [(term, text) for term, text in items.items() if text]
+
+
+def _start(init: Init) -> str:
+    """What a run started from, and how much of it fitted."""
+    weights = f"{init.method} on {init.dataset}, weights {init.sha256[:8]}"
+    left = {"started fresh": len(init.fresh), "were not used": len(init.unused)}
+    rest = "".join(f", {count} {what}" for what, count in left.items() if count)
+    return f"{init.source} ({weights}): {init.fitted} tensors taken over{rest}"
 
 
 def _timing(name: str, value: float) -> str:

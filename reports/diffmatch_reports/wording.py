@@ -8,7 +8,6 @@ from typing import Literal
 
 from diffmatch.domain import Card
 from diffmatch.records.schema import EvaluationRecord, RunRecord
-from diffmatch.settings import flatten
 
 SPLITS = {"test": "test split", "val": "validation split", "unlabeled": "unlabelled pool"}
 METRICS = {"mean_dice": "Mean Dice", "mean_iou": "Mean IoU", "changed_iou": "IoU of changed"}
@@ -149,8 +148,8 @@ def outcome(record: RunRecord) -> str:
 
 
 def changed(record: RunRecord) -> list[str]:
-    """The settings that a file or the command line gave, as `key=value`.
+    """The settings that a file or the command line gave, and the weights that a run started from, as `key=value`.
 
     `data.split_seed` is left out, because the name of the split has it.
     """
-    return [f"{key}={value}" for key, value in flatten(record.overrides).items() if key != "data.split_seed"]
+    return [f"{key}={value}" for key, value in record.changes.items() if key != "data.split_seed"]

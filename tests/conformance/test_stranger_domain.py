@@ -52,7 +52,7 @@ def test_it_passes_the_suite_on_given_data(kelp, root, capsys):
     assert invoke(["check", "kelp", "--data", str(root)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert "  skipped fabricate: this domain cannot invent data" in lines
-    assert sum(line.startswith("  passes") for line in lines) == 11
+    assert sum(line.startswith("  passes") for line in lines) == 12
 
 
 def test_it_trains_scores_and_predicts(kelp, root, stub, tmp_path, monkeypatch):

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from diffmatch.records import frame
 from diffmatch.records.folder import RunFolder
+from diffmatch.records.schema import Init
 from diffmatch_reports.board import boards
 from diffmatch_reports.load import load_run
+from diffmatch_reports.sections import provenance
 
 Make = Callable[..., RunFolder]
 
@@ -41,6 +44,22 @@ def test_settings_that_all_share_are_told_once(make_run: Make) -> None:
     (board,) = boards([load_run(run) for run in runs])
     assert board.shared == ["train.steps=600"] and board.basis.endswith("; all with train.steps=600")
     assert sorted(row.note for row in board.rows if row.runs) == ["quick", "quick, diffusion.scale=0.5"]
+
+
+def test_a_warm_start_is_told_and_is_another_row(make_run: Make) -> None:
+    """In the board's note, among the columns of the frame, and with its source in the provenance of the page."""
+    init = Init(
+        source="old/run", dataset="camvid", method="unimatch", sha256="a" * 64, fitted=70, fresh=["w"], unused=[]
+    )
+    cold, warm = load_run(make_run()), load_run(make_run(hash="b", init=init))
+    (board,) = boards([cold, warm])
+    assert sorted(row.note for row in board.rows if row.runs) == ["quick", "quick, init=aaaaaaaa"]
+    table = frame([run.folder for run in (cold, warm)])
+    assert sorted(set(table.settings)) == ['{"init": "aaaaaaaa", "train.steps": 600}', '{"train.steps": 600}']
+    assert dict(provenance(warm))["Started from"] == (
+        "old/run (unimatch on camvid, weights aaaaaaaa): 70 tensors taken over, 1 started fresh"
+    )
+    assert "Started from" not in dict(provenance(cold))
 
 
 def test_runs_of_different_machines_are_told(make_run: Make) -> None:
