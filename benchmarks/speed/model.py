@@ -9,7 +9,10 @@ Then the run is exported, and the graph predicts every file (of a volume its mid
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import json
+import platform
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -42,22 +45,29 @@ COLUMNS = (
 )
 
 
-def timed(run: str, first: Input, results: multiprocessing.Queue) -> None:  # type: ignore[type-arg]
-    """Puts the seconds of import, load, and two predictions of one input."""
-    began = time.perf_counter()
-    import diffmatch
+TIMED = """
+import json, sys, time
+marks = [time.perf_counter()]
+import torch, diffmatch
+torch.set_num_threads(1)
+diffmatch.load
+marks.append(time.perf_counter())
+model = diffmatch.load(sys.argv[1])
+marks.append(time.perf_counter())
+for _ in range(2):
+    model.predict(tuple(sys.argv[2:]) if len(sys.argv) > 3 else sys.argv[2])
+    marks.append(time.perf_counter())
+print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))
+"""
+"""Prints the seconds of import, load, and two predictions of one input."""
 
-    torch.set_num_threads(1)
-    assert diffmatch.load is not None  # the import is late
-    seconds = [time.perf_counter() - began]
-    began = time.perf_counter()
-    model = diffmatch.load(run)
-    seconds.append(time.perf_counter() - began)
-    for _ in range(2):
-        began = time.perf_counter()
-        model.predict(first)
-        seconds.append(time.perf_counter() - began)
-    results.put(seconds)
+
+def timed(run: Path, first: Input) -> list[float]:
+    """The seconds that `TIMED` prints in a process of its own."""
+    words = [str(run), *map(str, first if isinstance(first, tuple) else (first,))]
+    done = subprocess.run([sys.executable, "-c", TIMED, *words], capture_output=True, text=True, check=True)
+    seconds: list[float] = json.loads(done.stdout)
+    return seconds
 
 
 def compared(model: Model, inputs: list[Input]) -> list[Any]:
@@ -108,12 +118,7 @@ def measured(run: Path, files: list[Path]) -> list[Any]:
     inputs: list[Input] = [
         (path, path.parents[1] / "B" / path.name) if model.card.dates == 2 else path for path in files
     ]
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    process = context.Process(target=timed, args=(str(run), inputs[0], results))
-    process.start()
-    seconds = [f"{value:.2f}" for value in results.get()]
-    process.join()
+    seconds = [f"{value:.2f}" for value in timed(run, inputs[0])]
     parameters = sum(p.numel() for p in model.method.parameters())
     return [f"{model.manifest.dataset}, {model.manifest.method}", f"{parameters:,}", *seconds, *compared(model, inputs)]
 
@@ -128,7 +133,9 @@ def main() -> None:
     lines = [
         "# A run as a model",
         "",
-        f"One thread, {about['python']}, torch {about['packages']['torch']}, made by `benchmarks/speed/model.py`.",
+        f"One thread of an {platform.machine()} CPU, Python {about['python']}, torch {about['packages']['torch']}; made by",
+        "`benchmarks/speed/model.py`. Import, load and the two predictions are of one file, a whole volume on msd; the",
+        "graph is compared on single images, from the same noise.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),
