@@ -133,9 +133,9 @@ def main() -> None:
     lines = [
         "# A run as a model",
         "",
-        f"One thread of an {platform.machine()} CPU, Python {about['python']}, torch {about['packages']['torch']}; made by",
-        "`benchmarks/speed/model.py`. Import, load and the two predictions are of one file, a whole volume on msd; the",
-        "graph is compared on single images, from the same noise.",
+        f"One thread of an {platform.machine()} CPU, Python {about['python']}, torch {about['packages']['torch']};",
+        "made by `benchmarks/speed/model.py`. Import, load and the two predictions are of one file, a whole volume on",
+        "msd; the graph is compared on single images, from the same noise.",
         "",
         f"| {' | '.join(COLUMNS)} |",
         "|" + "---|" * len(COLUMNS),

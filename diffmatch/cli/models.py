@@ -56,6 +56,8 @@ def predict(
     model = load(run, checkpoint=checkpoint, steps=steps, draws=draws).to(
         "cuda" if torch.cuda.is_available() else "cpu"
     )
+    if model.manifest.fabricated:
+        console.print("[yellow]this model was trained on invented data[/]: it knows nothing of real ones")
     sources: Mapping[str, Source]
     if model.card.dates == 1:
         if before:

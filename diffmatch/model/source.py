@@ -79,7 +79,7 @@ def finished(folder: RunFolder) -> RunRecord:
     Raises:
         InputError: it is no run folder, or the run is not done.
     """
-    if not folder.path.exists():
+    if not (folder.path.exists() or folder.exists()):
         raise InputError(f"{folder.path}: no such run folder or file")
     record = folder.record()
     if record.status == "done":

@@ -14,7 +14,7 @@ from PIL import Image
 import diffmatch
 from diffmatch.cli import invoke
 from diffmatch.domain import InputError
-from diffmatch.model.batch import KINDS, MARK, predict_files, saved
+from diffmatch.model.batch import KINDS, predict_files, saved
 from diffmatch.model.paths import named
 from diffmatch.records.folder import RunFolder
 
@@ -34,7 +34,9 @@ def new(pictures: RunFolder, tmp_path: Path) -> Path:
 
 
 def written(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    """What a person sees below a folder."""
+    files = (path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    return sorted(path.relative_to(folder).as_posix() for path in files)
 
 
 def test_masks_hold_the_set_s_own_numbers(
@@ -44,7 +46,7 @@ def test_masks_hold_the_set_s_own_numbers(
     assert invoke(["predict", str(pictures.path), str(new), "--out", str(tmp_path / "masks")]) == 0
     out = capsys.readouterr().out
     assert "roof" in out and "300" in out and "of 5" in out and "labels of 5 inputs below" in out
-    assert written(tmp_path / "masks") == ["0.png", "1.png", "2.png", "4.png", "deep/three.png", MARK]
+    assert written(tmp_path / "masks") == ["0.png", "1.png", "2.png", "4.png", "deep/three.png"]
     for name, number in (("deep/three", 3), ("4", 4)):
         mask = np.asarray(Image.open(tmp_path / "masks" / f"{name}.png"))
         truth = np.asarray(Image.open(Path(pictures.record().data.root) / "masks" / f"{number}.png"))
@@ -79,7 +81,7 @@ def test_a_bad_file_among_others_is_named_and_the_second_call_goes_on(
     lines = [line for line in told.err.splitlines() if not line.startswith("predict ")]
     assert len(lines) == 2 and lines[0].startswith(f"left out: {new / '2.png'}: cannot be read as an image")
     assert lines[1] == "diffmatch: 1 of 5 inputs were left out; mend them and give the same command again"
-    assert written(tmp_path / "masks") == ["0.png", "1.png", "4.png", "deep/three.png", MARK]
+    assert written(tmp_path / "masks") == ["0.png", "1.png", "4.png", "deep/three.png"]
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "masks").rglob("*.png")}
     (new / "2.png").write_bytes(whole)
     assert invoke(command) == 0
@@ -90,7 +92,7 @@ def test_a_bad_file_among_others_is_named_and_the_second_call_goes_on(
     assert invoke(command) == 0
     assert "labels of 1 inputs below" in capsys.readouterr().out
     assert invoke([*command, "--save", "labels,overlay"]) == 0
-    assert len(written(tmp_path / "masks")) == 11
+    assert len(written(tmp_path / "masks")) == 10
 
 
 def test_another_model_does_not_write_among_these(
@@ -132,7 +134,7 @@ def test_two_dates_on_the_command_line(
     mask = np.asarray(Image.open(tmp_path / "test_1.png"))
     found = diffmatch.load(changes.path).predict((root / "A" / "test_1.png", root / "B" / "test_1.png"))
     assert np.array_equal(mask, np.array([0, 255])[found.labels])
-    assert len(written(tmp_path)) == (3 if how == "options" else 13)
+    assert len(written(tmp_path)) == (2 if how == "options" else 12)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,20 @@ def test_words_that_do_not_fit(
     assert invoke(["predict", path, *words, "--out", str(tmp_path / "out")]) == 2
     told = capsys.readouterr().err.strip().splitlines()
     assert message in told[-1] and not (tmp_path / "out").exists()
+
+
+def test_a_model_of_invented_data_says_so(
+    pictures: RunFolder, new: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(Path(shutil.copytree(pictures.path, tmp_path / "run")))
+    record = run.record()
+    words = ["predict", str(run.path), str(new), "--out"]
+    assert invoke([*words, str(tmp_path / "a")]) == 0
+    assert "trained on invented" not in capsys.readouterr().out
+    record.data.fabricated = True
+    run.write(record)
+    assert invoke([*words, str(tmp_path / "b")]) == 0
+    assert "this model was trained on invented data" in capsys.readouterr().out
 
 
 def test_kinds_are_written_in_one_order() -> None:

@@ -300,6 +300,15 @@ def test_a_model_of_another_version_of_its_method_is_loaded_with_a_warning(
         diffmatch.load(alone)
 
 
+def test_a_run_in_a_packed_study_has_no_weights(volumes: RunFolder, tmp_path: Path) -> None:
+    from diffmatch.records import packed
+
+    content = {f"runs/{name}": (volumes.path / name).read_bytes() for name in ("run.json", "split.json")}
+    packed.write(tmp_path / "study.zip", content)
+    with pytest.raises(InputError, match=r"last\.ckpt: no such checkpoint"):
+        diffmatch.load(tmp_path / "study.zip" / "runs")
+
+
 def test_steps_of_a_method_that_does_not_sample(volumes: RunFolder) -> None:
     with pytest.raises(InputError, match="supervised does not sample; leave out --steps and --draws"):
         diffmatch.load(volumes.path, draws=2)
