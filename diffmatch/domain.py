@@ -262,7 +262,7 @@ class Domain(ABC):
     def files(self) -> Iterable[Path]:
         """The files that make up the dataset: by default every path in an item's `ref`.
 
-        Their names and sizes are the dataset's fingerprint.
+        With what they hold, they are the dataset's fingerprint: a table of classes or a list belongs to them.
         """
         return sorted({path for split in SPLITS for item in self.index(split) for path in paths_in(item.ref)})
 

@@ -203,7 +203,7 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
         root=str(root),
         fabricated=fabricated,
         layout=opened.layout,
-        fingerprint=fingerprint,
+        fingerprint=fingerprint.sha256,
         splits={
             split: SplitCount(
                 items=len(of_split), cases=len({i.case for i in of_split}), masked=sum(i.masked for i in of_split)

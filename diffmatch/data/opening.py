@@ -6,22 +6,27 @@ import hashlib
 import math
 import os
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 from diffmatch import invented, readers
-from diffmatch.domain import Cache, Domain, InputError, Item, paths_in
+from diffmatch.data.fingerprint import Fingerprint, lines_digest, look_at, made_of
+from diffmatch.domain import Cache, Domain, InputError
 from diffmatch.readers.lists import canonical, store
 
 KEPT = 14 * 24 * 3600
-"""Seconds after which decoded arrays that nobody opened are deleted."""
+"""Seconds after which what the cache holds of a data set that nobody opened is deleted."""
 
 
 def cache_root() -> Path:
-    """$DIFFMATCH_CACHE, else ~/.cache/diffmatch: decoded arrays and fabricated data."""
+    """$DIFFMATCH_CACHE, else ~/.cache/diffmatch: digests of files, decoded arrays, fabricated data."""
     return Path(os.environ.get("DIFFMATCH_CACHE") or Path.home() / ".cache" / "diffmatch")
 
 
@@ -80,44 +85,59 @@ def size_for(domain: type[Domain], budgets: Iterable[str]) -> int:
 
 
 def fabricator_source(domain: type[Domain]) -> bytes:
-    """What fabricated data depend on: the text of plugin and painters, and the split lists that gave the names."""
-    module = __import__(domain.__module__)
-    sources = [*Path(module.__file__ or "").parent.glob("diffmatch_*.py")]
-    sources += [path for package in (invented, readers) for path in Path(package.__path__[0]).glob("*.py")]
-    sources += (store() / domain.card.name).rglob("*.txt")
+    """What fabricated data depend on: the plugin's modules, the painters, and the split lists that gave the names."""
+    own = {kind.__module__.partition(".")[0] for kind in domain.__mro__ if issubclass(kind, Domain)} - {"diffmatch"}
+    sources = {path for top in own for name in _installed_with(top) for path in _modules(name)}
+    sources |= {path for package in (invented, readers) for path in Path(package.__path__[0]).glob("*.py")}
+    sources |= set((store() / domain.card.name).rglob("*.txt"))
     return b"".join(path.read_bytes() for path in sorted(sources))
 
 
-def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, str]:
-    """The domain on its root with its cache, and the data's fingerprint: sha256 of relative names and sizes."""
-    opened = domain(root)
-    stats = [(path.relative_to(root).as_posix(), path.stat()) for path in opened.files()]
-    state = _digest([str(root.resolve()), *(f"{name} {status.st_size} {status.st_mtime_ns}" for name, status in stats)])
-    opened.prepare(_decoded(opened.card.name, f"{opened.card.version}-{state[:16]}"))
-    return opened, _digest(f"{name} {status.st_size}" for name, status in stats)
+@cache
+def _installed_with(top: str) -> set[str]:
+    """A top-level module or package, and all others that its distribution installs."""
+    owners = packages_distributions()
+    mine = set(owners.get(top, ()))
+    return {top, *(name for name, theirs in owners.items() if mine.intersection(theirs))}
 
 
-def files_of(root: Path, items: Iterable[Item]) -> str | None:
-    """sha256 of relative names and sizes of the files that some items refer to; None where they refer to none."""
-    paths = {path for item in items for path in paths_in(item.ref)}
-    return _digest(f"{path.relative_to(root).as_posix()} {path.stat().st_size}" for path in paths) if paths else None
+def _modules(top: str) -> Iterator[Path]:
+    """All modules of a package; a single module, and those beside it whose names begin with its own."""
+    spec = sys.modules[top].__spec__ if top in sys.modules else find_spec(top)
+    for folder in (spec and spec.submodule_search_locations) or ():
+        yield from Path(folder).rglob("*.py")
+    if (file := getattr(sys.modules.get(top), "__file__", spec and spec.origin)) and file.endswith(".py"):
+        yield from Path(file).parent.glob(f"{Path(file).stem}*.py")
 
 
-def _decoded(name: str, state: str) -> Cache:
-    """The cache of decoded arrays for a dataset's files as they are now.
+def open_domain(domain: type[Domain], root: Path) -> tuple[Domain, Fingerprint]:
+    """The domain on its root with its cache, and the fingerprint of the data.
 
-    Cached arrays whose source changed or disappeared are deleted after KEPT seconds without use.
+    Raises:
+        InputError: the plugin cannot open the root, or a file cannot be read.
     """
-    folder = cache_root() / "decoded" / f"{name}-{state}"
+    opened = domain(root)
+    paths = [(path.relative_to(root).as_posix(), path) for path in opened.files()]
+    place = str(root.resolve())
+    seen = look_at(dict(paths), _kept("digests", opened.card.name, f"{lines_digest([place])[:16]}.json"))
+    files = {name: found for name, (_, found) in seen.items()}
+    contents = lines_digest(f"{name} {found}" for name, found in files.items())
+    state = lines_digest([place, contents])[:16]
+    opened.prepare(Cache(_kept("decoded", opened.card.name, f"{opened.card.version}-{state}")))
+    sizes = lines_digest(f"{name} {seen[name][0][0]}" for name, _ in paths)
+    return opened, Fingerprint(lines_digest([contents, made_of(opened)]), sizes, files)
+
+
+def _kept(kind: str, dataset: str, state: str) -> Path:
+    """A place in the cache for something of a data set.
+
+    What other states of the set left there is deleted when nobody asked for it for KEPT seconds.
+    """
+    place = cache_root() / kind / f"{dataset}-{state}"
     with suppress(OSError):  # not there yet, or another user's
-        os.utime(folder)
-    for other in folder.parent.glob(f"{name}-*"):
+        os.utime(place)
+    for other in place.parent.glob(f"{dataset}-*"):
         with suppress(OSError):  # another process was faster
-            if other != folder and time.time() - other.stat().st_mtime > KEPT:
-                shutil.rmtree(other, ignore_errors=True)
-    return Cache(folder)
-
-
-def _digest(rows: Iterable[str]) -> str:
-    """sha256 of the sorted lines."""
-    return hashlib.sha256("\n".join(sorted(rows)).encode()).hexdigest()
+            if other != place and time.time() - other.stat().st_mtime > KEPT:
+                shutil.rmtree(other) if other.is_dir() else other.unlink()
+    return place

@@ -66,7 +66,7 @@ def frame(paths: str | Path | Iterable[str | Path]) -> DataFrame:
         dataset, method, seed, preset, status, hash: as in run.json.
         labels: the label budget as it was typed, for example `1/16` or `3`.
         split_family, split_hash: the split of the data. Numbers of different hashes must not be compared.
-        data_fingerprint: hash of the data's file names and sizes.
+        data_fingerprint: hash of the data; of their names and sizes alone in older records.
         fabricated: whether the data were invented. Then no number says how well a method works.
         settings: what a file or the command line changed, as JSON with dotted keys in sorted order; with them `init`,
             the weights that a run started from.

@@ -11,6 +11,7 @@ from diffmatch.settings import flatten
 SCHEMA: Literal[2] = 2
 """Of run.json. Schema 1 lacked `reading`, `versions`, `headlines`, `init` and the file split.json; it is still read."""
 EVALUATION_SCHEMA: Literal[1] = 1
+FingerprintOf = Literal["names and sizes", "contents"]
 Status = Literal["running", "done", "failed", "interrupted"]
 
 
@@ -40,12 +41,17 @@ class SplitId(Record):
 
 
 class DataId(Record):
-    """Where the data are (below the cache folder if they are invented), and the hash of their file names and sizes."""
+    """Where the data are (below the cache folder if they are invented), and the hash by which they are known again."""
 
     root: str
     fabricated: bool
     invented: int = Field(default=0, description="size of fabricated data, in units of the smallest set")
     fingerprint: str
+    fingerprint_of: FingerprintOf = Field(
+        default="names and sizes",
+        description="what of the files it is a hash of: their contents and what the plugin makes of them, or, in older "
+        "records, their names and sizes",
+    )
 
 
 class Members(Record):
@@ -53,7 +59,10 @@ class Members(Record):
 
     Attributes:
         cases: of all of them. Files that were added to the set later belong to others.
-        files: hash of names and sizes of the members' own files; None where the items name no files.
+        contents: file -> digest of what it holds, of all files but those that only other items refer to.
+        made: hash of what the plugin made of them: classes, channels, reading and each member's own files.
+        files: of records without `contents`, the hash of names and sizes of the members' own files; None where the
+            items name no files.
     """
 
     labelled: list[str]
@@ -61,6 +70,8 @@ class Members(Record):
     val: list[str]
     test: list[str]
     cases: list[str]
+    contents: dict[str, str] | None = None
+    made: str | None = None
     files: str | None = None
 
 

@@ -6,16 +6,17 @@ from pathlib import Path
 
 from diffmatch import plugins
 from diffmatch.card import Card
+from diffmatch.data.fingerprint import Fingerprint, concerning, made_of, names_of, sizes_of
 from diffmatch.data.loading import labelled_pixels
-from diffmatch.data.opening import cache_root, fabricated_data, files_of, open_domain
+from diffmatch.data.opening import cache_root, fabricated_data, open_domain
 from diffmatch.data.splits import Split, make_split, recorded_split
 from diffmatch.domain import Domain, InputError
 from diffmatch.learning import registry
 from diffmatch.model.manifest import settings_from
 from diffmatch.model.start import read_start
 from diffmatch.records.folder import RunFolder
-from diffmatch.records.schema import Init, RunRecord, Versions
-from diffmatch.running.plan import Job, Plan, plan, run_hash
+from diffmatch.records.schema import Init, Members, RunRecord, Versions
+from diffmatch.running.plan import Job, Plan, plan, recorded_root, run_hash
 
 
 def prepared(job: Job) -> Plan:
@@ -91,16 +92,22 @@ def planned_again(job: Job) -> Plan:
     planned = Plan(
         job=job,
         domain=domain,
-        fabricated=record.data.fabricated,
         fingerprint=fingerprint,
+        data=record.data.model_copy(update={"root": recorded_root(job, domain.root)}),
         settings=settings,
         split=split,
         pixels=labelled_pixels(domain, split.labelled),
         hash=record.hash,
         folder=folder,
         versions=versions,
+        earlier_hash=record.hash,
         start=start,
     )
+    if not planned.fits(record):
+        raise InputError(
+            f"{domain.root}: not the masks that {folder.path} was trained on: labelled pixels are "
+            f"{planned.labelled_pixels}, were {record.labels.pixels}; bring the masks back, or train anew"
+        )
     if record.versions and _hash(planned, record.init) != record.hash:
         raise InputError(f"{folder.record_path}: its settings are not those of the run {record.hash}; restore the file")
     return planned
@@ -108,13 +115,13 @@ def planned_again(job: Job) -> Plan:
 
 def _hash(planned: Plan, init: Init | None) -> str:
     """The run hash that the plan would get, to hold against the recorded one."""
-    job, split, fingerprint = planned.job, planned.split.sha256, planned.fingerprint
+    job, split, fingerprint = planned.job, planned.split.sha256, planned.data.fingerprint
     weights = init.sha256 if init else None
     return run_hash(job.dataset, job.method, planned.settings, split, fingerprint, planned.versions, weights)
 
 
-def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, str, Split]:
-    """The domain on the run's data, their fingerprint in the record, and the run's split.
+def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, Fingerprint, Split]:
+    """The domain on the run's data, their fingerprint today, and the run's split.
 
     Files that were added since do not matter; those of the run must be what they were.
     """
@@ -123,10 +130,10 @@ def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, str, 
     if not root.is_dir():
         raise InputError(f"{root}: the run's data are not there any more; say where they are with --data")
     domain, fingerprint = open_domain(kind, root)
-    same = fingerprint == record.data.fingerprint
+    same = fingerprint.of(record.data.fingerprint_of) == record.data.fingerprint
     if members is None:
         if not same:
-            raise _other_files(root, folder)
+            raise _other_files(root, folder, "names or sizes differ")
         lists = record.split.asked
         split_seed = record.settings["data"]["split_seed"]
         split = make_split(domain, record.labels.budget, split_seed, lists, partial=record.data.fabricated)
@@ -134,19 +141,55 @@ def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, str, 
         if not same:
             domain.keep(members.cases)
         ids = {part: getattr(members, part) for part in ("labelled", "unlabelled", "val", "test")}
-        split = recorded_split(domain, record.split.family, record.labels.budget, ids)
-        if not same and (members.files is None or files_of(root, split.items) != members.files):
-            raise _other_files(root, folder)
+        try:
+            split = recorded_split(domain, record.split.family, record.labels.budget, ids)
+        except InputError as error:
+            then = members.contents or {}
+            changed = {name for name in then if then[name] != fingerprint.files.get(name)}
+            raise InputError(f"{error}; changed since: {_some(changed)}" if changed else str(error)) from error
+        if members.contents is not None:
+            _look_at_contents(domain, fingerprint, members, split, folder)
+        elif not same and (members.files is None or sizes_of(root, split.items) != members.files):
+            raise _other_files(root, folder, "names or sizes differ")
     if split.sha256 != record.split.sha256:
         raise InputError(
             f"{folder.path}: was made with split {record.split.sha256[:8]}, the lists now give {split.sha256[:8]}; "
             "bring the run's lists back"
         )
-    return domain, record.data.fingerprint, split
+    return domain, fingerprint, split
 
 
-def _other_files(root: Path, folder: RunFolder) -> InputError:
-    return InputError(f"{root}: not the files that {folder.path} was trained on (names or sizes differ)")
+def _look_at_contents(
+    domain: Domain, fingerprint: Fingerprint, members: Members, split: Split, folder: RunFolder
+) -> None:
+    """Whether the run's own files are what they were.
+
+    A file that no item refers to, such as a table of classes, may change as long as the plugin makes the same of it:
+    it may list cases that were added. Where no item refers to files, none may change.
+
+    Raises:
+        InputError: naming the files that changed.
+    """
+    then, now = members.contents or {}, concerning(domain, fingerprint.files, split.items)
+    others = {name for name in then.keys() | now.keys() if then.get(name) != now.get(name)}
+    own = names_of(domain.root, split.items) or others
+    if not others & own and made_of(domain, split.items) == members.made:
+        return
+    changed = others & then.keys()
+    named = changed & own or changed or others
+    why = f"{_some(named)} changed since" if named else "the plugin reads the same files otherwise"
+    raise _other_files(domain.root, folder, why)
+
+
+def _some(names: set[str]) -> str:
+    """The first three of them, and how many more there are."""
+    return ", ".join(sorted(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def _other_files(root: Path, folder: RunFolder, why: str) -> InputError:
+    return InputError(
+        f"{root}: not the files that {folder.path} was trained on ({why}); bring them back, or train anew"
+    )
 
 
 def _set_card(domain: Domain, record: RunRecord, folder: RunFolder) -> None:

@@ -79,9 +79,9 @@ def results() -> Path:
 def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[str, Entry]:
     """`identity` -> entry, each run once though several cells read it, in the order asked for.
 
-    A finished run of the same hash is looked for under `job.out` and under `others`, by default the project's own
-    records. A record that cannot be read is the problem of its entry. A packed study that cannot be read ends the
-    search, because it may hold many runs.
+    A finished run of the same hash, or an older record of it, is looked for under `job.out` and under `others`, by
+    default the project's own records. A record that cannot be read is the problem of its entry. A packed study that
+    cannot be read ends the search, because it may hold many runs.
     """
     others = (results(),) if others is None else others
     by_identity: dict[str, Entry] = {}
@@ -91,10 +91,11 @@ def entries(jobs: Iterable[Job], others: Sequence[Path] | None = None) -> dict[s
             continue
         planned = plan(job, opened)
         entry = Entry(planned, planned.folder, False)
-        name = planned.folder.path.relative_to(job.out)
-        for folder in chain.from_iterable(runs_named(name, root) for root in (job.out, *others)):
+        paths = [planned.folder.path.relative_to(job.out).with_name(name) for name in planned.names]
+        roots = (job.out, *others)
+        for folder in chain.from_iterable(runs_named(path, root) for root in roots for path in paths):
             try:
-                done = folder.record().status == "done"
+                done = (record := folder.record()).status == "done" and planned.fits(record)
             except InputError as error:
                 entry.problem = str(error)
                 continue

@@ -13,13 +13,12 @@ from lightning_fabric import Fabric
 from rich.console import Console
 
 from diffmatch.data.loading import Stream, default_workers
-from diffmatch.data.opening import cache_root
 from diffmatch.domain import InputError, Protocol
 from diffmatch.learning.method import Method
 from diffmatch.model.start import in_words, take
 from diffmatch.progress import Bar
 from diffmatch.records.folder import RunFolder
-from diffmatch.records.schema import SCHEMA, DataId, EvaluationRecord, Init, Labels, RunRecord, SplitId
+from diffmatch.records.schema import SCHEMA, EvaluationRecord, Init, Labels, RunRecord, SplitId
 from diffmatch.running.again import prepared
 from diffmatch.running.lock import held
 from diffmatch.running.plan import Job, Plan, parameter_counts
@@ -158,7 +157,7 @@ def complete(planned: Plan) -> None:
 
 
 def start_record(planned: Plan, method: Method[Section], fabric: Fabric, init: Init | None = None) -> RunRecord:
-    job, split, card, root = planned.job, planned.split, planned.card, planned.domain.root
+    job, split, card = planned.job, planned.split, planned.card
     return RunRecord(
         status="running",
         dataset=card.name,
@@ -170,7 +169,7 @@ def start_record(planned: Plan, method: Method[Section], fabric: Fabric, init: I
             budget=split.budget,
             unit=card.label_unit,
             items=sorted(i.id for i in split.labelled),
-            pixels=dict(zip(card.names, planned.statistics.pixels, strict=True)),
+            pixels=planned.labelled_pixels,
         ),
         split=SplitId(
             family=split.family,
@@ -183,12 +182,7 @@ def start_record(planned: Plan, method: Method[Section], fabric: Fabric, init: I
                 "test": len(split.test),
             },
         ),
-        data=DataId(
-            root=str(root.relative_to(cache_root()) if job.fabricated else root),
-            fabricated=planned.fabricated,
-            invented=planned.job.invented,
-            fingerprint=planned.fingerprint,
-        ),
+        data=planned.data,
         card=card.model_dump(mode="json"),
         settings=planned.settings.model_dump(mode="json"),
         reading=planned.domain.reading.model_dump(mode="json"),

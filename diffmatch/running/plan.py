@@ -11,15 +11,16 @@ import numpy as np
 import torch
 
 from diffmatch import plugins
+from diffmatch.data.fingerprint import Fingerprint, concerning, made_of
 from diffmatch.data.loading import labelled_pixels
-from diffmatch.data.opening import fabricated_data, files_of, find_data, open_domain, size_for
+from diffmatch.data.opening import cache_root, fabricated_data, find_data, open_domain, size_for
 from diffmatch.data.splits import Split, make_split
 from diffmatch.domain import Card, Domain, InputError
 from diffmatch.learning import registry
 from diffmatch.learning.method import Method, Statistics
 from diffmatch.model.start import Start, read_start
 from diffmatch.records.folder import RunFolder, budget_folder
-from diffmatch.records.schema import Members, Versions
+from diffmatch.records.schema import DataId, Members, RunRecord, Versions
 from diffmatch.settings import Section, Settings, resolve
 from diffmatch.shared.files import digest
 from diffmatch.shared.seeds import seed_of
@@ -59,18 +60,26 @@ class Job:
 
 @dataclass
 class Plan:
-    """A job resolved against what is on disk. Nothing is written yet."""
+    """A job resolved against what is on disk. Nothing is written yet.
+
+    Attributes:
+        fingerprint: of the data as they are now.
+        data: as the run's record has them.
+        earlier_hash: what older records of the same run have in place of `hash`: their data are known by the names and
+            sizes of the files alone.
+    """
 
     job: Job
     domain: Domain
-    fabricated: bool
-    fingerprint: str
+    fingerprint: Fingerprint
+    data: DataId
     settings: Settings[Section]
     split: Split
     pixels: np.ndarray[Any, np.dtype[np.int64]]
     hash: str
     folder: RunFolder
     versions: Versions
+    earlier_hash: str
     start: Start | None = None
 
     @property
@@ -87,6 +96,20 @@ class Plan:
         return Statistics(
             tuple(int(n) for n in self.pixels.sum(0)), len(self.split.labelled), len(self.split.unlabelled)
         )
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """`name`, and what older records of the same run are called."""
+        return self.name, f"{self.job.seed}-{self.earlier_hash}"
+
+    @property
+    def labelled_pixels(self) -> dict[str, int]:
+        """Class name -> labelled pixels."""
+        return dict(zip(self.card.names, self.statistics.pixels, strict=True))
+
+    def fits(self, record: RunRecord) -> bool:
+        """Whether the labelled masks hold what a run of one of `names` has recorded of them."""
+        return list(record.labels.pixels.items()) == list(self.labelled_pixels.items())
 
     def build(self, settings: Settings[Section] | None = None, pretrained: bool = True) -> Method[Section]:
         """The method with its initial weights: those of the extractor depend on the seed alone.
@@ -111,7 +134,8 @@ class Plan:
             val=sorted(item.id for item in split.val),
             test=sorted(item.id for item in split.test),
             cases=sorted({item.case for item in split.items}),
-            files=files_of(self.domain.root, split.items),
+            contents=concerning(self.domain, self.fingerprint.files, split.items),
+            made=made_of(self.domain, split.items),
         )
 
 
@@ -128,7 +152,7 @@ def settings_of(
     return resolve(method.Options, own, overrides)
 
 
-Opened = dict[tuple[str, Path], tuple[Domain, str]]
+Opened = dict[tuple[str, Path], tuple[Domain, Fingerprint]]
 """(dataset, root) -> the domain on it and its fingerprint.
 
 The plans of many jobs on one data set read its headers once.
@@ -164,12 +188,26 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
     pixels = labelled_pixels(domain, split.labelled)
     start = read_start(job.init) if job.init else None
     versions = Versions(card=domain.card.version, recipe=domain.recipe.version, method=method.version)
-    name = run_hash(
-        job.dataset, job.method, settings, split.sha256, fingerprint, versions, start.sha256 if start else None
+    name, earlier = (
+        run_hash(job.dataset, job.method, settings, split.sha256, data, versions, start.sha256 if start else None)
+        for data in (fingerprint.sha256, fingerprint.names_and_sizes)
     )
     path = job.out / domain.card.name / job.method / budget_folder(split.budget) / f"{job.seed}-{name}"
     job = replace(job, fabricated=fabricated, invented=size if fabricated else 0)
-    return Plan(job, domain, fabricated, fingerprint, settings, split, pixels, name, RunFolder(path), versions, start)
+    data = DataId(
+        root=recorded_root(job, root),
+        fabricated=fabricated,
+        invented=job.invented,
+        fingerprint=fingerprint.sha256,
+        fingerprint_of="contents",
+    )
+    folder = RunFolder(path)
+    return Plan(job, domain, fingerprint, data, settings, split, pixels, name, folder, versions, earlier, start)
+
+
+def recorded_root(job: Job, root: Path) -> str:
+    """Where a job's data are, as its record has it: relative to the cache where they are fabricated there."""
+    return str(root.relative_to(cache_root()) if job.fabricated else root)
 
 
 def run_hash(
@@ -184,7 +222,7 @@ def run_hash(
     """Eight digits that two runs share only if they train the same: on the same data and split, with the same settings.
 
     Args:
-        split, fingerprint: hashes of the split and of the data's files.
+        split, fingerprint: hashes of the split and of the data.
         init: hash of the weights that the run starts from, None without.
     """
     identity = {

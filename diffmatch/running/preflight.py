@@ -53,7 +53,7 @@ def announce(planned: Plan, console: Console) -> None:
     """Print what will be done. Fabricated data are announced first of all."""
     job, split, card = planned.job, planned.split, planned.card
     title = escape(card.title)
-    if planned.fabricated:
+    if planned.data.fabricated:
         where = escape(str(planned.domain.root))
         console.print(
             f"[yellow]fabricated data[/]: invented {title} in {where}; real ones are given with --data, "

@@ -269,11 +269,12 @@ def test_invention_that_fails_leaves_nothing_behind(places, monkeypatch):
     assert not list((places / "cache" / "fabricated").iterdir())
 
 
-def test_the_fingerprint_follows_names_and_sizes_and_not_the_place(places):
+def test_the_fingerprint_follows_names_and_contents_and_not_the_place(places):
     prints = {}
     for name, content in (
         ("one", {"a.txt": "1"}),
-        ("two", {"a.txt": "2"}),
+        ("same", {"a.txt": "1"}),
+        ("size", {"a.txt": "2"}),
         ("three", {"a.txt": "12"}),
         ("four", {"b.txt": "1"}),
     ):
@@ -281,8 +282,10 @@ def test_the_fingerprint_follows_names_and_sizes_and_not_the_place(places):
         for file, text in content.items():
             (places / name / file).write_text(text)
         prints[name] = open_domain(Tiny, places / name)[1]
-    assert prints["one"] == prints["two"]
-    assert len(set(prints.values())) == 3
+    assert prints["one"] == prints["same"]
+    assert len({found.sha256 for found in prints.values()}) == 4
+    assert prints["one"].names_and_sizes == prints["size"].names_and_sizes
+    assert len({found.names_and_sizes for found in prints.values()}) == 3
 
 
 def content(opened):
@@ -290,17 +293,16 @@ def content(opened):
     return bytes(opened.cache.array("a", lambda: np.frombuffer(next(iter(opened.files())).read_bytes(), np.uint8)))
 
 
-def test_a_file_replaced_by_one_of_its_size_is_decoded_anew_and_the_same_file_is_not(places):
+def test_a_file_replaced_by_one_of_its_size_and_time_is_decoded_anew_and_the_same_content_is_not(places):
     path = places / "given" / "a.txt"
     seen = []
-    for text, later in (("old", 0), ("new", 1), ("not", 1)):  # the last with the time of the one before
+    for text in ("old", "new", "new"):
         path.write_text(text)
-        os.utime(path, ns=(0, 1_700_000_000_000_000_000 + later))
-        opened, fingerprint = open_domain(Tiny, path.parent)
-        seen.append((content(opened), fingerprint))
-    assert [decoded for decoded, _ in seen] == [b"old", b"new", b"new"] and len(
-        {fingerprint for _, fingerprint in seen}
-    ) == 1
+        os.utime(path, ns=(0, 1_700_000_000_000_000_000))
+        opened, _ = open_domain(Tiny, path.parent)
+        seen.append((content(opened), opened.cache.folder))
+    assert [decoded for decoded, _ in seen] == [b"old", b"new", b"new"]
+    assert seen[0][1] != seen[1][1] == seen[2][1]
 
 
 def test_decoded_arrays_go_when_no_open_has_asked_for_them_for_weeks(places):

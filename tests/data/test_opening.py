@@ -39,6 +39,7 @@ def test_its_fingerprint_is_that_of_the_items_files(tmp_path: Path):
     (tmp_path / "a.png").write_bytes(b"123")
     (tmp_path / "notes.txt").write_bytes(b"")
     before = open_domain(Silent, tmp_path)[1]
+    assert before.files.keys() == {"a.png"}
     (tmp_path / "notes.txt").write_bytes(b"changed")
     assert open_domain(Silent, tmp_path)[1] == before
     (tmp_path / "a.png").write_bytes(b"1234")

@@ -58,9 +58,8 @@ def test_the_record_is_complete_and_true(finished: RunFolder, job: Any, few: Pat
     assert {i.case for i in planned.split.labelled} == {"patient099"}
     assert record.settings == planned.settings.model_dump(mode="json")
     assert record.settings["train"]["steps"] == 6 and record.overrides["method.ema"] == 0.9
-    assert (
-        not record.data.fabricated and record.data.root == str(few) and record.data.fingerprint == planned.fingerprint
-    )
+    assert record.data == planned.data and not record.data.fabricated and record.data.root == str(few)
+    assert (record.data.fingerprint, record.data.fingerprint_of) == (planned.fingerprint.sha256, "contents")
     assert record.parameters["total"] == sum(p.numel() for p in planned.build().parameters() if p.requires_grad)
     assert 0 < record.parameters["extractor"] < record.parameters["total"]
     assert (
@@ -189,7 +188,7 @@ def test_fabricated_data_are_told_and_recorded(
     assert "fabricated" not in given.getvalue() and "1 cases" in given.getvalue()
     monkeypatch.setenv("DIFFMATCH_DATA", str(tmp_path / "data"))
     shutil.copytree(few, tmp_path / "data" / "acdc")
-    assert not plan(job(tmp_path, "supervised", data=None)).fabricated
+    assert not plan(job(tmp_path, "supervised", data=None)).data.fabricated
     # The run keeps its own data though real ones have appeared since.
     with (tmp_path / "data" / "acdc" / "training" / "patient001" / "patient001_frame01.nii.gz").open("ab") as handle:
         handle.write(b"\n")
