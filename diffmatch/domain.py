@@ -38,6 +38,7 @@ from diffmatch.card import (
     distinct_color,
 )
 from diffmatch.shared.files import write_atomically
+from diffmatch.shared.numbers import whole
 
 __all__ = [
     "API",
@@ -158,19 +159,22 @@ class Cache:
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 
+NOISE = 5
+"""Stray values in a minority of the pixels that look like what lossy coding leaves."""
+
+
 def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path) -> Mask:
     """Raw label values through the exact map that a plugin declares.
 
     Args:
-        raw: any shape, integral values (float storage is accepted, fractions are not).
+        raw: any shape, integral values; floats within 1e-5 of them are accepted, other fractions are not.
         mapping: raw value to class index or 255.
         where: the file, for the message.
 
     Raises:
         InputError: a value that is not in the map; the message names file, value and pixel count.
     """
-    if raw.dtype.kind == "f" and np.isfinite(raw).all() and (raw == np.rint(raw)).all():
-        raw = raw.astype(np.int64)
+    raw = whole(raw)
     if raw.dtype.kind in "biu" and raw.size and int(raw.max()) - int(raw.min()) < 1 << 16:
         low = int(raw.min())  # counting is many times faster than sorting
         inverse = raw.astype(np.int64) - low
@@ -179,14 +183,20 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
     else:
         values, inverse, counts = np.unique(raw, return_inverse=True, return_counts=True)
     table: Mask = np.zeros(len(values), np.uint8)
+    strays = []
     for i in np.flatnonzero(counts):
-        value = values[i]
-        if not float(value).is_integer() or int(value) not in mapping:
-            raise InputError(
-                f"{where}: label value {value:g} on {counts[i]} pixels is not in the map "
-                f"({', '.join(map(str, sorted(mapping)))}); fix the mask or the class map"
-            )
-        table[i] = mapping[int(value)]
+        if float(values[i]).is_integer() and int(values[i]) in mapping:
+            table[i] = mapping[int(values[i])]
+        else:
+            strays.append(i)
+    if strays:
+        noise = len(strays) >= NOISE and counts[strays].sum() < raw.size / 2
+        hint = " (this looks like JPEG noise: take the masks as they were before)" if noise else ""
+        more = f", nor are {len(strays) - 1} others{hint}" if len(strays) > 1 else ""
+        raise InputError(
+            f"{where}: label value {values[strays[0]]} on {counts[strays[0]]} pixels is not in the map "
+            f"({', '.join(map(str, sorted(mapping)))}){more}; fix the mask or the class map"
+        )
     mapped: Mask = np.take(table, inverse).reshape(raw.shape)
     return mapped
 

@@ -208,9 +208,14 @@ class ACDC(Domain):
                         f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient "
                         "again"
                     )
-                key, header = f"{folder.name}_frame{phase:02d}", _open(image).header
-                spacing = tuple(float(z) for z in header.get_zooms()[2::-1])
-                planes = range(header.get_data_shape()[2]) if _split(number) == "train" else (None,)
+                key, volume = f"{folder.name}_frame{phase:02d}", _open(image)
+                spacing = nifti.spacing(volume, image)[::-1]
+                if spacing[0] < max(spacing[1:]):
+                    raise InputError(
+                        f"{image}: voxels of {spacing[0]:.3g} mm along the last axis, which is that of the slices, and "
+                        f"{max(spacing[1:]):.3g} mm along another; store it as (X, Y, Z)"
+                    )
+                planes = range(volume.shape[2]) if _split(number) == "train" else (None,)
                 for k in planes:
                     name = key if k is None else f"{key}_slice_{k + 1}"
                     yield number, Item(name, folder.name, Source(key, image, mask, spacing, k), masked=mask is not None)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, Reading, SplitName, TopBottom
-from diffmatch.readers import image
+from diffmatch.readers import masks
 from diffmatch.readers.photographs import STREETS, Pair, Photographs
 from diffmatch_cityscapes_labels import CLASSES, FOREIGN_VOID, LABEL_IDS, TRAIN_IDS, only_label_ids, void_share
 from diffmatch_cityscapes_phantom import write_set
@@ -215,11 +215,11 @@ class Cityscapes(Photographs):
         Masks that cannot be read are passed over.
         """
         if part not in self._numbering:
-            masks = [item.ref.mask for item in self._items[part[0]] if item.ref.part == part]
+            paths = [item.ref.mask for item in self._items[part[0]] if item.ref.part == part]
             self._numbering[part] = False
-            for path in masks[:: max(1, len(masks) // SAMPLED)]:
+            for path in paths[:: max(1, len(paths) // SAMPLED)]:
                 with suppress(InputError):
-                    if only_label_ids(image.index_mask(path)):
+                    if only_label_ids(masks.read(path).values):
                         self._numbering[part] = True
                         break
         return self._numbering[part]

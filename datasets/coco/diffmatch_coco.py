@@ -22,9 +22,8 @@ from diffmatch.domain import (
     Sample,
     SplitName,
     TopBottom,
-    map_labels,
 )
-from diffmatch.readers import image
+from diffmatch.readers import image, masks
 from diffmatch.readers.photographs import RECIPE, Photographs
 from diffmatch_coco_instances import PAINTING, Instances, opened
 from diffmatch_coco_phantom import write
@@ -186,7 +185,7 @@ class COCO(Photographs):
         labels = None
         if mask and item.masked:
             where = self._mask_path(item.id) if self.ready else self._json(source.folder)
-            labels = _index_mask(where) if self.ready else self._instances(source.folder).mask(source.row)
+            labels = self._index_mask(where) if self.ready else self._instances(source.folder).mask(source.row)
             image.same_size(labels, where, pixels, path)
         return Sample(pixels[None], labels)
 
@@ -197,6 +196,18 @@ class COCO(Photographs):
         if self.ready:
             return [*photographs, *(self._mask_path(name) for name in _scan(self.root / "masks", ".png"))]
         return [*photographs, *map(self._json, FULL)]
+
+    def _index_mask(self, path: Path) -> Mask:
+        drawn = masks.read(path)
+        self.palettes.check(drawn)
+        raw = drawn.values
+        if (foreign := raw[(raw > len(THINGS)) & (raw != VOID)]).size:
+            raise InputError(
+                f"{path}: label value {foreign[0]} on {(raw == foreign[0]).sum()} pixels, but classes end at "
+                f"{len(THINGS)}; this looks like a COCO-Stuff map or raw category ids: take 81-class masks, or the "
+                "instances json without masks/"
+            )
+        return drawn.classes(LABELS)
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
@@ -255,17 +266,6 @@ class COCO(Photographs):
         File names are those of an installed split list, else of the same form. An image looks the same at every size.
         """
         write(root, seed, size, cls)
-
-
-def _index_mask(path: Path) -> Mask:
-    raw = image.index_mask(path)
-    if (foreign := raw[(raw > len(THINGS)) & (raw != VOID)]).size:
-        raise InputError(
-            f"{path}: label value {foreign[0]} on {(raw == foreign[0]).sum()} pixels, but classes end at "
-            f"{len(THINGS)}; this looks like a "
-            "COCO-Stuff map or raw category ids: take 81-class masks, or the instances json without masks/"
-        )
-    return map_labels(raw, LABELS, path)
 
 
 def _scan(folder: Path, ending: str) -> list[str]:

@@ -12,6 +12,7 @@ from statistics import mode
 import numpy as np
 
 from diffmatch.domain import (
+    VOID,
     Card,
     ClassInfo,
     Domain,
@@ -23,12 +24,12 @@ from diffmatch.domain import (
     Sample,
     SplitName,
     TopBottom,
-    map_labels,
 )
-from diffmatch.readers.image import same_size
+from diffmatch.readers import masks, pictures
+from diffmatch.readers.image import opened, same_size
 from diffmatch.readers.photographs import RECIPE
 from diffmatch.readers.pictures import header, picture
-from diffmatch.readers.pictures import mask as mask_values
+from diffmatch.readers.places import same_place
 from diffmatch_folder_layout import divide, read_classes, scan
 from diffmatch_folder_phantom import CLASSES, write_folder
 
@@ -100,6 +101,7 @@ class Folder(Domain):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.classes = read_classes(root / "classes.csv")
+        self.palettes = masks.Palettes(self.classes.colors)
         self.images, self.masks = scan(root / "images"), scan(root / "masks")
         if strays := [path for name, path in self.masks.items() if name not in self.images]:
             more = f" (and {len(strays) - 1} more)" if len(strays) > 1 else ""
@@ -107,8 +109,10 @@ class Folder(Domain):
                 f"{strays[0]}{more}: no picture of this name is in {root / 'images'}; a mask is called as its picture "
                 "is"
             )
-        if lossy := [path for path in self.masks.values() if path.suffix.lower() in (".jpg", ".jpeg")]:
-            raise InputError(f"{lossy[0]}: a mask as JPEG, which alters class numbers; draw or export the masks as PNG")
+        for path in self.masks.values():
+            if path.suffix.lower() in (".jpg", ".jpeg"):  # others are looked at when they are read
+                with opened(path) as file:
+                    masks.check_lossless(file, path)
         if len(self.masks) < 2:
             raise InputError(
                 f"{root}: {len(self.images)} pictures, {len(self.masks)} masks; train and test need a mask each at "
@@ -202,9 +206,14 @@ class Folder(Domain):
         if not mask or item.id not in self.masks:
             return Sample(pixels)
         where = self.masks[item.id]
-        labels = mask_values(where)
-        same_size(labels, where, pixels, path)
-        return Sample(pixels, map_labels(labels, self.classes.mapping, where))
+        drawn = masks.read(where)
+        self.palettes.check(drawn)
+        same_size(drawn.values, where, pixels, path)
+        same_place(where, path)
+        labels = drawn.classes(self.classes.mapping)
+        if (holes := pictures.holes(path)) is not None:
+            labels[holes] = VOID
+        return Sample(pixels, labels)
 
     def _pixels(self, path: Path) -> Image:
         """(1, channels, H, W)."""

@@ -32,11 +32,13 @@ class Classes:
         infos: classes in the order of their smallest value.
         mapping: value in the masks to class index, or 255.
         background: the first class is called background.
+        colors: value in the masks to the colour that its row names; values without one are left out.
     """
 
     infos: tuple[ClassInfo, ...]
     mapping: Mapping[int, int]
     background: bool
+    colors: Mapping[int, tuple[int, int, int]]
 
 
 def read_classes(path: Path) -> Classes:
@@ -62,6 +64,7 @@ def read_classes(path: Path) -> Classes:
         names[int(value)] = "" if name.lower() == "void" else name
         if color:
             colors[name] = tuple(bytes.fromhex(color[1:]))  # type: ignore[assignment]
+    given = {value: colors[name] for value, name in names.items() if name in colors}
     order = list(dict.fromkeys(names[value] for value in sorted(names) if names[value]))
     if not 2 <= len(order) < VOID:
         raise InputError(f"{path}: {len(order)} classes; at least 2 and at most {VOID - 1} are needed; {EXAMPLE}")
@@ -71,7 +74,7 @@ def read_classes(path: Path) -> Classes:
     mapping = {value: order.index(name) if name else VOID for value, name in names.items()}
     if len(mapping) > 2:
         mapping.setdefault(VOID, VOID)
-    return Classes(infos, mapping, order[0].lower() == "background")
+    return Classes(infos, mapping, order[0].lower() == "background", given)
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:

@@ -128,7 +128,7 @@ class LEVIRCD(ChangeDetection):
 
         def cut(path: Path, of_mask: bool) -> NDArray[Any]:
             whole = self.cache.array(
-                str(path.relative_to(self.root).with_suffix("")), lambda: pairs.decoded(path, of_mask)
+                str(path.relative_to(self.root).with_suffix("")), lambda: self.encoding.decoded(path, of_mask)
             )
             if whole.shape[:2] != (side * ACROSS, side * ACROSS):
                 have, want = f"{whole.shape[1]} x {whole.shape[0]}", f"{side * ACROSS} x {side * ACROSS}"

@@ -63,6 +63,7 @@ class MSD(Domain):
 
     * `dataset.json`, `imagesTr/NAME.nii.gz`, `labelsTr/NAME.nii.gz`
     * volumes (X, Y, Z), with a fourth axis where there are several modalities
+    * files whose axes run otherwise than most of the task's are turned by their affine
     * CT is windowed in Hounsfield units, MRI is scaled by each volume's 0.5 and 99.5 percentiles
 
     Dataset classes:
@@ -165,7 +166,8 @@ class MSD(Domain):
         items = []
         for case in sorted(cases[i] for i in chosen):
             shape, spacing = self._headers[case]
-            source = Source(case, *self.pairs[case], tuple(spacing[axis] for axis in self._axes))
+            key = case if self._grids[case].codes == self._codes else f"{case}_{self._codes}"
+            source = Source(key, *self.pairs[case], tuple(spacing[axis] for axis in self._axes))
             if split == "train":
                 planes = range(shape[self._axes[0]])
                 items += [Item(f"{case}_slice_{k:03d}", case, replace(source, plane=k)) for k in planes]
@@ -188,11 +190,11 @@ class MSD(Domain):
         window = LUNG if "lung" in self.name.lower() else SOFT_TISSUE
         ct = ["CT" in modality.upper().replace("-", " ").split() for modality in self.modalities]
         scaling = tuple(window if one else Percentiles(low=0.5, high=99.5) for one in ct)
-        return Reading(kind="volume", values=tuple(self.mapping), axes=self._axes, scaling=scaling, half=True)
+        return Reading(kind="volume", values=tuple(self.mapping), axes=self._directions, scaling=scaling, half=True)
 
     def keep(self, cases: Collection[str]) -> None:
         self.pairs = {case: pair for case, pair in self.pairs.items() if case in cases}
-        for known in ("_headers", "_axes"):
+        for known in ("_grids", "_codes", "_headers", "_axes", "reading"):
             self.__dict__.pop(known, None)
 
     def files(self) -> Iterable[Path]:
@@ -228,14 +230,31 @@ class MSD(Domain):
             raise InputError(f"{self.about}: {len(self.pairs)} labelled cases; train, val and test need at least 3")
 
     @cached_property
-    def _headers(self) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:
-        """Shape and spacing in NIfTI's order, by case; no pixels are read."""
-        headers = {}
+    def _grids(self) -> dict[str, nifti.Grid]:
+        """How each image is stored, by case; no pixels are read."""
+        grids = {}
         for case, (image, _) in self.pairs.items():
             volume = nifti.volume(image)
             self._check_modalities(volume.shape, image)
-            headers[case] = tuple(volume.shape[:3]), tuple(float(z) for z in volume.header.get_zooms()[:3])
-        return headers
+            grids[case] = nifti.grid(volume, image)
+        return grids
+
+    @cached_property
+    def _codes(self) -> str:
+        """The directions that the axes of most images have; every other image is brought to them."""
+        codes = Counter(grid.codes for grid in self._grids.values()).most_common(1)[0][0]
+        for case, grid in self._grids.items():
+            if not grid.told and grid.codes != codes:
+                raise InputError(
+                    f"{self.pairs[case][0]}: does not say how it lies (sform and qform codes are 0), while others of "
+                    f"the task are stored {codes}; copy the header of a file that lies alike"
+                )
+        return codes
+
+    @cached_property
+    def _headers(self) -> dict[str, tuple[tuple[int, ...], tuple[float, ...]]]:
+        """Shape and spacing in the order of `_codes`, by case."""
+        return {case: grid.along(self._codes) for case, grid in self._grids.items()}
 
     def _check_modalities(self, shape: tuple[int, ...], path: Path) -> None:
         if len(shape) not in (3, 4) or (shape[3] if len(shape) == 4 else 1) != len(self.modalities):
@@ -244,7 +263,7 @@ class MSD(Domain):
 
     @cached_property
     def _axes(self) -> tuple[int, int, int]:
-        """NIfTI axes as (slices, rows, columns), one order for the whole task.
+        """Those of `_codes` that are (slices, rows, columns), one order for the whole task.
 
         Slices are cut along the last axis, unless another one's median spacing is clearly (half as much again) the
         largest.
@@ -255,6 +274,11 @@ class MSD(Domain):
         rows, columns = sorted({0, 1, 2} - {axis}, reverse=True)
         return axis, rows, columns
 
+    @property
+    def _directions(self) -> str:
+        """The directions in which slices, rows and columns run."""
+        return "".join(self._codes[axis] for axis in self._axes)
+
     def _image(self, path: Path) -> NDArray[np.floating[Any]]:
         """(channels, slices, rows, columns) in [0, 1]."""
         return nifti.image(nifti.volume(path), path, self.reading)
@@ -264,7 +288,7 @@ class MSD(Domain):
         assert source.mask is not None
         mask = nifti.volume(source.mask)
         nifti.same_grid(mask, source.mask, nifti.volume(source.image))
-        return map_labels(nifti.ordered(mask, source.mask, self._axes), self.mapping, source.mask)
+        return map_labels(nifti.ordered(mask, source.mask, self._directions), self.mapping, source.mask)
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:

@@ -169,6 +169,7 @@ class Pascal(Photographs):
         "d35f7cd4b4815e1d83809e2acd19fe536e92319823a8a83353f20e68b2f96899": "u2pl",
     }
     labels = LABELS
+    colors: ClassVar = {index: color(index) for index in range(len(NAMES))}
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)

@@ -200,7 +200,8 @@ class Synapse(Domain):
                 raise InputError(f"{there}: its {absent}/{absent}{number:04d}.nii.gz is missing; unpack the set again")
             volume = btcv.opened(images[key])
             axes = btcv.axes(volume, images[key])
-            spacing = tuple(float(volume.header.get_zooms()[axis]) for axis in axes)
+            sizes = nifti.spacing(volume, images[key])
+            spacing = tuple(sizes[axis] for axis in axes)
             if number in TEST:
                 yield "test", Item(case, case, Source(case, images[key], masks[key], spacing))
             else:

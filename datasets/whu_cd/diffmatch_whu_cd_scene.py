@@ -19,6 +19,7 @@ from rasterio.windows import Window
 
 from diffmatch.domain import InputError
 from diffmatch.readers.change import PATCH
+from diffmatch.readers.masks import check_raster
 from diffmatch.readers.pairs import Pair
 
 
@@ -90,5 +91,7 @@ def window(path: Path, mask: bool, top: int, left: int, height: int = PATCH, wid
             raise InputError(
                 f"{path}: {raster.count} bands of {raster.dtypes[0]}, expected {kind} as uint8; take the original file"
             )
+        if mask:
+            check_raster(raster, path)
         pixels = raster.read(1 if mask else (1, 2, 3), window=Window(left, top, width, height))
     return np.asarray(pixels) if mask else np.ascontiguousarray(pixels.transpose(1, 2, 0))

@@ -1,4 +1,4 @@
-"""Photographs and index masks through Pillow."""
+"""Photographs through Pillow."""
 
 from __future__ import annotations
 
@@ -15,13 +15,16 @@ from PIL import ExifTags
 from PIL import Image as Pillow
 
 from diffmatch.domain import Image, InputError
+from diffmatch.shared.machine import memory
+
+LARGE = 1 << 27
+"""Values above which a picture is held against memory and its file's size."""
+MOST_PACKED = 1100
+"""Values in a byte of a file; deflate packs 1032 of them."""
+BYTES = 9
+"""Of memory for a value: as stored, as float32, and a copy of that."""
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
-
-CONVERT = (
-    "take the index masks of the dataset (mode P or L, one class number per pixel), or convert the colours: "
-    "index = numpy.select([(rgb == colour).all(-1) for colour in colours], range(len(colours)), 255)"
-)
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
@@ -50,19 +53,51 @@ def opened(path: Path) -> Iterator[Pillow.Image]:
     """A Pillow image; errors inside the block become an `InputError` that names the file.
 
     Raises:
-        InputError: missing, cut off or not an image.
+        InputError: missing, cut off or not an image, or more pixels than memory holds.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Pillow.DecompressionBombWarning)
-            with Pillow.open(path) as image:
-                yield image
+        with warnings.catch_warnings(), _unlimited():
+            warnings.simplefilter("ignore")
+            image = Pillow.open(path)
+        with image:
+            _check_fits(image, path)
+            yield image
+    except (InputError, MemoryError):
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file; the set is incomplete, copy or unpack it again") from error
-    except (OSError, SyntaxError, ValueError, TypeError, Pillow.DecompressionBombError) as error:
+    except Exception as error:  # on damaged files Pillow's parsers raise what they run into
         raise InputError(
             f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again"
         ) from error
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Pillow's own limit is for strangers' files; `_check_fits` has ours."""
+    limit, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
+    try:
+        yield
+    finally:
+        Pillow.MAX_IMAGE_PIXELS = limit
+
+
+def _check_fits(image: Pillow.Image, path: Path) -> None:
+    """A large picture fits into memory, and its file is large enough to hold it.
+
+    Raises:
+        InputError: it does not.
+    """
+    stored = image.width * image.height * len(image.getbands())
+    if stored < LARGE:
+        return
+    size = f"{path}: {image.width} x {image.height} pixels"
+    if stored > MOST_PACKED * path.stat().st_size:
+        raise InputError(
+            f"{size} in a file of {path.stat().st_size} bytes: damaged, or made to fill memory; copy it again"
+        )
+    if stored * BYTES > memory():
+        raise InputError(f"{size} do not fit into memory; cut it into parts, or save it as tiled TIFF")
 
 
 def photograph(path: Path) -> Image:
@@ -100,18 +135,6 @@ def colours(image: Pillow.Image, path: Path) -> NDArray[np.uint8]:
             "or take the `folder` plugin, which reads 16 bit and float"
         )
     return np.asarray(image.convert("RGB"))
-
-
-def index_mask(path: Path) -> NDArray[Any]:
-    """(H, W) raw values as stored: a palette is not looked through, one bit becomes 0 and 1.
-
-    Raises:
-        InputError: unreadable, or colours where indices should be.
-    """
-    with opened(path) as image:
-        if image.mode not in ("P", "L", "1", "I", "I;16", "I;16B"):
-            raise InputError(f"{path}: a mask of mode {image.mode} holds colours, not class numbers; {CONVERT}")
-        return np.asarray(image).astype(np.uint8) if image.mode == "1" else np.asarray(image)
 
 
 def size(path: Path) -> tuple[int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,30 @@ Two conventions of where a voxel's middle lies differ by half a voxel. Rounding 
 in a CT of 512 x 512.
 """
 
+LINES = ("RL", "AP", "SI")
+ASTRAY = 0.01
+"""Share of a voxel's size by which header and affine may differ."""
+
 
 def volume(path: Path) -> Any:
-    """A NIfTI file's header and affine as nibabel gives them; pixels are not read yet.
+    """A NIfTI file's header and affine as nibabel gives them, without axes of length 1 after the third.
+
+    Pixels are not read yet.
 
     Raises:
-        InputError: missing or not NIfTI.
+        InputError: missing or not NIfTI, or values that are no numbers.
     """
     try:
-        return nib.load(path)
+        opened = nib.load(path)
+        kind = opened.get_data_dtype()
+        if kind.kind not in "iuf":
+            raise InputError(f"{path}: holds {_kind(kind)} values; save it as a volume of integers or floats")
+        shape = opened.shape
+        while len(shape) > 3 and shape[-1] == 1:
+            shape = shape[:-1]
+        if shape != opened.shape:
+            opened = type(opened)(opened.dataobj.reshape(shape), opened.affine, opened.header)
+        return opened
     except (OSError, EOFError, zlib.error, ValueError, ImageFileError, HeaderDataError) as error:
         raise InputError(f"{path}: not a readable NIfTI file ({type(error).__name__}); {AGAIN}") from error
 
@@ -42,17 +58,73 @@ def pixels(opened: Any, path: Path) -> NDArray[Any]:
     """The array in NIfTI's own order (X, Y, Z[, channels]).
 
     Raises:
-        InputError: cut off, or values that are no numbers or not finite.
+        InputError: cut off, or values that are not finite.
     """
     try:
         array = np.asarray(opened.dataobj)
     except (OSError, EOFError, zlib.error, ValueError, OverflowError) as error:
         raise InputError(f"{path}: pixels end early or are damaged ({type(error).__name__}); {AGAIN}") from error
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"{path}: holds {array.dtype} values; save it as a volume of integers or floats")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise InputError(f"{path}: holds values that are not finite; repair or {AGAIN}")
+    if array.dtype.kind == "f" and (odd := int((~np.isfinite(array)).sum())):
+        raise InputError(f"{path}: not finite on {odd} voxels of {array.size}; repair or {AGAIN}")
     return array
+
+
+def _kind(kind: np.dtype[Any]) -> str:
+    return "colour (RGB)" if kind.names else str(kind)
+
+
+def spacing(opened: Any, path: Path) -> tuple[float, float, float]:
+    """Millimetres along a file's own three axes, by its affine and its header alike.
+
+    Raises:
+        InputError: the two differ by more than `ASTRAY`, or the affine places the voxels nowhere.
+    """
+    sizes = np.array(opened.header.get_zooms()[:3], np.float64)
+    by_affine = nib.affines.voxel_sizes(opened.affine)
+    if not (np.isfinite(by_affine).all() and np.abs(np.linalg.det(opened.affine[:3, :3])) > 0):
+        raise InputError(f"{path}: its affine places the voxels nowhere; {AGAIN}")
+    if not (np.abs(sizes - by_affine) <= ASTRAY * by_affine).all():
+        found, told = (" x ".join(f"{size:.4g}" for size in one) for one in (by_affine, sizes))
+        raise InputError(
+            f"{path}: voxels of {found} mm by its affine, {told} mm by its header (pixdim); correct one of them"
+        )
+    x, y, z = sizes.tolist()
+    return x, y, z
+
+
+@dataclass(frozen=True)
+class Grid:
+    """How a file stores its volume.
+
+    Attributes:
+        codes: the anatomical directions in which its three axes run, such as RAS; of oblique axes the nearest.
+        shape: along these axes.
+        spacing: millimetres along these axes.
+        told: the header says how the volume lies; if not, `codes` are nibabel's guess.
+    """
+
+    codes: str
+    shape: tuple[int, ...]
+    spacing: tuple[float, ...]
+    told: bool
+
+    def along(self, codes: str) -> tuple[tuple[int, ...], tuple[float, ...]]:
+        """Shape and spacing in the order of other directions; which way they run makes no difference."""
+        axes = [
+            next(a for a, own in enumerate(self.codes) if own in line) for one in codes for line in LINES if one in line
+        ]
+        return tuple(self.shape[axis] for axis in axes), tuple(self.spacing[axis] for axis in axes)
+
+
+def grid(opened: Any, path: Path) -> Grid:
+    """The grid of an opened file.
+
+    Raises:
+        InputError: as `spacing`, or the affine is not one of three directions.
+    """
+    codes = "".join(nib.orientations.ornt2axcodes(_stored(opened, path)))
+    told = bool(opened.header["sform_code"] or opened.header["qform_code"])
+    return Grid(codes, tuple(opened.shape[:3]), spacing(opened, path), told)
 
 
 def orientation(opened: Any, path: Path, axes: tuple[int, int, int] | str) -> NDArray[np.float64]:
@@ -69,11 +141,19 @@ def orientation(opened: Any, path: Path, axes: tuple[int, int, int] | str) -> ND
     """
     if not isinstance(axes, str):
         return np.stack([np.argsort(axes), np.ones(3)], axis=1)
-    stored = nib.io_orientation(opened.affine)
-    if sorted(stored[:, 0].tolist()) != [0, 1, 2]:
-        raise InputError(f"{path}: its affine does not say how the volume lies; {AGAIN}")
-    turn: NDArray[np.float64] = nib.orientations.ornt_transform(stored, nib.orientations.axcodes2ornt(axes))
+    wanted = nib.orientations.axcodes2ornt(axes)
+    turn: NDArray[np.float64] = nib.orientations.ornt_transform(_stored(opened, path), wanted)
     return turn
+
+
+def _stored(opened: Any, path: Path) -> NDArray[np.float64]:
+    """The directions of a file's axes, (3, 2), as nibabel has them."""
+    affine = opened.affine[:3, :3]
+    if np.isfinite(affine).all() and np.linalg.det(affine):
+        stored: NDArray[np.float64] = nib.io_orientation(opened.affine)
+        if sorted(stored[:, 0].tolist()) == [0, 1, 2]:
+            return stored
+    raise InputError(f"{path}: its affine does not say how the volume lies; {AGAIN}")
 
 
 def ordered(opened: Any, path: Path, axes: tuple[int, int, int] | str) -> NDArray[Any]:

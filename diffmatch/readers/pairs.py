@@ -16,7 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import SPLITS, InputError, Mask, Sample, map_labels
-from diffmatch.readers.image import ENDINGS, by_stem, colours, index_mask, opened
+from diffmatch.readers.image import ENDINGS, by_stem, colours, opened
+from diffmatch.readers.masks import Palettes
+from diffmatch.readers.masks import read as read_mask
+from diffmatch.readers.places import same_place
 
 FOLDERS = ("A", "B", "label")
 
@@ -69,6 +72,21 @@ class Encoding:
 
     def __init__(self) -> None:
         self.first: dict[int, Path] = {}
+        self.palettes = Palettes({0: (0, 0, 0), 1: (255, 255, 255), 255: (255, 255, 255)})
+
+    def decoded(self, path: Path, mask: bool) -> NDArray[Any]:
+        """A whole image file.
+
+        Raises:
+            InputError: unreadable, a mask of no class numbers or with another's palette, or a photograph of more than
+                8 bit.
+        """
+        if mask:
+            drawn = read_mask(path)
+            self.palettes.check(drawn)
+            return drawn.values
+        with opened(path) as image:
+            return colours(image, path)
 
     def mask(self, raw: NDArray[Any], path: Path) -> Mask:
         """0 unchanged, 1 changed; shape as given.
@@ -91,35 +109,27 @@ Decode = Callable[[Path, bool], NDArray[Any]]
 """(file, whether it is a mask) -> (H, W, 3) uint8 colours, or (H, W) raw mask values."""
 
 
-def decoded(path: Path, mask: bool) -> NDArray[Any]:
-    """A whole image file.
-
-    Raises:
-        InputError: unreadable, a mask that holds colours, or a photograph of more than 8 bit.
-    """
-    if mask:
-        return index_mask(path)
-    with opened(path) as image:
-        return colours(image, path)
-
-
-def read(pair: Pair, encoding: Encoding, mask: bool = True, decode: Decode = decoded) -> Sample:
+def read(pair: Pair, encoding: Encoding, mask: bool = True, decode: Decode | None = None) -> Sample:
     """Image (2, 3, H, W) in [0, 1] and mask (H, W), 0 unchanged and 1 changed.
 
     Args:
         mask: if false, the mask's file is not opened.
-        decode: reads a file; one that reads a part must read the same part of all three.
+        decode: reads a file, without it the whole (`Encoding.decoded`); one that reads a part must read the same part
+            of all three.
 
     Raises:
-        InputError: unreadable files, sizes that differ, values that are no binary mask's.
+        InputError: unreadable files, sizes or places that differ, values that are no binary mask's.
     """
+    decode = decode or encoding.decoded
     before, after = decode(pair.before, False), decode(pair.after, False)
     _same_size(after, pair.after, before, pair.before)
+    same_place(pair.after, pair.before)
     image = np.stack([before, after]).transpose(0, 3, 1, 2).astype(np.float32) / np.float32(255)
     if not mask:
         return Sample(image)
     raw = decode(pair.label, True)
     _same_size(raw, pair.label, before, pair.before)
+    same_place(pair.label, pair.before)
     return Sample(image, encoding.mask(raw, pair.label))
 
 

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from diffmatch.domain import VOID, Domain, InputError, Item, Reading, Recipe, Sample, map_labels
-from diffmatch.readers import image
+from diffmatch.domain import VOID, Domain, InputError, Item, Reading, Recipe, Sample
+from diffmatch.readers import image, masks
 
 RECIPE = Recipe(
     paper={
@@ -94,14 +94,22 @@ class Photographs(Domain):
     Any other value is an error that names the file.
     """
 
+    colors: ClassVar[Mapping[int, masks.Colour]] = {}
+    """Value in a mask -> its colour in the palette that the set's masks have. Empty: any palette, one for all files."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.palettes = masks.Palettes(self.colors)
+
     def read(self, item: Item, mask: bool = True) -> Sample:
         pair: Pair = item.ref
         pixels = image.photograph(pair.image)
         if not mask or pair.mask is None:
             return Sample(pixels[None])
-        raw = image.index_mask(pair.mask)
-        image.same_size(raw, pair.mask, pixels, pair.image)
-        return Sample(pixels[None], map_labels(raw, self.labels_of(item, raw), pair.mask))
+        drawn = masks.read(pair.mask)
+        self.palettes.check(drawn)
+        image.same_size(drawn.values, pair.mask, pixels, pair.image)
+        return Sample(pixels[None], drawn.classes(self.labels_of(item, drawn.values)))
 
     def labels_of(self, item: Item, raw: NDArray[Any]) -> Mapping[int, int]:
         """The map of one mask's values, for sets whose masks differ in numbering."""

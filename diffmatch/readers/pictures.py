@@ -20,11 +20,13 @@ from PIL import ExifTags, ImageMode, UnidentifiedImageError
 from PIL import Image as Pillow
 
 from diffmatch.domain import Image, InputError, Scene
-from diffmatch.readers.image import check_upright, index_mask, opened
+from diffmatch.readers.image import check_upright, opened
 
 TIFF = (".tif", ".tiff")
 GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
 AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
+NODATA = 42113
+"""TIFF tag of GDAL's."""
 BITS, CHANNELS, KIND = ExifTags.Base.BitsPerSample, ExifTags.Base.SamplesPerPixel, ExifTags.Base.NewSubfileType
 """TIFF tags."""
 SMALLER, TRANSPARENCY = 1, 4
@@ -48,13 +50,13 @@ def header(path: Path) -> Header:
     Raises:
         InputError: unreadable, turned by an EXIF flag, or several pages of one size.
     """
-    if _wants_rasterio(path):
-        with _rasterio(path) as file:
+    if wants_raster(path):
+        with raster(path) as file:
             return Header(file.count, file.height, file.width)
     with opened(path) as image:
         check_upright(image, path)
         size = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
-        _one_page(path, image)
+        check_one_page(path, image)
     return size
 
 
@@ -70,14 +72,15 @@ def picture(path: Path, rgb: bool = False) -> Image:
     Raises:
         InputError: unreadable, signed integers, or floats outside [0, 1].
     """
-    if _wants_rasterio(path):
-        with _rasterio(path) as file:
-            return unit(file.read(_bands(file, rgb)), path)
+    if wants_raster(path):
+        with raster(path) as file:
+            return unit(filled(file.read(_bands(file, rgb)), file.nodata, path), path)
     with opened(path) as image:
         mode = _mode(path, image, rgb)
         stored = np.asarray(image if image.mode == mode else image.convert(mode))
         stored = stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
-    pixels = unit(stored, path)
+        nodata = _nodata(image)
+    pixels = unit(filled(stored, nodata, path), path)
     return pixels.repeat(3, axis=0) if rgb and len(pixels) == 1 else pixels
 
 
@@ -91,7 +94,7 @@ def scene(path: Path, rgb: bool = False) -> Scene | None:
     """
     if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
         return None
-    with _rasterio(path) as file:
+    with raster(path) as file:
         bands, height, width = _bands(file, rgb), file.height, file.width
         structure = file.tags(ns="IMAGE_STRUCTURE")
         converted = (
@@ -103,10 +106,68 @@ def scene(path: Path, rgb: bool = False) -> Scene | None:
             return None
 
     def read(top: int, left: int, height: int, width: int) -> Image:
-        with _rasterio(path) as file:
-            return unit(file.read(bands, window=((top, top + height), (left, left + width))), path)[None]
+        with raster(path) as file:
+            pixels = file.read(bands, window=((top, top + height), (left, left + width)))
+            return unit(filled(pixels, file.nodata, path), path)[None]
 
     return Scene((1, len(bands), height, width), read)
+
+
+def holes(path: Path) -> NDArray[np.bool_] | None:
+    """(H, W), true where a float TIFF has no data in some channel by its own word; None where it names no such value.
+
+    Raises:
+        InputError: unreadable.
+    """
+    if path.suffix.lower() not in TIFF:
+        return None
+    if wants_raster(path):
+        with raster(path) as file:
+            return None if file.nodata is None else np.asarray(_missing(file.read(), file.nodata).any(axis=0))
+    with opened(path) as image:
+        nodata = _nodata(image)
+        return None if nodata is None or image.mode != "F" else _missing(np.asarray(image), nodata)
+
+
+def filled(stored: NDArray[Any], nodata: float | None, where: str | Path) -> NDArray[Any]:
+    """Float pixels, (channels, H, W), with 0 where the file says that it has no data. Integers stay as they are.
+
+    Args:
+        nodata: the file's value of no data. One within [0, 1] is a value like any other.
+        where: the file, for the message.
+
+    Raises:
+        InputError: other pixels are not finite.
+    """
+    if stored.dtype.kind != "f":
+        return stored
+    if nodata is not None and (missing := _missing(stored, nodata)).any():
+        stored = np.where(missing, stored.dtype.type(0), stored)
+    if odd := int((~np.isfinite(stored)).any(axis=0).sum()):
+        raise InputError(
+            f"{where}: not finite on {odd} pixels of {stored[0].size}; fill them, or name their value as the file's "
+            "no-data value (gdal_edit.py -a_nodata nan)"
+        )
+    return stored
+
+
+def _missing(stored: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
+    if stored.dtype.kind != "f" or 0 <= nodata <= 1:
+        return np.zeros(stored.shape, bool)
+    return np.asarray(np.isnan(stored) if np.isnan(nodata) else stored == stored.dtype.type(nodata))
+
+
+def _nodata(image: Pillow.Image) -> float | None:
+    """What a TIFF that Pillow has opened calls no data."""
+    return number(getattr(image, "tag_v2", {}).get(NODATA))
+
+
+def number(text: Any) -> float | None:
+    """A tag's value as a number; None where there is none, or it is not a number."""
+    try:
+        return None if text is None else float(str(text).strip("\0 "))
+    except ValueError:
+        return None
 
 
 def unit(stored: NDArray[Any], where: str | Path) -> Image:
@@ -134,20 +195,6 @@ def unit(stored: NDArray[Any], where: str | Path) -> Image:
     return np.ascontiguousarray(stored, np.float32)
 
 
-def mask(path: Path) -> NDArray[Any]:
-    """(H, W) raw values as stored.
-
-    Raises:
-        InputError: unreadable, or several channels where class numbers should be.
-    """
-    if not _wants_rasterio(path):
-        return index_mask(path)
-    with _rasterio(path) as file:
-        if file.count != 1:
-            raise InputError(f"{path}: a mask of {file.count} channels; save one channel that holds class numbers")
-        return np.asarray(file.read(1))
-
-
 def _bands(file: Any, rgb: bool) -> list[int]:
     """The numbers of an opened raster's bands that are read."""
     bands: list[int] = list(file.indexes)
@@ -167,7 +214,7 @@ def _mode(path: Path, image: Pillow.Image, rgb: bool = False) -> str:
     return "L" if image.mode in GRAY else "RGB"
 
 
-def _wants_rasterio(path: Path) -> bool:
+def wants_raster(path: Path) -> bool:
     if path.suffix.lower() not in TIFF:
         return False
     try:
@@ -189,7 +236,7 @@ def _wants_rasterio(path: Path) -> bool:
         return False  # `opened` tells
 
 
-def _one_page(path: Path, image: Pillow.Image) -> None:
+def check_one_page(path: Path, image: Pillow.Image) -> None:
     """Overviews follow the first page of many GeoTIFFs.
 
     Pages of the same size are channels or pictures that would be lost.
@@ -197,14 +244,17 @@ def _one_page(path: Path, image: Pillow.Image) -> None:
     if image.format == "TIFF" and getattr(image, "n_frames", 1) > 1:
         size = image.size
         image.seek(1)
-        if image.size == size and not image.tag_v2.get(KIND, 0) & (SMALLER | TRANSPARENCY):  # type: ignore[attr-defined]
+        beside = getattr(image, "tag_v2", {}).get(KIND, 0) & (SMALLER | TRANSPARENCY)
+        same = image.size == size and not beside
+        image.seek(0)
+        if same:
             raise InputError(
                 f"{path}: holds several pages; save each picture as a file of its own, or the pages as channels of one"
             )
 
 
 @contextmanager
-def _rasterio(path: Path) -> Iterator[Any]:
+def raster(path: Path) -> Iterator[Any]:
     """An opened file of rasterio's, which is imported only here.
 
     Raises:

@@ -22,9 +22,9 @@ from diffmatch.domain import (
     Recipe,
     Sample,
     TopBottom,
-    map_labels,
 )
-from diffmatch.readers.image import index_mask, photograph
+from diffmatch.readers import masks
+from diffmatch.readers.image import photograph
 
 SOUND = list(plugins.domains.usable())
 
@@ -64,7 +64,7 @@ class Sound(Domain):
 
     def labels(self, item):
         path = self.root / "masks" / f"{item.id}.png"
-        return map_labels(index_mask(path), {0: 0, 1: 1, 255: 255}, path)
+        return masks.read(path).classes({0: 0, 1: 1, 255: 255})
 
     def files(self):
         return sorted(self.root.rglob("*.png"))

@@ -58,7 +58,7 @@ def test_masks_pass_the_map_and_stay_closed_unless_asked_for(root: Path, monkeyp
     assert sample.image.shape == (1, 3, 2, 3) and sample.image[0, 0].min() > 0.99
     assert sample.mask is not None and sample.mask.tolist() == [[0, 1, 255], [1, 1, 0]]
     assert domain.read(bare).mask is None
-    monkeypatch.setattr("diffmatch.readers.image.index_mask", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr("diffmatch.readers.masks.read", lambda path: pytest.fail(f"{path} was opened"))
     assert domain.read(masked, mask=False).mask is None
 
 

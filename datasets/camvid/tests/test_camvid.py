@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from diffmatch.domain import InputError, Mask
-from diffmatch.readers import image as reader
+from diffmatch.readers import masks as reader
 from diffmatch_camvid import CLASSES, CamVid
 
 REAL = Path(__file__).parents[3].parent / "shared" / "data" / "camvid"
@@ -137,7 +137,7 @@ def test_bad_input_is_refused_by_name(tiny: Path, what: str) -> None:
 
 
 def test_masks_stay_closed_unless_asked_for(fabricated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "index_mask", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(reader, "read", lambda path: pytest.fail(f"{path} was opened"))
     domain = CamVid(fabricated)
     assert domain.read(domain.index("train")[0], mask=False).mask is None
 

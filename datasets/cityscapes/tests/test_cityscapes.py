@@ -16,8 +16,8 @@ from PIL import Image
 
 from diffmatch.domain import InputError, Mask
 from diffmatch.learning import registry
-from diffmatch.readers import image as reader
 from diffmatch.readers import lists
+from diffmatch.readers import masks as reader
 from diffmatch.running.plan import settings_of
 from diffmatch_cityscapes import Cityscapes
 from diffmatch_cityscapes_labels import CLASSES, LABEL_IDS, TRAIN_IDS
@@ -120,7 +120,7 @@ def test_licence_plates_are_void_in_every_storage(
     """PNG has no signed numbers: a mask with -1 can only come through another writer, so the array is handed in."""
     raw = np.where(IDS == 255, plate, IDS.astype(np.int32))
     if storage == "signed":
-        monkeypatch.setattr(reader, "index_mask", lambda path: raw)
+        monkeypatch.setattr(reader, "read", lambda path: reader.IndexMask(path, raw))
     else:
         write(tiny, "train", FIRST, raw.astype(np.uint8 if plate == 255 else np.uint16))
     mask = mask_of(tiny)
@@ -230,7 +230,7 @@ def test_bad_input_is_refused_by_name(tiny: Path, what: str) -> None:
 
 
 def test_masks_stay_closed_unless_asked_for(fabricated: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reader, "index_mask", lambda path: pytest.fail(f"{path} was opened"))
+    monkeypatch.setattr(reader, "read", lambda path: pytest.fail(f"{path} was opened"))
     domain = Cityscapes(fabricated)
     assert domain.read(domain.index("train")[0], mask=False).mask is None
 
@@ -281,7 +281,7 @@ def test_fabrication_is_skewed_and_has_the_quirks(fabricated: Path) -> None:
         count = np.bincount(mask.ravel(), minlength=256)
         pixels, frames = pixels + count, frames + (count > 0)
     assert pixels[0] > 100 * pixels[:19].min() > 0 and frames[:19].min() >= 6 and pixels[255] > 0
-    raw = [reader.index_mask(item.ref.mask) for item in domain.index("train")]
+    raw = [reader.read(item.ref.mask).values for item in domain.index("train")]
     assert {array.dtype for array in raw} == {np.dtype(np.uint8), np.dtype(np.uint16)}
     assert any((array == 255).any() for array in raw) and any((array == 65535).any() for array in raw)
     assert (fabricated / "leftImg8bit" / "test").is_dir()

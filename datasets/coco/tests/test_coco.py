@@ -18,7 +18,7 @@ from pycocotools import mask as rasters  # type: ignore[import-untyped]
 import diffmatch_coco_instances as instances
 import diffmatch_coco_phantom
 from diffmatch.domain import Cache, InputError
-from diffmatch.readers import image, lists
+from diffmatch.readers import lists, masks
 from diffmatch_coco import COCO, LABELS, NAMES
 from diffmatch_coco_phantom import RARE, image_ids
 from diffmatch_coco_things import THINGS
@@ -145,7 +145,7 @@ def test_json_is_parsed_once_and_no_mask_is_read_unasked(
     np.testing.assert_array_equal(worker.read(train[3]).mask, before)
     assert len(pickle.dumps(domain)) < 200_000
     monkeypatch.setattr(COCO, "_instances", lambda *_: pytest.fail("objects were read"))
-    monkeypatch.setattr(image, "index_mask", lambda *_: pytest.fail("a mask was read"))
+    monkeypatch.setattr(masks, "read", lambda *_: pytest.fail("a mask was read"))
     assert domain.read(train[3], mask=False).mask is None
 
 

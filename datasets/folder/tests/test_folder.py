@@ -14,7 +14,7 @@ from PIL import Image
 import diffmatch_folder
 from diffmatch.data.splits import make_split
 from diffmatch.domain import Cache, InputError, Item, Scene
-from diffmatch.readers import pictures
+from diffmatch.readers import masks, pictures
 from diffmatch.readers.outside import of_file
 from diffmatch_folder import Folder
 from diffmatch_folder_layout import read_classes
@@ -171,7 +171,7 @@ def test_a_one_bit_mask_of_a_two_class_set(root: Path) -> None:
 def test_a_mask_is_not_opened_when_not_asked_for(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     domain = Folder(root)
     items = domain.index("train")
-    monkeypatch.setattr(diffmatch_folder, "mask_values", lambda path: pytest.fail(f"{path} opened"))
+    monkeypatch.setattr(masks, "read", lambda path: pytest.fail(f"{path} opened"))
     assert all(domain.read(item, mask=False).mask is None for item in items)
     assert domain.read(only(domain, "p12")).mask is None
 
@@ -215,7 +215,10 @@ BAD: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda r: save(r / "masks/p05.png", labels()[1:]),
         r"masks/p05\.png: 16 x 11 pixels, but p05\.png has 16 x 12",
     ),
-    "lossy mask": (lambda r: (r / "masks/p05.png").rename(r / "masks/p05.JPG"), r"p05\.JPG: a mask as JPEG"),
+    "lossy mask": (
+        lambda r: (Image.open(r / "masks/p05.png").save(r / "masks/p05.JPG"), (r / "masks/p05.png").unlink()),
+        r"p05\.JPG: a mask as JPEG",
+    ),
     "cut off mask": (lambda r: cut(r / "masks/p05.png", 80), r"masks/p05\.png: cannot be read"),
 }
 

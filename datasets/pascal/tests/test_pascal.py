@@ -13,8 +13,8 @@ from PIL import Image
 from scipy.io import savemat
 
 from diffmatch.domain import Domain, InputError, Item
-from diffmatch.readers import image as reader
 from diffmatch.readers import lists
+from diffmatch.readers import masks as reader
 from diffmatch.readers.lists import identity, ids_of
 from diffmatch_pascal import OFFICIAL, Pascal, color
 
@@ -142,7 +142,7 @@ def test_no_mask_is_opened_unless_asked_for(voc: Path, monkeypatch: pytest.Monke
         raise AssertionError(f"{path} was opened")
 
     domain = Pascal(voc)
-    monkeypatch.setattr(reader, "index_mask", refuse)
+    monkeypatch.setattr(reader, "read", refuse)
     assert all(domain.read(item, mask=False).mask is None for item in domain.index("train"))
     with pytest.raises(AssertionError, match=r"2007_000032\.png"):
         domain.read(domain.index("train")[0])

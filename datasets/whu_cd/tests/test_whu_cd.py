@@ -104,7 +104,7 @@ def test_dates_keep_their_order_and_unlabelled_masks_stay_closed(flat: Path, mon
     domain = WHUCD(flat)
     item = domain.index("train")[0]
     shutil.rmtree(flat / "label")
-    monkeypatch.setattr(pairs, "index_mask", lambda path: pytest.fail(f"opened {path}"))
+    monkeypatch.setattr(pairs, "read_mask", lambda path: pytest.fail(f"opened {path}"))
     sample = domain.read(item, mask=False)
     assert sample.mask is None and sample.image.dtype == np.float32
     for date, folder in enumerate("AB"):

@@ -23,7 +23,7 @@ def rewrite(path: Path, pixels: NDArray[np.uint8]) -> None:
         "width": pixels.shape[2],
         "dtype": "uint8",
     }
-    profile["transform"] = rasterio.Affine(0.2, 0, 0, 0, -0.2, 0)
+    profile["transform"] = rasterio.Affine(0.2, 0, 1_570_000, 0, -0.2, 5_180_000)
     with rasterio.open(path, "w", **profile) as raster:
         raster.write(pixels)
 
