@@ -34,7 +34,7 @@ from diffmatch.conformance.tiny import smallest, spread, tiny
 from diffmatch.data.loading import Draws, Stream, collate, labelled_pixels
 from diffmatch.data.opening import open_domain
 from diffmatch.data.splits import Budget
-from diffmatch.domain import SPLITS, VOID, Card, Domain, InputError, Item, Named, Sample, TopBottom
+from diffmatch.domain import SPLITS, VOID, Card, Domain, InputError, Item, Named, Sample, TopBottom, paths_in
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
 from diffmatch.readers.lists import canonical
@@ -117,6 +117,8 @@ def check_index(domain: type[Domain], root: Path) -> None:
     assert all(path.is_file() and path.is_relative_to(root) for path in files), (
         "files() names what is not a file below the root"
     )
+    unnamed = {path for items in splits.values() for item in items for path in paths_in(item.ref)} - set(files)
+    assert not unnamed, f"files() does not name {sorted(unnamed)[0]}, which an item refers to"
 
 
 def check_read(domain: type[Domain], root: Path) -> None:

@@ -38,7 +38,7 @@ def load(
 
     ::
 
-        model = diffmatch.load("runs/acdc/diffmatch/3/0-1533a569")
+        model = diffmatch.load("runs/acdc/diffmatch/3/0-c3573078")
         found = model.predict("patient001_frame01.nii.gz")
         found.labels, found.probabilities, found.entropy
 

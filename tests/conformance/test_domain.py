@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -136,6 +137,14 @@ class NoTest(Sound):
 class ForeignFiles(Sound):
     def files(self):
         return [Path(__file__)]
+
+
+class ForgottenFiles(Sound):
+    def index(self, split):
+        return [replace(item, ref=self.root / "masks" / f"{item.id}.png") for item in super().index(split)]
+
+    def files(self):
+        return sorted((self.root / "images").iterdir())
 
 
 class Bytes(Sound):
@@ -279,6 +288,7 @@ def test_a_sound_plugin_passes(name, root):
         ("index", Restless, "not the same twice"),
         ("index", NoTest, r"index\('test'\) is empty"),
         ("index", ForeignFiles, "not a file below the root"),
+        ("index", ForgottenFiles, r"does not name .*\.png, which an item refers to"),
         ("read", Bytes, "scale images"),
         ("read", Doubles, "float64"),
         ("read", GivesMasksAway, "returns a mask"),

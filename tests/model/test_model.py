@@ -331,7 +331,7 @@ def test_the_example_of_load_runs(alone: Path, few: Path, monkeypatch: pytest.Mo
     """As it is printed, on this run and this volume."""
     text = (models.load.__doc__ or "").split("::\n\n")[1].split("\n\n")[0]
     code = "\n".join(line.strip() for line in text.splitlines())
-    code = code.replace("runs/acdc/diffmatch/3/0-1533a569", str(alone)).replace(
+    code = code.replace("runs/acdc/diffmatch/3/0-c3573078", str(alone)).replace(
         "patient001_frame01.nii.gz", str(few / PATIENT / "patient001_frame01.nii.gz")
     )
     names: dict[str, Any] = {"diffmatch": diffmatch}
