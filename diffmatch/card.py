@@ -5,6 +5,7 @@ No torch, no pixels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -13,6 +14,20 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 VOID = 255
 """The mask value that carries no loss and is scored nowhere."""
+
+VOID_NAMES = frozenset(
+    (
+        *("void", "ignore", "ignored", "ignoreindex", "ignorelabel", "ignoreregion", "ignoredregion"),
+        *("unlabeled", "unlabelled", "notlabeled", "notlabelled", "unannotated", "notannotated"),
+        *("unknown", "dontcare", "donotcare", "nodata"),
+    )
+)
+"""What tables of classes call void: in lower case, letters only."""
+
+DOUBTFUL_NAMES = frozenset(
+    ("unclassified", "undefined", "unsure", "uncertain", "ambiguous", "invalid", "missing", "none", "null", "excluded")
+)
+"""What is void in some tables and a class in others."""
 
 API = 1
 """Version of this interface. A card of another version is refused by name."""
@@ -41,6 +56,23 @@ class InputError(ExpectedError):
 
 class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def is_void(name: str) -> bool:
+    """Whether a name in a table of classes is a customary one of void.
+
+    Case, spaces and punctuation do not count: `Ignore_Index`, `don't care` and `not labeled` are void.
+    """
+    return _letters(name) in VOID_NAMES
+
+
+def may_be_void(name: str) -> bool:
+    """Whether a name leaves in doubt if it is a class or void."""
+    return _letters(name) in DOUBTFUL_NAMES
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[\W_]+", "", name.lower())
 
 
 class ClassInfo(Frozen):
@@ -258,6 +290,8 @@ class Reading(Frozen):
             feet to head, from front to back, from right to left).
         scaling: of each channel of a volume; one stands for all, none leaves the values as they are.
         half: a volume's values are rounded to half precision, as the set's cache stores them.
+        white: of a picture's 16 bit files, the value that becomes 1; None for the greatest of 16 bits. A set of 12 bit
+            pictures in 16 bit files has 4095.
     """
 
     kind: Literal["photograph", "picture", "volume"]
@@ -265,6 +299,7 @@ class Reading(Frozen):
     axes: tuple[int, int, int] | str = (2, 1, 0)
     scaling: tuple[Scaling, ...] = ()
     half: bool = False
+    white: int | None = Field(default=None, ge=1, lt=1 << 16)
 
     @field_validator("axes")
     @classmethod

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -36,6 +36,7 @@ from diffmatch.card import (
     TopBottom,
     Window,
     distinct_color,
+    is_void,
 )
 from diffmatch.shared.files import write_atomically
 from diffmatch.shared.numbers import whole
@@ -69,6 +70,7 @@ __all__ = [
     "TopBottom",
     "Window",
     "distinct_color",
+    "is_void",
     "map_labels",
     "paths_in",
 ]
@@ -291,6 +293,14 @@ class Domain(ABC):
             InputError: unreadable, or not what the set's own files are.
         """
         raise NotImplementedError
+
+    def fitted(self, labelled: Sequence[Item]) -> Domain:
+        """The domain as it reads for a run with these labelled items, whose masks may be opened.
+
+        A domain whose scale follows from what the masks mark (a window of CT) returns a copy of itself with that scale
+        in its `reading`; its pixels before that follow from the images alone. For all others there is nothing to do.
+        """
+        return self
 
     def keep(self, cases: Collection[str]) -> None:
         """See these cases alone, as before other files were added, so that a finished run can be scored again.

@@ -215,7 +215,7 @@ def read_layer(path: Path) -> dict[str, Any]:
         InputError: missing or not a mapping.
     """
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.safe_load(path.read_bytes())
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InputError(f"{path}: cannot be read as a YAML file of settings ({type(error).__name__})") from error
     if not isinstance(content, dict):

@@ -26,7 +26,7 @@ from diffmatch.domain import (
     SplitName,
     map_labels,
 )
-from diffmatch.readers import arrays, nifti
+from diffmatch.readers import arrays, nifti, text_of
 from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_acdc_phantom import write_patient
 
@@ -264,8 +264,8 @@ def _phases(folder: Path) -> list[str]:
     """Names of the ED and the ES frame, by Info.cfg, or if that does not say, the two frames that have masks."""
     info = folder / "Info.cfg"
     try:
-        text = info.read_text() if info.is_file() else ""
-    except (OSError, UnicodeDecodeError) as error:
+        text = text_of(info) if info.is_file() else ""
+    except OSError as error:
         raise InputError(f"{info}: cannot be read as text ({type(error).__name__}); copy it again") from error
     frame_of = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
     if len(frame_of) == 2:

@@ -10,9 +10,11 @@ from pathlib import Path
 from statistics import mode
 
 import numpy as np
+from numpy.typing import NDArray
 
 from diffmatch.domain import (
     VOID,
+    Cache,
     Card,
     ClassInfo,
     Domain,
@@ -28,7 +30,7 @@ from diffmatch.domain import (
 from diffmatch.readers import masks, pictures
 from diffmatch.readers.image import opened, same_size
 from diffmatch.readers.photographs import RECIPE
-from diffmatch.readers.pictures import header, picture
+from diffmatch.readers.pictures import brightest, header, picture, white_of
 from diffmatch.readers.places import same_place
 from diffmatch_folder_layout import divide, read_classes, scan
 from diffmatch_folder_phantom import CLASSES, write_folder
@@ -36,6 +38,8 @@ from diffmatch_folder_phantom import CLASSES, write_folder
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 LOOKED_AT = 16
 """Pictures whose headers or values tell about the others."""
+APART = 4
+"""Times that 16 bit pictures may be brighter or darker than others of the set."""
 SMALL = 256
 """Longer side in pixels up to which the quick preset leaves pictures as they are."""
 
@@ -57,12 +61,14 @@ class Folder(Domain):
     Dataset format:
 
     * `classes.csv`: rows value,name[,#rrggbb]
-    * `images/NAME.ENDING`: PNG, JPEG, TIFF, GeoTIFF or BMP; 1 to n channels, 8 or 16 bit, or float TIFF in [0, 1]
+    * `images/NAME.ENDING`: PNG, JPEG, TIFF, GeoTIFF or BMP; 1 to n channels, 8 or 16 bit, or float TIFF in [0, 1];
+      16 bit that holds 8, 10, 12 or 14 bit values throughout the set is read over their white
     * `masks/NAME.ENDING`: the same name, one channel of the values of classes.csv
 
     Dataset classes:
 
-    * those of classes.csv, in the order of their smallest value; a value without a name is void
+    * those of classes.csv, in the order of their smallest value; a value without a name is void,
+      and so is one called void, ignore, unlabelled, unknown or the like
 
     If you use this dataset in your research, please cite the following paper:
 
@@ -145,9 +151,16 @@ class Folder(Domain):
         fitted = {"data.mean": mean, "data.std": std, "data.crop": min(513, 32 * math.ceil(side / 32))}
         self.recipe = self.recipe.updated(fitted, {"data.resize": SMALL} if side > SMALL else {})
 
+    def prepare(self, cache: Cache) -> None:
+        super().prepare(cache)
+        # Version 1 knew one name of void and divided all 16 bit by 65,535. Sets that lie so are read as they were.
+        if self.classes.void_names or self.white is not None:
+            self.card = self.card.model_copy(update={"version": type(self).card.version + 1})
+
     @property
     def layout(self) -> str:
-        return f"{len(self.images)} pictures, {len(self.masks)} of them with masks; parts by {self.how}"
+        white = "" if self.white is None else f"; the white of 16 bit is {self.white:,}, which no picture exceeds"
+        return f"{len(self.images)} pictures, {len(self.masks)} of them with masks; parts by {self.how}{white}"
 
     def remarks(self) -> list[str]:
         remarks = []
@@ -156,8 +169,21 @@ class Folder(Domain):
                 f"{unused} pictures are in no list and are not used; add them to train.txt to learn from them "
                 "unlabelled"
             )
+        known = self.classes.mapping
+        if len(known) > 2 and known.get(VOID, VOID) != VOID:
+            remarks.append(
+                f"255 is the class '{self.classes.infos[known[VOID]].name}'; if it marks what is not labelled, write "
+                "255,void into classes.csv"
+            )
+        deep = self._seen[:, 1] >= 0
+        if deep.any() and not deep.all():
+            one, other = (list(self.images)[int(np.flatnonzero(which)[0])] for which in (deep, ~deep))
+            remarks.append(
+                f"{deep.sum()} pictures of 16 bit ({one}) among {(~deep).sum()} of other types ({other}): the former "
+                f"are divided by {self.white or 65535:,}, 8 bit by 255"
+            )
         looked_at = list(self.images.values())[:: math.ceil(len(self.images) / LOOKED_AT)]
-        pixels = [picture(path) for path in looked_at]
+        pixels = [self._pixels(path)[0] for path in looked_at]
         mean, std = (np.mean([getattr(np, name)(p, axis=(1, 2)) for p in pixels], axis=0) for name in ("mean", "std"))
         if mean.max() < 0.1:
             values = ("[" + ",".join(f"{v:.4f}" for v in row) + "]" for row in (mean, np.maximum(std, 1e-4)))
@@ -182,11 +208,28 @@ class Folder(Domain):
         return self._items[split]
 
     @cached_property
+    def _seen(self) -> NDArray[np.int64]:
+        """Channels of each picture, and the greatest value of those of 16 bit, -1 for others.
+
+        Headers, and the pixels of 16 bit files, are read once for the same files.
+        """
+
+        def look(path: Path) -> tuple[int, int]:
+            greatest = brightest(path)
+            return header(path).channels, -1 if greatest is None else greatest
+
+        return self.cache.array("seen", lambda: np.array([look(path) for path in self.images.values()]))
+
+    @cached_property
+    def white(self) -> int | None:
+        """What becomes 1 of 16 bit files: the white of the fewest bits that hold all of them, None for all 16."""
+        greatest = int(self._seen[:, 1].max())
+        return None if greatest < 0 else white_of(greatest)
+
+    @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
-        """All pictures must have the same channels; their headers are read once for the same files."""
-        channels = self.cache.array(
-            "channels", lambda: np.array([header(path).channels for path in self.images.values()])
-        )
+        """All pictures must have the same channels, and 16 bit ones among others must be about as bright."""
+        channels = self._seen[:, 0]
         same = channels == self.card.channels
         if not same.all():
             one, other = (list(self.images.values())[int(np.flatnonzero(which)[0])] for which in (same, ~same))
@@ -195,10 +238,27 @@ class Folder(Domain):
                 "have "
                 f"{self.card.channels}; convert them to one kind"
             )
+        self._check_brightness()
         return {
             part: [Item(name, name, (self.images[name], self.masks.get(name)), name in self.masks) for name in names]
             for part, names in self.parts.items()
         }
+
+    def _check_brightness(self) -> None:
+        deep = self._seen[:, 1] >= 0
+        if deep.all() or not deep.any():
+            return
+        kinds = []
+        for which in (deep, ~deep):
+            paths = [path for path, one in zip(self.images.values(), which, strict=True) if one]
+            looked_at = paths[:: math.ceil(len(paths) / LOOKED_AT)]
+            kinds.append((float(np.median([self._pixels(path).mean() for path in looked_at])), paths[0]))
+        (dim, dimmer), (bright, brighter) = sorted(kinds)
+        if bright > APART * dim:
+            raise InputError(
+                f"{dimmer}: pictures of its type have a mean of {dim:.3f} of white, but those of {brighter.name}'s "
+                f"{bright:.3f}; 8 and 16 bit are mixed and do not share a scale, convert them to one kind"
+            )
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         path = self.images[item.id]
@@ -217,7 +277,7 @@ class Folder(Domain):
 
     def _pixels(self, path: Path) -> Image:
         """(1, channels, H, W)."""
-        pixels = picture(path)
+        pixels = picture(path, white=self.white)
         self._check_channels(len(pixels), path)
         return pixels[None]
 
@@ -231,7 +291,7 @@ class Folder(Domain):
         smallest = (
             min(value for value, c in self.classes.mapping.items() if c == one) for one in range(len(self.card.classes))
         )
-        return Reading(kind="picture", values=tuple(smallest))
+        return Reading(kind="picture", values=tuple(smallest), white=self.white)
 
     def files(self) -> Iterable[Path]:
         lists = [path for part in ("train", "val", "test") if (path := self.root / f"{part}.txt").is_file()]

@@ -6,6 +6,7 @@ The classes of classes.csv, the files of images/ and masks/, and which part each
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -14,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from diffmatch.domain import SPLITS, VOID, ClassInfo, Domain, InputError, SplitName, distinct_color
+from diffmatch.domain import SPLITS, VOID, ClassInfo, Domain, InputError, SplitName, distinct_color, is_void
+from diffmatch.readers import text_of
 from diffmatch.readers.image import ENDINGS
 from diffmatch.readers.lists import ids_of
 
@@ -33,19 +35,21 @@ class Classes:
         mapping: value in the masks to class index, or 255.
         background: the first class is called background.
         colors: value in the masks to the colour that its row names; values without one are left out.
+        void_names: customary names of void, other than `void`, that rows have.
     """
 
     infos: tuple[ClassInfo, ...]
     mapping: Mapping[int, int]
     background: bool
     colors: Mapping[int, tuple[int, int, int]]
+    void_names: tuple[str, ...] = ()
 
 
 def read_classes(path: Path) -> Classes:
     """classes.csv: rows `value,name[,#rrggbb]`, a first row `value,name[,color]` if you like.
 
-    Values that share a name are one class. A row without a name, or with the name void, is void. So is 255 without a
-    row of its own, unless there are only two values: there it is as likely to be the second class.
+    Values that share a name are one class. A row without a name, or with a customary name of void, is void. So is 255
+    without a row of its own, unless there are only two values: there it is as likely to be the second class.
 
     Raises:
         InputError: missing or not such a table; the row is named.
@@ -53,6 +57,7 @@ def read_classes(path: Path) -> Classes:
     rows = _rows(path)
     names: dict[int, str] = {}
     colors: dict[str, tuple[int, int, int]] = {}
+    void_names: list[str] = []
     for line, cells in rows:
         value, name, color = (*cells, "", "")[:3]
         if len(cells) > 3 or not re.fullmatch(r"\d{1,5}", value) or not re.fullmatch(r"(#[0-9a-fA-F]{6})?", color):
@@ -61,7 +66,9 @@ def read_classes(path: Path) -> Classes:
             )
         if int(value) in names:
             raise InputError(f"{path}, line {line}: the value {value} has a row already; keep one of them")
-        names[int(value)] = "" if name.lower() == "void" else name
+        if is_void(name) and name.lower() != "void":
+            void_names.append(name)
+        names[int(value)] = "" if is_void(name) else name
         if color:
             colors[name] = tuple(bytes.fromhex(color[1:]))  # type: ignore[assignment]
     given = {value: colors[name] for value, name in names.items() if name in colors}
@@ -74,20 +81,20 @@ def read_classes(path: Path) -> Classes:
     mapping = {value: order.index(name) if name else VOID for value, name in names.items()}
     if len(mapping) > 2:
         mapping.setdefault(VOID, VOID)
-    return Classes(infos, mapping, order[0].lower() == "background", given)
+    return Classes(infos, mapping, order[0].lower() == "background", given, tuple(void_names))
 
 
 def _rows(path: Path) -> list[tuple[int, list[str]]]:
     """Line number and cells of the rows that hold something, without a heading."""
     try:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
-            lines = [(n, [cell.strip() for cell in cells]) for n, cells in enumerate(csv.reader(handle), 1)]
+        rows = csv.reader(io.StringIO(text_of(path), newline=""))
+        lines = [(n, [cell.strip() for cell in cells]) for n, cells in enumerate(rows, 1)]
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such file, so the classes are unknown; {EXAMPLE}") from error
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, csv.Error) as error:
         raise InputError(f"{path}: cannot be read as text ({type(error).__name__}); {EXAMPLE}") from error
-    rows = [(n, cells) for n, cells in lines if any(cells)]
-    return rows[1:] if rows and rows[0][1][0].lower() == "value" else rows
+    filled = [(n, cells) for n, cells in lines if any(cells)]
+    return filled[1:] if filled and filled[0][1][0].lower() == "value" else filled
 
 
 def scan(folder: Path) -> dict[str, Path]:

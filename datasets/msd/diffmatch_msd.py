@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
+import copy
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.domain import (
+    VOID,
     ClassInfo,
     Domain,
     InputError,
@@ -24,18 +25,24 @@ from diffmatch.domain import (
     Protocol,
     Reading,
     Sample,
+    Scaling,
     SplitName,
     Window,
     distinct_color,
     map_labels,
 )
-from diffmatch.readers import inside, nifti
+from diffmatch.readers import nifti
+from diffmatch.readers.scaling import fitted_window, scaled
 from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
 from diffmatch_msd_phantom import write_task
+from diffmatch_msd_task import check_files, read_task
 
-# Hounsfield units that become 0 and 1: soft tissue as in TransUNet's abdominal protocol, and a wide window where the
-# organ is the lung.
-SOFT_TISSUE, LUNG = Window(low=-125, high=275), Window(low=-1000, high=400)
+OWN = Percentiles(low=0.5, high=99.5)
+"""What scales a volume without a unit."""
+VOXELS = 10_000
+"""Voxels of a case that are drawn for the window of CT."""
+CASES = 16
+"""Cases whose images give the window of CT before any is labelled."""
 
 WHERE = (
     "get a task from http://medicaldecathlon.com, unpack it, and name the folder that holds its dataset.json, "
@@ -64,11 +71,13 @@ class MSD(Domain):
     * `dataset.json`, `imagesTr/NAME.nii.gz`, `labelsTr/NAME.nii.gz`
     * volumes (X, Y, Z), with a fourth axis where there are several modalities
     * files whose axes run otherwise than most of the task's are turned by their affine
-    * CT is windowed in Hounsfield units, MRI is scaled by each volume's 0.5 and 99.5 percentiles
+    * CT is windowed about the Hounsfield units of the labelled cases' foreground, MRI is scaled by each volume's 0.5
+      and 99.5 percentiles
 
     Dataset classes:
 
-    * those of dataset.json, in the order of their values; 0 is background
+    * those of dataset.json, in the order of their values; 0 is background, and what is called ignore, void or the
+      like is void
 
     If you use this dataset in your research, please cite the following paper:
 
@@ -111,42 +120,26 @@ class MSD(Domain):
         if not self.about.is_file():
             tasks = sorted(path.parent.name for path in root.glob("*/dataset.json"))
             raise InputError(f"{root}: no dataset.json; " + (f"name one task: {', '.join(tasks)}" if tasks else WHERE))
-        try:
-            task = json.loads(self.about.read_text())
-            labels = {int(value): str(name) for value, name in task["labels"].items()}
-            self.modalities = [str(text) for _, text in sorted((int(k), v) for k, v in task["modality"].items())]
-            entries = [
-                (
-                    _stem(entry["image"]),
-                    inside(root, entry["image"], self.about),
-                    inside(root, entry["label"], self.about),
-                )
-                for entry in task["training"]
-            ]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"{self.about}: not a decathlon dataset.json ({type(error).__name__}: {error}); it needs labels, "
-                "modality and training"
-            ) from error
-        if 0 not in labels or len(labels) < 2 or not self.modalities:
-            raise InputError(
-                f"{self.about}: 'labels' must name 0 (background) and another value, 'modality' at least one; correct "
-                "it"
-            )
+        task = read_task(self.about)
+        self.modalities, labels = task.modalities, task.labels
         # Archives packed on macOS carry a hidden twin ("._name") of every file.
-        self.pairs = {case: (image, mask) for case, image, mask in sorted(entries) if not case.startswith("._")}
-        self._check_files(Counter(case for case, *_ in entries))
+        self.pairs = {e.case: (e.image, e.mask) for e in task.entries if not e.case.startswith("._")}
+        check_files(self.about, self.pairs, Counter(e.case for e in task.entries))
         # Raw values need not be consecutive; classes are.
-        self.mapping = {value: c for c, value in enumerate(sorted(labels))}
-        self.name = str(task.get("name", root.name))
+        self.mapping = {value: c for c, value in enumerate(labels)} | dict.fromkeys(task.void, VOID)
+        self.name = str(task.told.get("name", root.name))
+        self._ct = ["CT" in modality.upper().replace("-", " ").split() for modality in self.modalities]
+        self._labelled: tuple[str, ...] = ()
         self.card = self.card.model_copy(
             update={
+                # Version 1 had CT windows by the task's name, and void as a class. All else is read as it was.
+                "version": self.card.version + (any(self._ct) or bool(task.void)),
                 "title": f"{self.name} (Medical Segmentation Decathlon)",
                 "modality": ", ".join(self.modalities),
-                "classes": tuple(ClassInfo(name=labels[v], color=_color(c)) for v, c in self.mapping.items()),
+                "classes": tuple(ClassInfo(name=name, color=_color(c)) for c, name in enumerate(labels.values())),
                 "channels": len(self.modalities),
-                "licence": str(task.get("licence", self.card.licence)),
-                "note": str(task.get("description", "")),
+                "licence": str(task.told.get("licence", self.card.licence)),
+                "note": str(task.told.get("description", "")),
             }
         )
         sides = [max(shape[axis] for axis in self._axes[1:]) for shape, _ in self._headers.values()]
@@ -166,8 +159,7 @@ class MSD(Domain):
         items = []
         for case in sorted(cases[i] for i in chosen):
             shape, spacing = self._headers[case]
-            key = case if self._grids[case].codes == self._codes else f"{case}_{self._codes}"
-            source = Source(key, *self.pairs[case], tuple(spacing[axis] for axis in self._axes))
+            source = self._source(case)
             if split == "train":
                 planes = range(shape[self._axes[0]])
                 items += [Item(f"{case}_slice_{k:03d}", case, replace(source, plane=k)) for k in planes]
@@ -175,11 +167,34 @@ class MSD(Domain):
                 items.append(Item(case, case, source))
         return items
 
+    def _source(self, case: str) -> Source:
+        key = case if self._grids[case].codes == self._codes else f"{case}_{self._codes}"
+        _, spacing = self._headers[case]
+        return Source(key, *self.pairs[case], tuple(spacing[axis] for axis in self._axes))
+
     def read(self, item: Item, mask: bool = True) -> Sample:
         source: Source = item.ref
+        labels = self._labels(source) if mask else None
+        if any(self._ct):
+            return sample(source, self._values(source), labels, self._rest)
         pixels = self.cache.array(f"{source.key}_image", lambda: self._image(source.image))
-        labels = self.cache.array(f"{source.key}_mask", lambda: self._mask(source)) if mask else None
         return sample(source, pixels, labels)
+
+    def fitted(self, labelled: Sequence[Item]) -> MSD:
+        """CT is windowed about what the labelled cases' masks mark."""
+        if not any(self._ct):
+            return self
+        domain = copy.copy(self)
+        domain._labelled = tuple(sorted({item.case for item in labelled}))
+        for known in ("reading", "_windows", "_rest"):
+            domain.__dict__.pop(known, None)
+        return domain
+
+    @property
+    def layout(self) -> str:
+        known = f"the masks of {len(self._labelled)} cases" if self._labelled else "images alone"
+        windows = [f"CT from {w.low:g} to {w.high:g}, by {known}" for w in self._windows.values()]
+        return "; ".join([super().layout, *windows])
 
     @cached_property
     def reading(self) -> Reading:
@@ -187,47 +202,46 @@ class MSD(Domain):
 
         Half precision, since a CT of the decathlon has up to 10^8 voxels.
         """
-        window = LUNG if "lung" in self.name.lower() else SOFT_TISSUE
-        ct = ["CT" in modality.upper().replace("-", " ").split() for modality in self.modalities]
-        scaling = tuple(window if one else Percentiles(low=0.5, high=99.5) for one in ct)
-        return Reading(kind="volume", values=tuple(self.mapping), axes=self._directions, scaling=scaling, half=True)
+        values = tuple(value for value, c in self.mapping.items() if c != VOID)
+        scaling = tuple(self._windows.get(channel, OWN) for channel in range(len(self.modalities)))
+        return Reading(kind="volume", values=values, axes=self._directions, scaling=scaling, half=True)
+
+    @cached_property
+    def _rest(self) -> Reading:
+        """What is left to scale of `_values`."""
+        scaling: list[Scaling] = [self._windows.get(c, Window(low=0, high=1)) for c in range(len(self.modalities))]
+        return self.reading.model_copy(update={"scaling": tuple(scaling)})
+
+    @cached_property
+    def _windows(self) -> dict[int, Window]:
+        """Of the CT channels: about the labelled cases' foreground, or of the training images where none is known."""
+        if not any(self._ct):
+            return {}
+        train = sorted({item.case for item in self.index("train")})
+        cases = self._labelled or train[:: math.ceil(len(train) / CASES)]
+        drawn, marked = [], []
+        for case in cases:
+            source = self._source(case)
+            values = self._values(source).reshape(len(self.modalities), -1)
+            draw = np.random.default_rng(0)
+            drawn.append(values[:, draw.integers(values.shape[1], size=VOXELS)])
+            if self._labelled:
+                labels = self._labels(source).ravel()
+                places = np.flatnonzero((labels > 0) & (labels != VOID))
+                marked.append(values[:, draw.choice(places, min(VOXELS, len(places)), replace=False)])
+        voxels, foreground = np.concatenate(drawn, 1), np.concatenate(marked, 1) if marked else None
+        return {
+            c: fitted_window(voxels[c], None if foreground is None else foreground[c])
+            for c in np.flatnonzero(self._ct).tolist()
+        }
 
     def keep(self, cases: Collection[str]) -> None:
         self.pairs = {case: pair for case, pair in self.pairs.items() if case in cases}
-        for known in ("_grids", "_codes", "_headers", "_axes", "reading"):
+        for known in ("_grids", "_codes", "_headers", "_axes", "reading", "_windows", "_rest"):
             self.__dict__.pop(known, None)
 
     def files(self) -> Iterable[Path]:
         return [self.about, *(path for pair in self.pairs.values() for path in pair)]
-
-    def _check_files(self, entries: Counter[str]) -> None:
-        """Every entry is there once with both files, and every mask on disk has an entry.
-
-        What is wrong is named, not skipped.
-        """
-        images = [image.name for image, _ in self.pairs.values() if not image.is_file()]
-        masks = [mask.name for _, mask in self.pairs.values() if not mask.is_file()]
-        known = {mask.name for _, mask in self.pairs.values()}
-        strays = sorted(
-            path.name
-            for path in self.root.glob("labelsTr/*.nii*")
-            if not path.name.startswith("._") and path.name not in known
-        )
-        twice = [case for case, count in entries.items() if count > 1]
-        problems = {
-            "images are missing": images,
-            "masks are missing": masks,
-            "masks have no entry": strays,
-            "cases are listed twice": twice,
-        }
-        for what, names in problems.items():
-            if names:
-                some = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-                raise InputError(
-                    f"{self.about}: {len(names)} {what} ({some}); unpack the task again or correct the list"
-                )
-        if len(self.pairs) < 3:
-            raise InputError(f"{self.about}: {len(self.pairs)} labelled cases; train, val and test need at least 3")
 
     @cached_property
     def _grids(self) -> dict[str, nifti.Grid]:
@@ -283,8 +297,25 @@ class MSD(Domain):
         """(channels, slices, rows, columns) in [0, 1]."""
         return nifti.image(nifti.volume(path), path, self.reading)
 
-    def _mask(self, source: Source) -> Mask:
+    def _values(self, source: Source) -> NDArray[Any]:
+        """(channels, slices, rows, columns), CT as stored and MRI in [0, 1]: other labelled cases decode nothing."""
+
+        def decode() -> NDArray[Any]:
+            stored = nifti.ordered(nifti.volume(source.image), source.image, self._directions)
+            stored = stored[None] if stored.ndim == 3 else np.moveaxis(stored, -1, 0)
+            if all(self._ct) and stored.dtype.kind in "iu":
+                return stored
+            own = Reading(kind="volume", values=(), scaling=(OWN,), half=True)
+            channels = zip(stored, self._ct, strict=True)
+            return np.stack([np.float32(channel if ct else scaled(channel[None], own)[0]) for channel, ct in channels])
+
+        return self.cache.array(f"{source.key}_values", decode)
+
+    def _labels(self, source: Source) -> Mask:
         """Class indices, (slices, rows, columns)."""
+        return self.cache.array(f"{source.key}_mask", lambda: self._mask(source))
+
+    def _mask(self, source: Source) -> Mask:
         assert source.mask is not None
         mask = nifti.volume(source.mask)
         nifti.same_grid(mask, source.mask, nifti.volume(source.image))
@@ -294,7 +325,3 @@ class MSD(Domain):
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
         """12 x size invented MRI volumes in the layout of Task04_Hippocampus: a pair of touching ellipsoids each."""
         write_task(root, seed, 12 * size)
-
-
-def _stem(name: str) -> str:
-    return Path(name).name.removesuffix(".gz").removesuffix(".nii")

@@ -10,10 +10,28 @@ Import the module that you need; `nifti` and `arrays` want nibabel and h5py, whi
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 
 from diffmatch.card import InputError
+
+
+def text_of(path: Path) -> str:
+    """A text file in UTF-8 or UTF-16, with or without the mark that editors and spreadsheets write first.
+
+    Raises:
+        InputError: another encoding.
+        OSError: it cannot be read.
+    """
+    content = path.read_bytes()
+    encoding = "UTF-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "UTF-8-sig"
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: not {encoding.removesuffix('-sig')} text (byte {error.start}); save it as UTF-8"
+        ) from error
 
 
 def inside(root: Path, name: str, where: str | Path) -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from diffmatch.card import InputError
 from diffmatch.domain import Domain
-from diffmatch.readers import inside
+from diffmatch.readers import inside, text_of
 from diffmatch.shared.files import write_atomically
 
 TRAIN = ("train_slices.list", "train_slices.txt", "train_aug.txt", "train.list", "train.txt")
@@ -144,8 +144,8 @@ def _scored(start: Path, top: Path, domain: Opened) -> tuple[tuple[str, ...] | N
 def ids_of(path: Path, domain: Opened) -> tuple[str, ...]:
     """The ids of one list, in its order. A last line without a newline counts."""
     try:
-        lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
+        lines = [line for line in text_of(path).splitlines() if line.strip()]
+    except OSError as error:
         raise InputError(f"{path}: cannot be read as a list ({type(error).__name__})") from error
     if not lines:
         raise InputError(f"{path}: the list is empty")

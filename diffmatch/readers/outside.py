@@ -28,8 +28,9 @@ def endings_of(reading: Reading) -> tuple[str, ...]:
 def of_file(path: Path, card: Card, reading: Reading) -> Image | Scene:
     """A picture, (1, channels, H, W), or a volume, (1, channels, Z, H, W), float32 as a data set's `read` has them.
 
-    A large TIFF is a scene. Pictures of 8, 16 and 32 bit are read over the range of their type, floats in [0, 1] as
-    they are. A volume is a NIfTI file of three axes, or of four with the channels last.
+    A large TIFF is a scene. Pictures of 8, 16 and 32 bit are read over the range of their type, or of 16 bit over the
+    reading's white, floats in [0, 1] as they are. A volume is a NIfTI file of three axes, or of four with the channels
+    last.
 
     Raises:
         InputError: unreadable, stored turned, several pages, values without a white, channels that are not the card's,
@@ -43,11 +44,11 @@ def of_file(path: Path, card: Card, reading: Reading) -> Image | Scene:
         _check_channels(volume.shape[3] if len(volume.shape) == 4 else 1, path, card)
         return np.asarray(nifti.image(volume, path, reading), np.float32)[None]
     rgb = reading.kind == "photograph"
-    if (large := pictures.scene(path, rgb)) is not None:
+    if (large := pictures.scene(path, rgb, reading.white)) is not None:
         _check_channels(large.shape[1], path, card)
         return large
     pictures.header(path)  # refuses what is stored turned and what has several pages
-    pixels = pictures.picture(path, rgb)
+    pixels = pictures.picture(path, rgb, reading.white)
     _check_channels(len(pixels), path, card)
     return pixels[None]
 
@@ -114,7 +115,7 @@ def of_array(array: NDArray[Any], card: Card, reading: Reading, *, channels_firs
         channels = channels[:, None] if one_slice else channels
         _check_channels(len(channels), name, card)
         return scaled(channels, reading).astype(np.float32)[None]
-    pixels = pictures.unit(channels, name)
+    pixels = pictures.unit(channels, name, reading.white)
     if reading.kind == "photograph" and len(pixels) == 1:
         pixels = pixels.repeat(3, axis=0)
     _check_channels(len(pixels), name, card)

@@ -31,6 +31,8 @@ BITS, CHANNELS, KIND = ExifTags.Base.BitsPerSample, ExifTags.Base.SamplesPerPixe
 """TIFF tags."""
 SMALLER, TRANSPARENCY = 1, 4
 """Bits of KIND: an overview, or a mask of the page before."""
+WHITES = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14))
+"""Of cameras whose values are stored in 16 bits without filling them."""
 LARGE = 4096**2
 """Pixels above which a TIFF is read by windows where that can be."""
 
@@ -60,7 +62,25 @@ def header(path: Path) -> Header:
     return size
 
 
-def picture(path: Path, rgb: bool = False) -> Image:
+def brightest(path: Path) -> int | None:
+    """The greatest value of a picture of 16 bit; None for other pictures, whose pixels are not read.
+
+    Raises:
+        InputError: unreadable.
+    """
+    if wants_raster(path):
+        with raster(path) as file:
+            return int(file.read().max()) if set(file.dtypes) == {"uint16"} else None
+    with opened(path) as image:
+        return int(np.asarray(image).max()) if image.mode.startswith("I") else None
+
+
+def white_of(greatest: int) -> int | None:
+    """The white of 16 bit files whose greatest value is this: that of 8, 10, 12 or 14 bits; None if it needs all 16."""
+    return next((white for white in WHITES if greatest <= white), None)
+
+
+def picture(path: Path, rgb: bool = False, white: int | None = None) -> Image:
     """(channels, H, W) float32 in [0, 1]: integers over the range of their type, floats as they are.
 
     Palette, CMYK and other colour files become RGB. The transparency of a PNG is left out; a TIFF's is a channel like
@@ -68,23 +88,24 @@ def picture(path: Path, rgb: bool = False) -> Image:
 
     Args:
         rgb: a photograph is wanted: grey is repeated, and a TIFF's transparency is left out too.
+        white: as `unit` has it.
 
     Raises:
-        InputError: unreadable, signed integers, or floats outside [0, 1].
+        InputError: unreadable, or as `unit`.
     """
     if wants_raster(path):
         with raster(path) as file:
-            return unit(filled(file.read(_bands(file, rgb)), file.nodata, path), path)
+            return unit(filled(file.read(_bands(file, rgb)), file.nodata, path), path, white)
     with opened(path) as image:
         mode = _mode(path, image, rgb)
         stored = np.asarray(image if image.mode == mode else image.convert(mode))
         stored = stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
         nodata = _nodata(image)
-    pixels = unit(filled(stored, nodata, path), path)
+    pixels = unit(filled(stored, nodata, path), path, white)
     return pixels.repeat(3, axis=0) if rgb and len(pixels) == 1 else pixels
 
 
-def scene(path: Path, rgb: bool = False) -> Scene | None:
+def scene(path: Path, rgb: bool = False, white: int | None = None) -> Scene | None:
     """A large TIFF by windows, with the values of `picture`.
 
     None for other files, for what Pillow converts (palettes, CMYK, white as zero, packed bits), and without rasterio.
@@ -108,7 +129,7 @@ def scene(path: Path, rgb: bool = False) -> Scene | None:
     def read(top: int, left: int, height: int, width: int) -> Image:
         with raster(path) as file:
             pixels = file.read(bands, window=((top, top + height), (left, left + width)))
-            return unit(filled(pixels, file.nodata, path), path)[None]
+            return unit(filled(pixels, file.nodata, path), path, white)[None]
 
     return Scene((1, len(bands), height, width), read)
 
@@ -170,15 +191,22 @@ def number(text: Any) -> float | None:
         return None
 
 
-def unit(stored: NDArray[Any], where: str | Path) -> Image:
+def unit(stored: NDArray[Any], where: str | Path, white: int | None = None) -> Image:
     """Values as stored -> [0, 1]: true is white, unsigned integers are over the range of their type.
 
     Args:
         where: the file, for the message.
+        white: what becomes 1 of 16 bit values; None is the greatest of 16 bits.
 
     Raises:
-        InputError: signed integers, or floats outside [0, 1].
+        InputError: signed integers, floats outside [0, 1], or 16 bit values that are above twice the white.
     """
+    if white is not None and stored.dtype == np.uint16:
+        if stored.size and stored.max() > 2 * white:
+            raise InputError(
+                f"{where}: values up to {stored.max()}, but the white of these pictures is {white}; give it their range"
+            )
+        return np.ascontiguousarray(stored, np.float32) / np.float32(white)
     if stored.dtype.kind == "b":
         return np.ascontiguousarray(stored, np.float32)
     if stored.dtype.kind == "u":

@@ -10,6 +10,25 @@ from numpy.typing import NDArray
 from diffmatch.domain import MinMax, Percentiles, Reading, Scaling, Window
 
 
+def fitted_window(voxels: NDArray[Any], foreground: NDArray[Any] | None = None) -> Window:
+    """The window for values with a unit: twice as wide as the foreground's 0.5 to 99.5 percentiles, about their middle.
+
+    nnU-Net clips CT to these percentiles. The margin of half their width keeps the surroundings apart, and an eighth of
+    the range of all voxels is the least width. Of a liver in portal phase, -17 to 201, the window is -126 to 310.
+
+    Args:
+        voxels: of one channel, of any shape; their 0.5 to 99.5 percentiles are their range, and the window where
+            nothing is known of the foreground.
+        foreground: those of them that masks mark.
+    """
+    least, most = np.percentile(voxels, (0.5, 99.5)).tolist()
+    if foreground is None or not foreground.size:
+        return Window(low=least, high=most)
+    low, high = np.percentile(foreground, (0.5, 99.5)).tolist()
+    middle, half = (low + high) / 2, max(high - low, (most - least) / 16)
+    return Window(low=middle - half, high=middle + half)
+
+
 def scaled(channels: NDArray[Any], reading: Reading) -> NDArray[np.floating[Any]]:
     """Each channel of a volume by its scaling.
 

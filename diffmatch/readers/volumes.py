@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from diffmatch.card import HeadTail
-from diffmatch.domain import Card, ForegroundThirds, Mask, Recipe, Sample
+from diffmatch.domain import Card, ForegroundThirds, Mask, Reading, Recipe, Sample
+from diffmatch.readers.scaling import scaled
 
 RECIPE = Recipe(
     paper={
@@ -74,14 +75,17 @@ class Source:
     plane: int | None = None
 
 
-def sample(source: Source, pixels: NDArray[Any], labels: Mask | None) -> Sample:
+def sample(source: Source, pixels: NDArray[Any], labels: Mask | None, reading: Reading | None = None) -> Sample:
     """The volume, or the slice of it that `source.plane` names, in memory of its own.
 
     Args:
         pixels: (channels, Z, H, W), or (channels, H, W) where `plane` is None and the file holds one slice.
         labels: the same without channels.
+        reading: scales pixels that are kept as stored; None where they are scaled already.
     """
     spacing = source.spacing
     if source.plane is not None:
         pixels, labels, spacing = pixels[:, source.plane], None if labels is None else labels[source.plane], None
+    if reading is not None:
+        pixels = scaled(np.asarray(pixels), reading)
     return Sample(np.array(pixels, np.float32)[None], None if labels is None else np.array(labels, np.uint8), spacing)

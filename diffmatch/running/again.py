@@ -121,7 +121,7 @@ def _hash(planned: Plan, init: Init | None) -> str:
 
 
 def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, Fingerprint, Split]:
-    """The domain on the run's data, their fingerprint today, and the run's split.
+    """The domain on the run's data as the run reads it, their fingerprint today, and the run's split.
 
     Files that were added since do not matter; those of the run must be what they were.
     """
@@ -148,7 +148,7 @@ def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, Finge
             changed = {name for name in then if then[name] != fingerprint.files.get(name)}
             raise InputError(f"{error}; changed since: {_some(changed)}" if changed else str(error)) from error
         if members.contents is not None:
-            _look_at_contents(domain, fingerprint, members, split, folder)
+            _look_at_contents(domain.fitted(split.labelled), fingerprint, members, split, folder)
         elif not same and (members.files is None or sizes_of(root, split.items) != members.files):
             raise _other_files(root, folder, "names or sizes differ")
     if split.sha256 != record.split.sha256:
@@ -156,7 +156,7 @@ def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, Finge
             f"{folder.path}: was made with split {record.split.sha256[:8]}, the lists now give {split.sha256[:8]}; "
             "bring the run's lists back"
         )
-    return domain, fingerprint, split
+    return domain.fitted(split.labelled), fingerprint, split
 
 
 def _look_at_contents(

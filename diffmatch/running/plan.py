@@ -185,6 +185,7 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
                 "give one for each"
             )
     split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
+    domain = domain.fitted(split.labelled)
     pixels = labelled_pixels(domain, split.labelled)
     start = read_start(job.init) if job.init else None
     versions = Versions(card=domain.card.version, recipe=domain.recipe.version, method=method.version)

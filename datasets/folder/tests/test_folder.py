@@ -250,10 +250,12 @@ def test_what_other_programs_leave_is_ignored_and_headers_are_read_once(
 
 def test_dark_16_bit_pictures_are_remarked_with_what_to_set(root: Path) -> None:
     assert Folder(root).remarks() == []
+    dark = np.full(SHAPE, 100, np.uint16)
+    dark[0, 0] = 4000
     for path in (root / "images").iterdir():
-        save(path, np.full(SHAPE, 655, np.uint16))
+        save(path, dark)
     (told,) = Folder(root).remarks()
-    assert "'data.mean=[0.0100]'" in told
+    assert f"'data.mean=[{dark.mean() / 4095:.4f}]'" in told
 
 
 def test_the_invented_set_is_skewed_and_of_several_kinds(tmp_path: Path) -> None:
