@@ -18,7 +18,9 @@ from rich.markup import escape
 from rich.table import Table
 from torch.utils.data import DataLoader, Dataset
 
+from diffmatch.card import may_be_void
 from diffmatch.data.loading import default_workers
+from diffmatch.data.oddities import Oddities, measured
 from diffmatch.data.opening import open_domain
 from diffmatch.data.splits import make_split
 from diffmatch.domain import Domain, InputError, Item, Sample, SplitName
@@ -142,6 +144,7 @@ class _Looks(Dataset[Look]):
             "values": (image.min(axes), image.max(axes), image.sum(axes), np.square(image).sum(axes), image[:, 0].size),
             "spacing": sample.spacing,
             "prints": _prints(sample),
+            "measured": measured(sample.image, sample.mask, self.domain.card),
         }
 
 
@@ -163,8 +166,9 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
         InputError: the plugin cannot open the root or read a file, in its own words.
     """
     opened, fingerprint = open_domain(domain, root)
-    card = opened.card
     index = {split: opened.index(split) for split in SPLITS}
+    opened = opened.fitted([item for item in index["train"] if item.masked])
+    card = opened.card
     items = [(split, item) for split in SPLITS for item in index[split]]
     if not items:
         raise InputError(f"{root}: no usable items. {card.source}")
@@ -175,9 +179,11 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
     low, high = np.full(card.channels, np.inf), np.full(card.channels, -np.inf)
     total, squares, count = np.zeros(card.channels), np.zeros(card.channels), 0
     seen: dict[bytes, dict[str, str]] = defaultdict(dict)
+    odd = Oddities(opened)
     looks = DataLoader(_Looks(opened, items), batch_size=None, num_workers=default_workers(), collate_fn=_as_it_is)
     with Bar("read", len(items)) as bar:
-        for split, look in bar.track(looks):
+        for (split, look), (_, item) in zip(bar.track(looks), items, strict=True):
+            odd.add(item, look["measured"])
             if look["histogram"] is not None:
                 pixels[split] += look["histogram"]
                 occurs += look["histogram"] > 0
@@ -234,7 +240,7 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
         budgets=[_budget(opened, budget, fabricated) for budget in card.budgets],
         duplicates=len(doubles),
         duplicate_examples=doubles[:TOLD],
-        remarks=[*opened.remarks(), *_own_remarks(opened, counted, low, high)],
+        remarks=[*opened.remarks(), *_own_remarks(opened, counted, low, high), *odd.told()],
     )
 
 
@@ -264,6 +270,8 @@ def _own_remarks(
     absent = [name for c, name in enumerate(opened.card.names) if not counted[c]]
     if absent:
         yield f"no pixel of {', '.join(absent)} in any mask: check the class map, or expect a mean over fewer classes"
+    for name in filter(may_be_void, opened.card.names):
+        yield f"'{name}' is learnt and scored as a class; if it marks what is not labelled, declare it void"
     if low.min() < -0.5 or high.max() > 1.5:
         yield f"image values reach from {low.min():.3g} to {high.max():.3g}, nominal is [0, 1]: "
         "photometric views assume that range"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import time
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from rich.console import Console
+from rich.markup import escape
 
 from diffmatch.data.loading import Stream, default_workers
 from diffmatch.domain import InputError, Protocol
@@ -22,7 +24,7 @@ from diffmatch.records.schema import SCHEMA, EvaluationRecord, Init, Labels, Run
 from diffmatch.running.again import prepared
 from diffmatch.running.lock import held
 from diffmatch.running.plan import Job, Plan, parameter_counts
-from diffmatch.running.preflight import announce, look_at_network, look_at_scored_items
+from diffmatch.running.preflight import announce, look_at_items, look_at_network
 from diffmatch.running.processes import launch
 from diffmatch.running.stopping import StoppedError
 from diffmatch.running.traces import draw_samples, logger, tensorboard_writer
@@ -58,13 +60,14 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
             console.print(f"already done: {folder.path}", markup=False)
             return folder
         devices = fabric_for(job, planned.settings)
-        if not (folder.path / "last.ckpt").exists():
-            look_at_scored_items(planned)
+        odd = [] if (folder.path / "last.ckpt").exists() else look_at_items(planned)
+        for line in odd:
+            console.print(f"[yellow]note:[/] {escape(line)}", highlight=False)
         if job.devices > 1 and "LOCAL_RANK" not in os.environ:
-            launch(devices, partial(_work, job=job))
+            launch(devices, partial(_work, job=job, warnings=odd))
         else:
             devices.launch()
-            _work(devices, job, planned)
+            _work(devices, job, planned, odd)
     return folder
 
 
@@ -84,8 +87,12 @@ def fabric_for(job: Job, settings: Settings[Section]) -> Fabric:
     return Fabric(accelerator=accelerator, devices=job.devices, strategy=strategy, precision=precision)  # type: ignore[arg-type]
 
 
-def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
-    """What every process does."""
+def _work(fabric: Fabric, job: Job, planned: Plan | None = None, warnings: Sequence[str] = ()) -> None:
+    """What every process does.
+
+    Args:
+        warnings: what was noticed before; a resumed run has them from its checkpoint.
+    """
     if fabric.world_size > 1:
         torch.set_num_threads(max(1, torch.get_num_threads() // fabric.world_size))
     planned = planned or prepared(job)
@@ -113,6 +120,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None) -> None:
         workers=default_workers() if job.workers is None else job.workers,
         pixels=planned.statistics.pixels,
         writer=tensorboard_writer(folder.path) if job.tensorboard and first else None,
+        warnings=list(warnings),
     )
     log = logger(folder.path) if first else logging.getLogger("diffmatch.silent")
     if first:

@@ -8,6 +8,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
+from diffmatch.data.oddities import Oddities, measured
 from diffmatch.domain import InputError
 from diffmatch.progress import Bar
 from diffmatch.running.plan import Plan
@@ -34,19 +35,27 @@ def look_at_network(planned: Plan) -> None:
         logging.getLogger("diffmatch").debug("%s does not run on the meta device: %s", planned.job.method, error)
 
 
-def look_at_scored_items(planned: Plan) -> None:
-    """Read every item that will be scored once, the pool's too: a bad file is refused before hours of training.
+def look_at_items(planned: Plan) -> list[str]:
+    """Read every labelled item and every one that will be scored once, the pool's too.
+
+    A bad file is refused before hours of training.
+
+    Returns:
+        A line for each kind of oddity of the files.
 
     Raises:
         InputError: as the plugin words it, or a mask that is missing or of another size than its image.
     """
-    items = [*planned.split.val, *planned.split.test, *members(planned.split, "unlabeled", planned.card.protocol())]
-    with Bar("read what is scored", len(items)) as bar:
+    split, odd = planned.split, Oddities(planned.domain)
+    items = [*split.labelled, *split.val, *split.test, *members(split, "unlabeled", planned.card.protocol())]
+    with Bar("read what is learnt from or scored", len(items)) as bar:
         for item in bar.track(items):
             sample = planned.domain.read(item, mask=True)
             mask = known_mask(item, sample.mask)
             if mask.shape != sample.image.shape[2:]:
                 raise InputError(f"{item.id}: image and mask differ in size, {sample.image.shape[2:]} and {mask.shape}")
+            odd.add(item, measured(sample.image, mask, planned.card))
+    return odd.told()
 
 
 def announce(planned: Plan, console: Console) -> None:
