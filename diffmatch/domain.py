@@ -196,7 +196,7 @@ def map_labels(raw: NDArray[Any], mapping: Mapping[int, int], where: str | Path)
         hint = " (this looks like JPEG noise: take the masks as they were before)" if noise else ""
         more = f", nor are {len(strays) - 1} others{hint}" if len(strays) > 1 else ""
         raise InputError(
-            f"{where}: label value {values[strays[0]]} on {counts[strays[0]]} pixels is not in the map "
+            f"{where}: label value {values[strays[0]]!s} on {counts[strays[0]]} pixels is not in the map "
             f"({', '.join(map(str, sorted(mapping)))}){more}; fix the mask or the class map"
         )
     mapped: Mask = np.take(table, inverse).reshape(raw.shape)

@@ -117,7 +117,7 @@ class Folder(Domain):
             )
         for path in self.masks.values():
             if path.suffix.lower() in (".jpg", ".jpeg"):  # others are looked at when they are read
-                with opened(path) as file:
+                with opened(path, header=True) as file:
                     masks.check_lossless(file, path)
         if len(self.masks) < 2:
             raise InputError(

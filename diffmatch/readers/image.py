@@ -24,6 +24,8 @@ MOST_PACKED = 1100
 BYTES = 9
 """Of memory for a value: as stored, as float32, and a copy of that."""
 
+STRIPS = ExifTags.Base.StripByteCounts
+
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
@@ -49,18 +51,24 @@ def by_stem(folder: Path) -> dict[str, Path]:
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Pillow.Image]:
+def opened(path: Path, header: bool = False) -> Iterator[Pillow.Image]:
     """A Pillow image; errors inside the block become an `InputError` that names the file.
 
+    Args:
+        header: the pixels are not wanted, and not checked.
+
     Raises:
-        InputError: missing, cut off or not an image, or more pixels than memory holds.
+        InputError: missing, cut off, damaged or not an image, or more pixels than memory holds.
     """
     try:
         with warnings.catch_warnings(), _unlimited():
             warnings.simplefilter("ignore")
+            with Pillow.open(path) as image:
+                if not header:
+                    _check_intact(image)
+                    _check_fits(image, path)
             image = Pillow.open(path)
         with image:
-            _check_fits(image, path)
             yield image
     except (InputError, MemoryError):
         raise
@@ -70,6 +78,23 @@ def opened(path: Path) -> Iterator[Pillow.Image]:
         raise InputError(
             f"{path}: cannot be read as an image ({type(error).__name__}: {str(error)[:80]}); copy it again"
         ) from error
+
+
+def _check_intact(image: Pillow.Image) -> None:
+    """What Pillow passes over: the check sums of a PNG, the length of a TIFF's pixels where they are not compressed.
+
+    Raises:
+        ValueError: they do not fit.
+        SyntaxError: likewise, by Pillow.
+    """
+    if image.format == "PNG":
+        image.verify()
+    tags = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and tags.get(ExifTags.Base.Compression, 1) == 1 and STRIPS in tags:
+        samples = tags.get(ExifTags.Base.SamplesPerPixel, 1)
+        bits = image.width * samples * tags.get(ExifTags.Base.BitsPerSample, (1,))[0]
+        if sum(tags[STRIPS]) != (bits + 7) // 8 * image.height:
+            raise ValueError("the length of its strips is not that of its pixels")
 
 
 @contextmanager
@@ -139,7 +164,7 @@ def colours(image: Pillow.Image, path: Path) -> NDArray[np.uint8]:
 
 def size(path: Path) -> tuple[int, int]:
     """(H, W) from the file's header."""
-    with opened(path) as image:
+    with opened(path, header=True) as image:
         return image.height, image.width
 
 

@@ -27,10 +27,6 @@ LOSSY = ("JPEG", "MPO", "JPEG2000", "WEBP", "AVIF")
 LOSSLESS_TIFF = (1, 2, 3, 4, 5, 8, 32773, 32946, 34925, 50000)
 """Values of the TIFF tag: none, CCITT, LZW, deflate, PackBits, LZMA, ZSTD."""
 LOSSLESS_RASTER = ("", "LZW", "DEFLATE", "PACKBITS", "LZMA", "ZSTD", "CCITTRLE", "CCITTFAX3", "CCITTFAX4")
-SAMPLE_FORMAT = 339
-"""A TIFF tag."""
-SIGNED = 2
-"""Of SAMPLE_FORMAT."""
 STEP = {"2": 85, "4": 17}
 """What Pillow multiplies grey of so many bits by."""
 
@@ -185,7 +181,7 @@ def _values(picture: Pillow.Image, path: Path) -> NDArray[Any]:
     packing = str(args if isinstance(args, str) else (args or ("",))[0]).partition(";")[2]
     if picture.mode in ("1", "L") and "I" in packing:
         raise _white_is_zero(path)
-    signed = getattr(picture, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+    signed = pictures.signed(picture)
     values = np.asarray(picture)
     if picture.mode == "1":
         return values.astype(np.uint8)

@@ -160,8 +160,10 @@ def ordered(opened: Any, path: Path, axes: tuple[int, int, int] | str) -> NDArra
     """The array as (slices, rows, columns[, channels]).
 
     Raises:
-        InputError: as `pixels` and `orientation`.
+        InputError: fewer than 3 axes, and as `pixels` and `orientation`.
     """
+    if len(opened.shape) < 3:
+        raise InputError(f"{path}: shape {opened.shape}; a volume has 3 axes")
     array: NDArray[Any] = nib.apply_orientation(pixels(opened, path), orientation(opened, path, axes))
     return array
 

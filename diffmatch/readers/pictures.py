@@ -22,11 +22,14 @@ from PIL import Image as Pillow
 from diffmatch.domain import Image, InputError, Scene
 from diffmatch.readers.image import check_upright, opened
 
-TIFF = (".tif", ".tiff")
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF files."""
 GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
 AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
-NODATA = 42113
-"""TIFF tag of GDAL's."""
+SAMPLE_FORMAT, NODATA = 339, 42113
+"""TIFF tags; the second is GDAL's."""
+SIGNED = 2
+"""Of SAMPLE_FORMAT."""
 BITS, CHANNELS, KIND = ExifTags.Base.BitsPerSample, ExifTags.Base.SamplesPerPixel, ExifTags.Base.NewSubfileType
 """TIFF tags."""
 SMALLER, TRANSPARENCY = 1, 4
@@ -55,7 +58,7 @@ def header(path: Path) -> Header:
     if wants_raster(path):
         with raster(path) as file:
             return Header(file.count, file.height, file.width)
-    with opened(path) as image:
+    with opened(path, header=True) as image:
         check_upright(image, path)
         size = Header(len(ImageMode.getmode(_mode(path, image)).bands), image.height, image.width)
         check_one_page(path, image)
@@ -99,6 +102,7 @@ def picture(path: Path, rgb: bool = False, white: int | None = None) -> Image:
     with opened(path) as image:
         mode = _mode(path, image, rgb)
         stored = np.asarray(image if image.mode == mode else image.convert(mode))
+        stored = stored.view(np.int8) if mode == "L" and signed(image) else stored
         stored = stored[None] if stored.ndim == 2 else stored.transpose(2, 0, 1)
         nodata = _nodata(image)
     pixels = unit(filled(stored, nodata, path), path, white)
@@ -113,7 +117,7 @@ def scene(path: Path, rgb: bool = False, white: int | None = None) -> Scene | No
     Raises:
         InputError: unreadable; of a window, values as `picture` refuses them.
     """
-    if path.suffix.lower() not in TIFF or find_spec("rasterio") is None:
+    if not is_tiff(path) or find_spec("rasterio") is None:
         return None
     with raster(path) as file:
         bands, height, width = _bands(file, rgb), file.height, file.width
@@ -140,7 +144,7 @@ def holes(path: Path) -> NDArray[np.bool_] | None:
     Raises:
         InputError: unreadable.
     """
-    if path.suffix.lower() not in TIFF:
+    if not is_tiff(path):
         return None
     if wants_raster(path):
         with raster(path) as file:
@@ -176,6 +180,11 @@ def _missing(stored: NDArray[Any], nodata: float) -> NDArray[np.bool_]:
     if stored.dtype.kind != "f" or 0 <= nodata <= 1:
         return np.zeros(stored.shape, bool)
     return np.asarray(np.isnan(stored) if np.isnan(nodata) else stored == stored.dtype.type(nodata))
+
+
+def signed(image: Pillow.Image) -> bool:
+    """Whether a TIFF that Pillow has opened stores signed integers; those of 8 bit come as unsigned ones."""
+    return bool(getattr(image, "tag_v2", {}).get(SAMPLE_FORMAT, (1,))[0] == SIGNED)
 
 
 def _nodata(image: Pillow.Image) -> float | None:
@@ -235,15 +244,24 @@ def _mode(path: Path, image: Pillow.Image, rgb: bool = False) -> str:
     """Pillow's mode in which the file is taken."""
     if rgb and not image.mode.startswith(("I", "F")):
         return "RGB"
-    if image.mode in AS_STORED or (image.mode in ALPHA and path.suffix.lower() in TIFF):
+    if image.mode in AS_STORED or (image.mode in ALPHA and image.format == "TIFF"):
         return image.mode
     if image.mode == "I":  # 16 bit PNG in older Pillows
         return "I;16"
     return "L" if image.mode in GRAY else "RGB"
 
 
+def is_tiff(path: Path) -> bool:
+    """By the file's first bytes; false where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in TIFF
+    except OSError:
+        return False
+
+
 def wants_raster(path: Path) -> bool:
-    if path.suffix.lower() not in TIFF:
+    if not is_tiff(path):
         return False
     try:
         with warnings.catch_warnings():

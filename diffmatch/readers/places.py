@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from diffmatch.domain import InputError
-from diffmatch.readers.pictures import TIFF, raster
+from diffmatch.readers.pictures import is_tiff, raster
 
 APART = 0.5
 """Pixels by which two grids may differ at a corner: two conventions of where a pixel lies differ by as much."""
@@ -23,7 +23,7 @@ def same_place(path: Path, other: Path) -> None:
     Raises:
         InputError: the corners differ by more than half a pixel, or the coordinate systems do; both files are named.
     """
-    if not {path.suffix.lower(), other.suffix.lower()} <= set(TIFF) or find_spec("rasterio") is None:
+    if not (is_tiff(path) and is_tiff(other)) or find_spec("rasterio") is None:
         return
     with raster(path) as one, raster(other) as two:
         if one.transform.is_identity or two.transform.is_identity:
