@@ -24,6 +24,8 @@ MOST_PACKED = 1100
 BYTES = 9
 """Of memory for a value: as stored, as float32, and a copy of that."""
 
+TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""First bytes of TIFF and BigTIFF files."""
 STRIPS = ExifTags.Base.StripByteCounts
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
@@ -66,7 +68,7 @@ def opened(path: Path, header: bool = False) -> Iterator[Pillow.Image]:
             with Pillow.open(path) as image:
                 if not header:
                     _check_intact(image)
-                    _check_fits(image, path)
+                    check_fits(image.width, image.height, len(image.getbands()), path)
             image = Pillow.open(path)
         with image:
             yield image
@@ -90,6 +92,8 @@ def _check_intact(image: Pillow.Image) -> None:
     if image.format == "PNG":
         image.verify()
     tags = getattr(image, "tag_v2", {})
+    if image.format == "TIFF" and ExifTags.Base.PhotometricInterpretation not in tags:
+        raise ValueError("a TIFF that does not say whether black is zero")
     if image.format == "TIFF" and tags.get(ExifTags.Base.Compression, 1) == 1 and STRIPS in tags:
         samples = tags.get(ExifTags.Base.SamplesPerPixel, 1)
         bits = image.width * samples * tags.get(ExifTags.Base.BitsPerSample, (1,))[0]
@@ -99,7 +103,7 @@ def _check_intact(image: Pillow.Image) -> None:
 
 @contextmanager
 def _unlimited() -> Iterator[None]:
-    """Pillow's own limit is for strangers' files; `_check_fits` has ours."""
+    """Pillow's own limit is for strangers' files; `check_fits` has ours."""
     limit, Pillow.MAX_IMAGE_PIXELS = Pillow.MAX_IMAGE_PIXELS, None
     try:
         yield
@@ -107,22 +111,29 @@ def _unlimited() -> Iterator[None]:
         Pillow.MAX_IMAGE_PIXELS = limit
 
 
-def _check_fits(image: Pillow.Image, path: Path) -> None:
-    """A large picture fits into memory, and its file is large enough to hold it.
+def check_fits(width: int, height: int, channels: int, path: Path) -> None:
+    """A large picture fits into memory, and its file is large enough to hold it; a TIFF may leave out what is empty.
 
     Raises:
         InputError: it does not.
     """
-    stored = image.width * image.height * len(image.getbands())
+    stored, packed = width * height * channels, path.stat().st_size
     if stored < LARGE:
         return
-    size = f"{path}: {image.width} x {image.height} pixels"
-    if stored > MOST_PACKED * path.stat().st_size:
-        raise InputError(
-            f"{size} in a file of {path.stat().st_size} bytes: damaged, or made to fill memory; copy it again"
-        )
+    size = f"{path}: {width} x {height} pixels"
+    if stored > MOST_PACKED * packed and not is_tiff(path):
+        raise InputError(f"{size} in a file of {packed} bytes: damaged, or made to fill memory; copy it again")
     if stored * BYTES > memory():
         raise InputError(f"{size} do not fit into memory; cut it into parts, or save it as tiled TIFF")
+
+
+def is_tiff(path: Path) -> bool:
+    """By the file's first bytes; false where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return file.read(4) in TIFF
+    except OSError:
+        return False
 
 
 def photograph(path: Path) -> Image:

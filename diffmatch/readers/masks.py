@@ -168,6 +168,7 @@ def _of_raster(file: Any, path: Path) -> IndexMask:
     if file.count != 1:
         raise InputError(f"{path}: a mask of {file.count} channels; save one channel that holds class numbers")
     check_raster(file, path)
+    image.check_fits(file.width, file.height, file.count, path)
     values = np.asarray(file.read(1))
     if values.dtype.kind not in "biuf":
         raise InputError(f"{path}: a mask of {values.dtype} values; save it as whole numbers")

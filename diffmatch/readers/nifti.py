@@ -26,6 +26,8 @@ Two conventions of where a voxel's middle lies differ by half a voxel. Rounding 
 in a CT of 512 x 512.
 """
 
+SINGLE = (b"n+1", b"n+2")
+"""Magic words of files that hold header and pixels."""
 LINES = ("RL", "AP", "SI")
 ASTRAY = 0.01
 """Share of a voxel's size by which header and affine may differ."""
@@ -44,6 +46,8 @@ def volume(path: Path) -> Any:
         kind = opened.get_data_dtype()
         if kind.kind not in "iuf":
             raise InputError(f"{path}: holds {_kind(kind)} values; save it as a volume of integers or floats")
+        if opened.header["magic"].item() in SINGLE and opened.dataobj.offset < opened.header.sizeof_hdr:
+            raise InputError(f"{path}: its pixels begin inside its header; {AGAIN}")
         shape = opened.shape
         while len(shape) > 3 and shape[-1] == 1:
             shape = shape[:-1]

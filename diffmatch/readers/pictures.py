@@ -20,10 +20,8 @@ from PIL import ExifTags, ImageMode, UnidentifiedImageError
 from PIL import Image as Pillow
 
 from diffmatch.domain import Image, InputError, Scene
-from diffmatch.readers.image import check_upright, opened
+from diffmatch.readers.image import check_fits, check_upright, is_tiff, opened
 
-TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""First bytes of TIFF and BigTIFF files."""
 GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
 AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
 SAMPLE_FORMAT, NODATA = 339, 42113
@@ -36,6 +34,7 @@ SMALLER, TRANSPARENCY = 1, 4
 """Bits of KIND: an overview, or a mask of the page before."""
 WHITES = tuple((1 << bits) - 1 for bits in (8, 10, 12, 14))
 """Of cameras whose values are stored in 16 bits without filling them."""
+MOST_CHANNELS = 2048
 LARGE = 4096**2
 """Pixels above which a TIFF is read by windows where that can be."""
 
@@ -98,6 +97,7 @@ def picture(path: Path, rgb: bool = False, white: int | None = None) -> Image:
     """
     if wants_raster(path):
         with raster(path) as file:
+            check_fits(file.width, file.height, file.count, path)
             return unit(filled(file.read(_bands(file, rgb)), file.nodata, path), path, white)
     with opened(path) as image:
         mode = _mode(path, image, rgb)
@@ -251,15 +251,6 @@ def _mode(path: Path, image: Pillow.Image, rgb: bool = False) -> str:
     return "L" if image.mode in GRAY else "RGB"
 
 
-def is_tiff(path: Path) -> bool:
-    """By the file's first bytes; false where there is no such file."""
-    try:
-        with path.open("rb") as file:
-            return file.read(4) in TIFF
-    except OSError:
-        return False
-
-
 def wants_raster(path: Path) -> bool:
     if not is_tiff(path):
         return False
@@ -270,6 +261,9 @@ def wants_raster(path: Path) -> bool:
                 bands, tags = image.getbands(), getattr(image, "tag_v2", None)
                 if tags is None:  # a PNG or JPEG under a TIFF's name
                     return False
+                swapped = tags.prefix == b"MM" and tags.get(ExifTags.Base.Compression, 1) != 1
+                if image.mode in ("I", "F") and swapped:  # Pillow swaps bytes that libtiff has swapped
+                    return True
                 known = image.mode in (*AS_STORED, *ALPHA, "1", "P", "CMYK", "YCbCr", "LAB")
                 return not (
                     known
@@ -317,6 +311,8 @@ def raster(path: Path) -> Iterator[Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with rasterio.open(path) as file:
+                if file.count > MOST_CHANNELS:
+                    raise InputError(f"{path}: {file.count} channels; more than any camera has, copy it again")
                 yield file
     except rasterio.errors.RasterioError as error:
         raise InputError(

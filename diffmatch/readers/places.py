@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from diffmatch.domain import InputError
-from diffmatch.readers.pictures import is_tiff, raster
+from diffmatch.readers.image import is_tiff
+from diffmatch.readers.pictures import raster
 
 APART = 0.5
 """Pixels by which two grids may differ at a corner: two conventions of where a pixel lies differ by as much."""
