@@ -67,7 +67,9 @@ def _read(path: Path, key: str, values: bool = True) -> Any:
     try:
         if path.suffix == ".npz":
             with np.load(path, allow_pickle=False) as file:
-                return file[key]
+                if not isinstance(stored := file[key], np.ndarray):  # what is no .npy inside comes as bytes
+                    raise TypeError(f"{key} is no array")
+                return stored
         with h5py.File(path) as file:
             return file[key][()] if values else np.broadcast_to(np.uint8(0), file[key].shape)
     except DAMAGED as error:

@@ -98,6 +98,8 @@ def picture(path: Path, rgb: bool = False, white: int | None = None) -> Image:
     if wants_raster(path):
         with raster(path) as file:
             check_fits(file.width, file.height, file.count, path)
+            if file.colorinterp[0].name == "palette":
+                raise InputError(f"{path}: a palette of more than 8 bit, or a damaged one; save the picture in RGB")
             return unit(filled(file.read(_bands(file, rgb)), file.nodata, path), path, white)
     with opened(path) as image:
         mode = _mode(path, image, rgb)

@@ -97,6 +97,17 @@ def raster(path: Path, rng: Rng, kinds: list[str], bands: int, high: int) -> Any
     return values
 
 
+def as_bytes(path: Path, like: Any) -> list[Any]:
+    """The last bytes of a file as pixels: what a TIFF without compression holds where no check sum guards it."""
+    tail = path.read_bytes()[-like.nbytes :]
+    if len(tail) < like.nbytes:
+        return []
+    orders = [np.frombuffer(tail, like.dtype.newbyteorder(order)).astype(like.dtype) for order in "<>"]
+    return [one.reshape(like.shape) for one in orders] + [
+        one.reshape(*like.shape[1:], like.shape[0]).transpose(2, 0, 1) for one in orders
+    ]
+
+
 def renamed(path: Path, rng: Rng) -> Path:
     """The file under the ending of another format, now and then."""
     if rng.random() < 0.8:
@@ -112,6 +123,7 @@ def picture(folder: Path, rng: Rng) -> Case:
 
     def right(found: Any) -> bool:
         unit = [(values / np.iinfo(values.dtype).max).astype(np.float32)]
+        unit += [(one / np.iinfo(one.dtype).max).astype(np.float32) for one in as_bytes(path, values) if changed]
         if changed and (seen := by_gdal(path, looked_through=True)):
             top = np.iinfo(seen[0].dtype).max if seen[0].dtype.kind == "u" else 1
             unit += [(seen[0] / top).astype(np.float32)] + [(1 - seen[0] / top).astype(np.float32)] * seen[1]
@@ -132,7 +144,7 @@ def mask(folder: Path, rng: Rng) -> Case:
 
     def right(found: Any) -> bool:
         seen = by_gdal(path) if changed else None
-        known = [values[0], *([seen[0][0]] if seen else [])]
+        known = [values[0], *([seen[0][0]] if seen else []), *(one[0] for one in as_bytes(path, values) if changed)]
         return any(
             one.shape == found.values.shape and np.allclose(one, found.values, atol=1e-5, equal_nan=True)
             for one in known
