@@ -161,9 +161,9 @@ def figure(
     runs: Annotated[list[Path], typer.Argument(help="run folders, folders of them, or packed studies")],
     out: Annotated[Path, typer.Option("--out", help="where it is written as PDF, SVG and PNG")] = Path("figures"),
 ) -> None:
-    """One of the paper's figures from the records of runs of one dataset and split."""
+    """One of the paper's figures from the records of comparable runs; those that are not are named."""
     from diffmatch.records.folder import find_runs
-    from diffmatch_reports.figures import draw, kind, save
+    from diffmatch_reports.figures import draw, kind, save, together
     from diffmatch_reports.load import load_run
 
     kind(number)
@@ -178,5 +178,8 @@ def figure(
             typer.echo(f"left out: {error}", err=True)
     if not views:
         raise InputError(f"{', '.join(map(str, runs))}: none of the records can be read")
-    for path in save(draw(number, views), out / f"figure{number:02d}-{views[0].record.dataset}"):
+    board, apart = together(views)
+    for what in apart:
+        typer.echo(f"left out, not comparable: {what}", err=True)
+    for path in save(draw(number, views), out / f"figure{number:02d}-{board.first.record.dataset}"):
         typer.echo(path)

@@ -1,8 +1,7 @@
-"""Leaderboards: runs on the same data, split and protocol share a board, seeds of the same settings share a row."""
+"""Leaderboards: comparable runs share a board, seeds of the same settings share a row."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,15 +10,16 @@ from typing import Any
 
 import pandas as pd
 
+from diffmatch.records.comparable import Conditions
 from diffmatch.records.frame import scores, tidy
 from diffmatch.records.select import select_evaluation
 from diffmatch_reports.load import RunView
-from diffmatch_reports.wording import METRICS, changed, class_key, labels, machines, page_caveats
+from diffmatch_reports.wording import METRICS, changed, class_key, labels, machines, page_caveats, training
 
 MANY_COLUMNS = 12
 WHOLE = ("primary", "head", "tail", "ece")
 """Metrics of the whole split that a board has a column for."""
-ROW = ("board", "method", "preset", "hash")
+ROW = ("board", "method", "hash")
 """Runs that agree in these are seeds of one row."""
 NO_NUMBERS, COPY = -1, -2
 EXTRA = {"val": "chosen on the validation split", "oracle": "best on test"}
@@ -53,7 +53,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Board:
-    """Runs that may be compared: same dataset and data fingerprint, same split hash, same protocol.
+    """Comparable runs: they have the same `Conditions`, such as data, labelled split, encoder, weights and steps.
 
     Attributes:
         columns: key of a cell -> its heading; the headline is `primary`.
@@ -61,6 +61,7 @@ class Board:
         number: counted from 1 over all boards.
         scored: test items behind every number, None before the first score.
         shared: changed settings that all runs have in common, `key=value`; the rows' notes leave them out.
+        apart: the conditions in which it differs from other boards of its dataset and label budget, in words.
     """
 
     first: RunView
@@ -70,9 +71,15 @@ class Board:
     scored: int | None
     shared: list[str]
     number: int = 1
+    apart: str = ""
 
     @property
     def title(self) -> str:
+        return f"{self.subject} ({self.apart})" if self.apart else self.subject
+
+    @property
+    def subject(self) -> str:
+        """What it is about, whatever the conditions: dataset and label budget."""
         return f"{self.first.card.title}, {labels(self.first.record)} labelled"
 
     @property
@@ -83,10 +90,19 @@ class Board:
         data = f"{'invented ' if record.data.fabricated else ''}data {record.data.fingerprint[:8]}"
         return (
             f"Test split{n}, protocol {self.first.protocol}, last checkpoint, split {record.split.family} "
-            f"(sha256 {record.split.sha256[:8]}), {data}"
+            f"(sha256 {record.split.sha256[:8]}), {data}, {training(self.first.conditions)}"
             + (f"; all with {', '.join(self.shared)}" if self.shared else "")
             + "".join(f"; {text[0].lower()}{text[1:-1]}" for text in mixed)
         )
+
+    @property
+    def runs(self) -> list[RunView]:
+        return [run for row in self.rows for run in row.runs]
+
+    @property
+    def newest(self) -> str:
+        """When its newest run was recorded."""
+        return max(str(run.record.environment.get("time", "")) for run in self.runs)
 
     @property
     def methods(self) -> int:
@@ -95,20 +111,28 @@ class Board:
 
     @property
     def caveats(self) -> list[str]:
-        return page_caveats([run.record for row in self.rows for run in row.runs])
+        return page_caveats([run.record for run in self.runs])
 
 
 def boards(runs: Iterable[RunView]) -> list[Board]:
-    """Group runs into boards, in the order in which they come."""
+    """Group runs into boards of comparable ones, in the order in which they come."""
     views = {str(run.folder): run for run in runs}
     if not views:
         return []
     listed = _listed(views)
     cells = _cells(views, listed.row[listed.row >= 0])
-    return [
+    found = [
         _board(number, [(views[folder], row) for folder, row in board.row.items()], cells)
         for number, (_, board) in enumerate(listed.groupby("board", sort=False), 1)
     ]
+    return [replace(board, apart=_apart(board, found)) for board in found]
+
+
+def _apart(board: Board, boards: Iterable[Board]) -> str:
+    """The conditions of a board that another one of its subject does not share: `weights none, steps 2400`."""
+    own = board.first.conditions.words()
+    others = [one.first.conditions.words() for one in boards if one.subject == board.subject]
+    return ", ".join(f"{name} {value}" for name, value in own.items() if any(one[name] != value for one in others))
 
 
 def _listed(views: Mapping[str, RunView]) -> Any:
@@ -119,9 +143,8 @@ def _listed(views: Mapping[str, RunView]) -> Any:
     records = [run.record for run in views.values()]
     listed = pd.DataFrame(
         {
-            "board": [_board_id(run) for run in views.values()],
+            "board": _numbered(run.conditions for run in views.values()),
             "method": [record.method for record in records],
-            "preset": [record.preset for record in records],
             "hash": [record.hash for record in records],
             "seed": [record.seed for record in records],
             "time": [str(record.environment.get("time", "")) for record in records],
@@ -137,9 +160,10 @@ def _listed(views: Mapping[str, RunView]) -> Any:
     return listed
 
 
-def _board_id(run: RunView) -> str:
-    record = run.record
-    return json.dumps([record.dataset, record.data.fingerprint, record.split.sha256, run.protocol])
+def _numbered(each: Iterable[Conditions]) -> list[int]:
+    """A number for each of the conditions, the same one for equal ones."""
+    known: dict[Conditions, int] = {}
+    return [known.setdefault(one, len(known)) for one in each]
 
 
 def _cells(views: Mapping[str, RunView], rows: Any) -> dict[int, dict[str, Cell]]:

@@ -30,32 +30,44 @@ class FigurePage:
 def write_figures(boards: Sequence[Board], out: Path) -> dict[int, list[FigurePage]]:
     """Draw the figures of the best methods of the board that has the most, two at least, into `out`/figures.
 
-    Boards of real data go before boards of invented data. A figure that the records cannot fill is left out.
+    Boards of real data go before boards of invented data; of several, the newest. A board holds comparable runs; the
+    others of its dataset and budget are named in the captions. A figure that the records cannot fill is left out.
 
     Returns:
         Number of a board -> its figures.
     """
     several = [board for board in boards if board.methods > 1]
+    several.sort(key=lambda board: board.newest, reverse=True)
     several.sort(key=lambda board: (board.first.record.data.fabricated, -board.methods))
-    return {board.number: list(_draw(board, out)) for board in several[:MOST_BOARDS]}
+    return {board.number: list(_draw(board, boards, out)) for board in several[:MOST_BOARDS]}
 
 
-def _draw(board: Board, out: Path) -> Iterable[FigurePage]:
+def _draw(board: Board, boards: Iterable[Board], out: Path) -> Iterable[FigurePage]:
     from diffmatch_reports.figures import FIGURES, draw, save  # late: matplotlib
+    from diffmatch_reports.figures.comparison import not_comparable
 
     runs = best_runs(board)
+    apart = [not_comparable(other, board) for other in boards if other is not board and other.subject == board.subject]
     grid = GRIDS.get(board.first.record.dataset, 9)
     for number, kind in FIGURES.items():
         if number in (9, *GRIDS.values()) and number != grid:
             continue
         try:
-            figure = draw(number, runs)
+            figure = draw(number, runs, apart)
         except InputError:
             continue
         page = FigurePage(number, kind.title, f"{board_name(board.first)}-{number}")
         save(figure, out / "figures" / page.name)
         figure.clear()  # its pictures are hundreds of MiB and would stay until the collector runs
-        write_page(out / "figures" / f"{page.name}.html", "figure", figure=page, board=board, runs=runs, root="../")
+        write_page(
+            out / "figures" / f"{page.name}.html",
+            "figure",
+            figure=page,
+            board=board,
+            runs=runs,
+            apart=apart,
+            root="../",
+        )
         yield page
 
 

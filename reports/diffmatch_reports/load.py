@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from diffmatch.domain import Card, InputError
 from diffmatch.records import packed
+from diffmatch.records.comparable import Conditions
 from diffmatch.records.counts import Counts
 from diffmatch.records.curves import Curves
 from diffmatch.records.folder import RunFolder
@@ -89,6 +90,11 @@ class RunView:
         """The protocol of the headline; the card's default where the run was not scored."""
         score = self.scores.get("test")
         return score.record.protocol if score else self.card.protocols[0].name
+
+    @cached_property
+    def conditions(self) -> Conditions:
+        """What a run must share with this one to be set against it."""
+        return Conditions.of(self.record, self.protocol)
 
     def ranks(self) -> tuple[list[str], list[str]]:
         """Names of the head and the tail classes."""

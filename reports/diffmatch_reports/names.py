@@ -30,8 +30,7 @@ def run_name(folder: Path, record: RunRecord) -> str:
 def board_name(first: RunView) -> str:
     """Stem of what belongs to a board, by any of its runs."""
     record = first.record
-    board = f"{record.data.fingerprint} {record.split.sha256} {first.protocol}"
-    return f"{slug(f'{record.dataset} {record.labels.budget}')}-{_short(board)}"
+    return f"{slug(f'{record.dataset} {record.labels.budget}')}-{_short(str(first.conditions))}"
 
 
 def _short(text: str) -> str:

@@ -90,7 +90,7 @@ def _footing(run: RunView) -> list[RenderableType]:
 
 
 def leaderboard(runs: Iterable[RunView]) -> RenderableType:
-    """Runs side by side, one table per data fingerprint, split hash and protocol; mean ± std over seeds."""
+    """Runs side by side, one table for those that are comparable; mean ± std over seeds."""
     grouped = boards(runs)
     return Group(*(Padding(_board(board), (0, 0, 1, 0)) for board in grouped)) if grouped else Text("No runs.")
 

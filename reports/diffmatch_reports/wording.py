@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
 
 from diffmatch.domain import Card
+from diffmatch.records.comparable import FEWEST_CASES, Conditions
 from diffmatch.records.schema import EvaluationRecord, RunRecord
 
 SPLITS = {"test": "test split", "val": "validation split", "unlabeled": "unlabelled pool"}
@@ -99,6 +100,15 @@ def basis(record: EvaluationRecord) -> str:
     return f"{SPLITS[record.split]}{n}, protocol {record.protocol}, {record.selection} (step {record.step}), {sampling}"
 
 
+def training(conditions: Conditions) -> str:
+    """The conditions of a training in a line: preset, network, weights, steps."""
+    start = f", started from {conditions.start}" if conditions.start != "none" else ""
+    return (
+        f"{conditions.preset} preset, {conditions.decoder} on {conditions.encoder}, weights {conditions.weights}"
+        f"{start}, steps {conditions.steps} of batch {conditions.batch}, crop {conditions.crop}"
+    )
+
+
 def caveats(record: RunRecord) -> list[str]:
     """Plain sentences about numbers that must not be mistaken for results."""
     sentences = []
@@ -112,7 +122,20 @@ def caveats(record: RunRecord) -> list[str]:
             "These numbers come from the quick preset: a smaller encoder, crop and batch and far fewer steps than the "
             "paper's. They are not comparable with published numbers."
         )
+    if few := few_cases(record.metrics.get("test", {})):
+        sentences.append(few)
     return sentences
+
+
+def few_cases(metrics: Mapping[str, Any]) -> str:
+    """A sentence on test numbers over fewer cases than `FEWEST_CASES`; empty where they are enough or not counted."""
+    scored = metrics.get("cases", FEWEST_CASES)
+    if scored >= FEWEST_CASES:
+        return ""
+    return (
+        f"These numbers come from {plural(scored, 'test cases')} ALONE. Fewer than {FEWEST_CASES} say next to nothing: "
+        "`diffmatch bench ... --folds 5` scores every case that has a mask once."
+    )
 
 
 def stamp(record: RunRecord) -> str:

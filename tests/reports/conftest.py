@@ -187,8 +187,9 @@ def write(
         data=DataId(root="data/acdc", fabricated=fabricated, fingerprint="77aa88bb" * 8),
         card=CARD.model_dump(mode="json"),
         settings={
-            "train": {"steps": 600, "lr": 0.01},
-            "network": {"decoder": "unet", "encoder": "plain8"},
+            "train": {"steps": 600, "batch": 4, "lr": 0.01},
+            "network": {"decoder": "unet", "encoder": "plain8", "weights": "none", "stride": 2, "dim": 32},
+            "data": {"crop": 64, "resize": 96},
             "diffusion": {"steps": 3, "codec": "bits"},
             "method": {"threshold": 0.95},
         },

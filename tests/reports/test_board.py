@@ -29,11 +29,29 @@ def test_seeds_share_a_row_with_mean_and_sample_deviation(make_run: Make) -> Non
     assert baseline.name == "majority" and "ece" not in baseline.cells and baseline.cells["primary"].mean == 0
 
 
-@pytest.mark.parametrize("change", [{"preset": "paper"}, {"hash": "other"}, {"method": "fixmatch"}])
+@pytest.mark.parametrize("change", [{"hash": "other"}, {"method": "fixmatch"}])
 def test_other_settings_are_another_row(make_run: Make, change: dict[str, Any]) -> None:
     (board,) = boards([load_run(make_run()), load_run(make_run(seed=1, **change))])
     assert [row.seeds for row in board.rows] in ([[0], [1], []], [[1], [0], []])
     assert len({(row.name, row.note) for row in board.rows}) == 3
+
+
+def test_runs_that_are_not_comparable_have_boards_that_say_what_differs(make_run: Make) -> None:
+    """Seeds that were trained longer are no seeds of the row."""
+    record = make_run().record()
+    longer = record.settings | {"train": record.settings["train"] | {"steps": 1200}}
+    runs = [make_run(), make_run(seed=1, settings=longer), make_run(method="fixmatch", preset="paper")]
+    found = boards([load_run(run) for run in runs])
+    subject = "ACDC cardiac MRI, 3 cases labelled"
+    assert [board.title for board in found] == [
+        f"{subject} (preset quick, steps 600)",
+        f"{subject} (preset quick, steps 1200)",
+        f"{subject} (preset paper, steps 600)",
+    ]
+    assert all(len(board.runs) == 1 and board.rows[0].cells["primary"].n == 1 for board in found)
+    assert "quick preset, unet on plain8, weights none, steps 1200" in found[1].basis
+    (board,) = boards([load_run(runs[0])])
+    assert board.title == subject
 
 
 def test_settings_that_all_share_are_told_once(make_run: Make) -> None:
@@ -46,14 +64,14 @@ def test_settings_that_all_share_are_told_once(make_run: Make) -> None:
     assert sorted(row.note for row in board.rows if row.runs) == ["quick", "quick, diffusion.scale=0.5"]
 
 
-def test_a_warm_start_is_told_and_is_another_row(make_run: Make) -> None:
-    """In the board's note, among the columns of the frame, and with its source in the provenance of the page."""
+def test_a_warm_start_is_told_and_is_another_board(make_run: Make) -> None:
+    """In the board's title, among the columns of the frame, and with its source in the provenance of the page."""
     init = Init(
         source="old/run", dataset="camvid", method="unimatch", sha256="a" * 64, fitted=70, fresh=["w"], unused=[]
     )
     cold, warm = load_run(make_run()), load_run(make_run(hash="b", init=init))
-    (board,) = boards([cold, warm])
-    assert sorted(row.note for row in board.rows if row.runs) == ["quick", "quick, init=aaaaaaaa"]
+    titles = [board.title for board in boards([cold, warm])]
+    assert [title.partition(" (")[2] for title in titles] == ["started from none)", "started from aaaaaaaa)"]
     table = frame([run.folder for run in (cold, warm)])
     assert sorted(set(table.settings)) == ['{"init": "aaaaaaaa", "train.steps": 600}', '{"train.steps": 600}']
     assert dict(provenance(warm))["Started from"] == (

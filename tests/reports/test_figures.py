@@ -141,9 +141,9 @@ def test_counts_through_training_are_means_at_common_steps(make_view: Any) -> No
 @pytest.mark.parametrize(
     ("other", "told"),
     [
-        ({"sha": "ff00ff00" * 8}, r"split hash ab12cd34 and ff00ff00"),
-        ({"dataset": "msd"}, "dataset acdc and msd"),
-        ({"data": OTHER_DATA}, "data fingerprint 77aa88bb and 99999999"),
+        ({"sha": "ff00ff00" * 8}, "labelled split: ab12cd34 against ff00ff00"),
+        ({"dataset": "msd"}, "dataset: acdc against msd"),
+        ({"data": OTHER_DATA}, "data: invented 77aa88bb against invented 99999999"),
     ],
 )
 def test_runs_that_may_not_be_compared_are_refused_in_one_line(make_view: Any, other: Any, told: str) -> None:
@@ -152,6 +152,25 @@ def test_runs_that_may_not_be_compared_are_refused_in_one_line(make_view: Any, o
         with pytest.raises(InputError, match=told) as error:
             draw(number, runs)
         assert "\n" not in str(error.value)
+
+
+def test_of_several_groups_the_one_with_the_most_methods_is_drawn_and_the_others_are_named(make_view: Any) -> None:
+    sha = {"sha": "ff00ff00" * 8}
+    runs = [
+        make_view(**sha),
+        make_view(seed=1, **sha),
+        make_view(),
+        make_view(method="fixmatch"),
+        make_view(dataset="msd"),
+    ]
+    figure = draw(5, runs)
+    assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["diffmatch", "fixmatch"]
+    said = caption(figure)
+    assert "Left out: 2 runs of diffmatch (labelled split: ff00ff00 against ab12cd34); " in said
+    assert "1 run of diffmatch (dataset: msd against acdc)." in said
+    newer = {"environment": {"time": "2026-02-02"}}
+    figure = draw(5, [make_view(), make_view(seed=1), make_view(**sha, **newer), make_view(seed=1, **sha, **newer)])
+    assert "sha256 ff00ff00" in caption(figure), "of two groups with as many methods the newest"
 
 
 @pytest.mark.parametrize("number", sorted(FIGURES))
@@ -272,6 +291,7 @@ def test_runs_that_differ_in_hash_alone_are_named_by_it(make_view: Any) -> None:
 def test_the_command_writes_three_files_and_prints_where(make_run: Make, tmp_path: Path, capfd: Any) -> None:
     root = make_run().path.parent
     make_run(method="fixmatch")
+    make_run(method="cps", preset="paper")
     (root / "broken").mkdir()
     (root / "broken" / "run.json").write_text('{"schema": 1')
     assert invoke(["figure", "5", str(root), "--out", str(tmp_path / "drawn")]) == 0
@@ -279,6 +299,7 @@ def test_the_command_writes_three_files_and_prints_where(make_run: Make, tmp_pat
     assert told.out.split() == [str(tmp_path / "drawn" / f"figure05-acdc.{form}") for form in ("pdf", "svg", "png")]
     assert all(Path(line).exists() for line in told.out.split())
     assert told.err.startswith("left out: ")
+    assert "left out, not comparable: 1 run of cps (preset: paper against quick)\n" in told.err
     assert "broken" in told.err
 
 

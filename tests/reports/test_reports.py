@@ -159,11 +159,17 @@ def test_settings_and_provenance_are_complete(make_run: Make, page: Show) -> Non
     shown = page([make_run()])
     rows = {row[0][0]: row[1][0] for row in shown.table("Resolved settings")[1:]}
     assert rows == {
+        "data.crop": "64",
+        "data.resize": "96",
         "diffusion.codec": "bits",
         "diffusion.steps": "3",
         "method.threshold": "0.95",
         "network.decoder": "unet",
+        "network.dim": "32",
         "network.encoder": "plain8",
+        "network.stride": "2",
+        "network.weights": "none",
+        "train.batch": "4",
         "train.lr": "0.01",
         "train.steps": "600 overridden",
     }

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from diffmatch.domain import InputError
 from diffmatch.shared.files import write_atomically
 from diffmatch_reports.figures import pictures, plots
-from diffmatch_reports.figures.comparison import Comparison, Need, compare
+from diffmatch_reports.figures.comparison import Comparison, Need, compare, together
 from diffmatch_reports.figures.drawing import STYLE
 from diffmatch_reports.load import RunView
 
-__all__ = ["FIGURES", "Kind", "draw", "kind", "save"]
+__all__ = ["FIGURES", "Kind", "draw", "kind", "save", "together"]
 
 FORMATS = {"pdf": {"CreationDate": None}, "svg": {"Date": None}, "png": {"Software": None}}
 """What a figure is saved as, and the metadata that would make two savings differ."""
@@ -81,19 +81,20 @@ def kind(number: int) -> Kind:
     return FIGURES[number]
 
 
-def draw(number: int, runs: Sequence[RunView]) -> Figure:
-    """One of the paper's figures. Runs that lack what it needs are named in its caption.
+def draw(number: int, runs: Sequence[RunView], apart: Sequence[str] = ()) -> Figure:
+    """One of the paper's figures. Runs that lack what it needs, or are not comparable, are named in its caption.
 
     Args:
         number: a key of `FIGURES`.
         runs: methods and their seeds, in the order in which they stand in the figure.
+        apart: what was left out of `runs` because it is not comparable, in words.
 
     Raises:
-        InputError: unknown number, runs that may not stand side by side, or none that has what is needed.
+        InputError: unknown number, no two runs that may stand side by side, or none that has what is needed.
     """
     figure = kind(number)
     with matplotlib.rc_context(STYLE):
-        return figure.paint(compare(figure.title, figure.split, runs, figure.need))
+        return figure.paint(compare(figure.title, figure.split, runs, figure.need, apart))
 
 
 def save(figure: Figure, stem: Path) -> list[Path]:

@@ -9,18 +9,10 @@ from typing import NamedTuple
 from diffmatch.card import Card
 from diffmatch.domain import InputError
 from diffmatch.records.counts import Counts
-from diffmatch_reports.board import Row, boards
+from diffmatch_reports.board import Board, Row, boards
 from diffmatch_reports.load import RunView
 from diffmatch_reports.plots.spec import STYLES
-from diffmatch_reports.wording import SPLITS, changed, labels, plural
-
-APART: dict[str, Callable[[RunView], str]] = {
-    "dataset": lambda run: run.record.dataset,
-    "data fingerprint": lambda run: run.record.data.fingerprint[:8],
-    "split hash": lambda run: run.record.split.sha256[:8],
-    "protocol": lambda run: run.protocol,
-}
-"""What keeps two runs from one board, and from one figure."""
+from diffmatch_reports.wording import SPLITS, changed, few_cases, labels, plural, training
 
 
 @dataclass(frozen=True)
@@ -44,7 +36,7 @@ class Comparison:
 
     Attributes:
         kind: of figure, its title.
-        left_out: runs that lack what the figure needs, in words.
+        left_out: runs that lack what the figure needs, or are not comparable with those shown, in words.
         common: settings that were changed in all runs; what differs stands in the groups' names.
     """
 
@@ -76,8 +68,9 @@ class Comparison:
         sentences = [
             f"{self.card.title}, {labels(record)} labelled, {drawn or self._scored()}",
             f"Split {record.split.family} (sha256 {record.split.sha256[:8]}), data {record.data.fingerprint[:8]}, "
-            f"protocol {self.first.protocol}, {_either(run.record.preset for run in self.runs)} preset",
+            f"protocol {self.first.protocol}, {training(self.first.conditions)}",
             "INVENTED DATA: says nothing about how well a method works" if record.data.fabricated else "",
+            few_cases(self.first.metrics("test")).partition(".")[0],
             "; ".join(f"{seeds} of {', '.join(names)}" for seeds, names in pooled.items()),
             f"All with {', '.join(self.common)}" if self.common else "",
             note,
@@ -100,20 +93,39 @@ class Need(NamedTuple):
     remedy: str
 
 
-def compare(kind: str, split: str, runs: Sequence[RunView], need: Need) -> Comparison:
-    """Group runs into methods, in the order in which they come; as on a board, of one dataset, split and protocol.
+def together(runs: Sequence[RunView]) -> tuple[Board, list[str]]:
+    """The board of comparable runs that has the most methods, of several the newest; of the other boards, a line each.
 
     Raises:
-        InputError: no run has what is needed, runs may not be compared, or methods are too many to be told apart.
+        InputError: several runs are given, and no two are comparable.
+    """
+    board, *others = sorted(boards(runs), key=lambda one: (len(one.runs) > 1, one.methods, one.newest), reverse=True)
+    if others and len(board.runs) == 1:
+        differences = "; ".join(board.first.conditions.differences(others[0].first.conditions))
+        both = f"{board.first.folder} and {others[0].first.folder} may not stand in one figure"
+        raise InputError(f"{both} ({differences}): name runs that share them")
+    return board, [not_comparable(other, board) for other in others]
+
+
+def not_comparable(other: Board, board: Board) -> str:
+    """`2 runs of fixmatch, unimatch (weights: hub against none)`: a board that is not shown beside `board`."""
+    methods = _either(run.record.method for run in other.runs)
+    differences = "; ".join(other.first.conditions.differences(board.first.conditions))
+    return f"{plural(len(other.runs), 'runs')} of {methods} ({differences})"
+
+
+def compare(kind: str, split: str, runs: Sequence[RunView], need: Need, apart: Sequence[str] = ()) -> Comparison:
+    """Group comparable runs into methods, in the order in which they come.
+
+    Args:
+        apart: what the caller has left out of `runs` already, in words.
+
+    Raises:
+        InputError: no run has what is needed, no two may be compared, or methods are too many to be told apart.
     """
     if not runs:
         raise InputError(f"{kind}: no run is given")
-    board, *others = boards(runs)
-    if others:
-        one, other = board.first, others[0].first
-        differences = [f"{what} {of(one)} and {of(other)}" for what, of in APART.items() if of(one) != of(other)]
-        both = f"{one.folder} and {other.folder} may not stand in one figure"
-        raise InputError(f"{both} ({'; '.join(differences)}): name runs that share them")
+    board, others = together(runs)
     place = {id(run): position for position, run in enumerate(runs)}
     rows = sorted((row for row in board.rows if row.runs), key=lambda row: min(place[id(run)] for run in row.runs))
     drawn: list[tuple[Row, list[RunView]]] = []
@@ -138,9 +150,10 @@ def compare(kind: str, split: str, runs: Sequence[RunView], need: Need) -> Compa
     for (row, kept), texts in zip(drawn, settings, strict=True):
         own = ", ".join(text for text in texts if text not in common)
         groups.append(Group(plain(f"{row.name} ({own})" if own else row.name), kept))
-    presets = {run.record.preset for row, _ in drawn for run in row.runs}  # the caption has them already
-    missing = [f"{reason}, seed {_either(seeds)}" for reason, seeds in left_out.items()]
-    return Comparison(kind, split, groups, missing, [text for text in common if text not in presets])
+    missing = [f"{reason}, seed {_either(seeds)}" for reason, seeds in left_out.items()] + [*others, *apart]
+    return Comparison(
+        kind, split, groups, missing, [text for text in common if text != board.first.record.preset]
+    )  # the caption has it
 
 
 def _settings(row: Row, rows: Sequence[Row]) -> list[str]:
