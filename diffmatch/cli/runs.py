@@ -35,13 +35,20 @@ def bench(
     settings: SettingsFile = None,
     devices: Devices = 1,
     workers: Workers = None,
-    split: Annotated[str | None, typer.Option("--split", help="folder of split lists, or an installed family")] = None,
+    split: Annotated[
+        str | None, typer.Option("--split", help="folder of split lists, an installed family, or fold-1-of-5")
+    ] = None,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="as many runs, so that every case with a mask is scored once")
+    ] = None,
     init: Annotated[
         Path | None, typer.Option("--init", help="start from the weights of a finished run or an exported model")
     ] = None,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="also write TensorBoard events")] = False,
 ) -> None:
-    """Train, score and report one run."""
+    """Train, score and report one run, or one for each fold of a cross-validation."""
+    from dataclasses import replace
+
     from diffmatch.running.job import run
     from diffmatch.running.plan import Job
     from diffmatch.settings import parse_assignments, read_layer
@@ -50,7 +57,15 @@ def bench(
     job = Job(
         dataset, method, labels, seed, preset, data, out, overrides, devices, workers, tensorboard, split, init=init
     )
-    finish(run(job, console).path)
+    if folds is None:
+        finish(run(job, console).path)
+        return
+    if split:
+        raise InputError("--folds divides the set itself: leave out --split")
+    from diffmatch_reports import folds_table
+
+    done = [run(replace(job, split=f"fold-{n}-of-{folds}"), console) for n in range(1, folds + 1)]
+    console.print(folds_table(done))
 
 
 @app.command()

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from diffmatch.data.folds import Fold
 from diffmatch.domain import SPLITS, Card, Domain, InputError, Item
 from diffmatch.readers.lists import Family, canonical, chosen, installed
 
@@ -84,7 +85,7 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
     Args:
         budget: as typed; None: that of the lists, else the card's first.
         seed: of the draw (`data.split_seed`); published budgets do not depend on it.
-        lists: a folder of split lists, or the name of an installed family.
+        lists: a folder of split lists, the name of an installed family, or a fold (`fold-1-of-5`).
         partial: the data are fabricated and hold a part of the real set. Of unlabelled, val and test lists, what is
             there is taken; installed lists whose labelled members were not drawn are passed over.
 
@@ -93,14 +94,18 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
             list that names what is not there, or that has not as many units as the count it is for.
     """
     items = Parts(*(domain.index(part) for part in ("train", "val", "test")))
-    named = chosen(domain, budget, lists) if lists else None
+    fold = Fold.named(lists)
+    named = chosen(domain, budget, lists) if lists and not fold else None
     if budget is None:
         budget = (named and named.budget) or domain.card.budgets[0]
     published = None if lists else domain.published(budget)
-    if published is None and named is None:
+    if published is None and named is None and fold is None:
         named = _installed(domain, budget, items, partial)
     if named:
         items = _divided(items, named, domain, partial)
+    if fold:
+        train, test = fold.divided(items.everything, domain, seed)
+        items = Parts(train, [], test)
     if not items.train or not items.test:
         raise InputError(
             f"{domain.root}: {domain.card.name} finds {len(items.train)} training and {len(items.test)} test items; "
@@ -111,8 +116,8 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
     elif named and named.labelled is not None:
         family, units = named.name, _listed_units(items.train, named, domain, lists)
     else:
-        family, units = f"seeded-{seed}", _drawn_units(items.train, budget, domain, seed, whole_set=named is None)
-        family = f"{family} in {named.name}" if named else family
+        family, units = f"seeded-{seed}", _drawn_units(items.train, budget, domain, seed, whole_set=not (named or fold))
+        family = f"{family} in {named.name if named else lists}" if named or fold else family
     labelled, unlabelled = _labelled(items.train, units, budget, domain)
     split = Split(family, budget, labelled, unlabelled, tuple(items.val), tuple(items.test))
     check_disjoint(split, domain.card)

@@ -1,4 +1,4 @@
-"""Two runs on the same test items: what the page's script needs of each for its paired bootstrap over cases.
+"""Two comparable runs: what the page's script needs of each for its paired bootstrap over cases.
 
 The score of a class over the cases drawn is sum(part) / sum(whole). Pooled IoU has part = TP and whole = TP + FP + FN,
 mean Dice over cases has part = Dice and whole = 1 where it is defined. templates/compare.js draws the cases.
@@ -42,7 +42,7 @@ def terms(counts: Counts, card: Card, protocol: str) -> Terms:
     return Terms(rows[:, 0], rows.sum(1), 0.0 if empty == "zero" else np.nan)
 
 
-def comparable(run: RunView) -> bool:
+def by_case(run: RunView) -> bool:
     """Whether the run has test counts by case; as the record says it, so that it holds of a slim run too."""
     return "test" in run.scores and bool(run.metrics("test").get("cases"))
 
@@ -50,15 +50,15 @@ def comparable(run: RunView) -> bool:
 def script(run: RunView) -> str:
     """data/<run>.js: the run's test counts, handed to the page's `receive`.
 
-    ``items`` is a hash of the test items and their truth: runs that agree in it were scored on the same pixels.
+    ``items`` is a hash of the test items and their truth: runs that agree in it were scored on the same pixels. A pair
+    that differs in one of the ``conditions`` is told what differs, and is not tested.
     """
-    record, card, score = run.record, run.card, run.scores["test"]
+    card, score = run.card, run.scores["test"]
     case_terms = terms(score.counts, card, score.record.protocol)
     content = {
         "name": run_name(run.folder, run.record),
         "label": title(run),
-        "dataset": record.dataset,
-        "protocol": score.record.protocol,
+        "conditions": run.conditions.words(),
         "metric": METRICS[card.metric],
         "classes": card.names,
         "scored": card.scored,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from diffmatch.records.comparable import Conditions
 from diffmatch.records.schema import EvaluationRecord
 from diffmatch.records.select import select_evaluation
 from diffmatch.records.tables import Column, PublishedNumber, Row, Table
@@ -25,7 +26,8 @@ class Filling:
     """A table filled with runs that may stand together.
 
     Attributes:
-        basis: what they share: preset, data, split family, settings that the table does not ask for.
+        basis: what they share: preset, data, split family, settings that the table does not ask for, and the conditions
+            in which they differ from the table's other fillings.
         left_out: finished runs of a cell whose place a newer one has taken.
     """
 
@@ -40,8 +42,11 @@ def fillings(table: Table, runs: Iterable[RunView], published: Mapping[Place, Pu
     A cell holds the seeds of one hash, the newest; overridden settings are never pooled with others. A run stands in
     the cells that ask for most of its overrides.
     """
+    settings = (table.set, *(column.set for column in table.columns), *(row.set for row in table.rows))
+    asked = {"network.encoder" for column in table.columns if column.backbone}.union(*settings)
     sources: list[Source] = []
     extras: list[dict[str, Any]] = []
+    conditions: list[dict[str, str]] = []
     claims = []
     for run in runs:
         record = run.record
@@ -51,7 +56,9 @@ def fillings(table: Table, runs: Iterable[RunView], published: Mapping[Place, Pu
             evaluation = _evaluation(run, table, row)
             if evaluation is None:
                 continue
-            group = [record.preset, record.data.fingerprint, record.split.family, extra]
+            shared = Conditions.of(record, evaluation.protocol).words(without=("split", *asked))
+            conditions.append(shared)
+            group = [shared, record.split.family, extra]
             when = str(record.environment.get("time", ""))
             claims.append((json.dumps(group, sort_keys=True), row.name, key(column), record.hash, record.seed, when))
             sources.append(Source(run.folder, record, evaluation))
@@ -59,8 +66,10 @@ def fillings(table: Table, runs: Iterable[RunView], published: Mapping[Place, Pu
     if not claims:
         return []
     claimed = pd.DataFrame(claims, columns=["group", *PLACE, "hash", "seed", "time"])
+    differing = {name for one in conditions for name in one if one[name] != conditions[0][name]} - {"preset", "data"}
+    apart = ["".join(f", {name} {value}" for name, value in one.items() if name in differing) for one in conditions]
     filled = [
-        _filling(table, extras[own.index[0]], own, sources, published)
+        _filling(table, extras[own.index[0]], apart[own.index[0]], own, sources, published)
         for _, own in claimed.groupby("group", sort=False)
     ]
     return sorted(filled, key=lambda one: -sum(cell.measured is not None for cell in one.filled.cells.values()))
@@ -93,6 +102,7 @@ def _evaluation(run: RunView, table: Table, row: Row) -> EvaluationRecord | None
 def _filling(
     table: Table,
     extra: Mapping[str, Any],
+    apart: str,
     claimed: Any,
     sources: Sequence[Source],
     published: Mapping[Place, PublishedNumber],
@@ -106,6 +116,6 @@ def _filling(
     record = sources[claimed.index[0]].record
     settings = "".join(f", {name}={value}" for name, value in extra.items())
     data = f"{'invented' if record.data.fabricated else 'real'} data {record.data.fingerprint[:8]}"
-    basis = f"{record.preset} preset, {data}, split {record.split.family}{settings}"
+    basis = f"{record.preset} preset, {data}, split {record.split.family}{apart}{settings}"
     filled = fill(table, cells, {}, published, preset=record.preset, seeds=1, extra=extra)
     return Filling(basis, filled, list(left_out.values()))

@@ -42,7 +42,7 @@ def _templates() -> Environment:
         "charts": run_page,
         "hatch": svg.HATCH,
         "run_name": names.run_name,
-        "comparable": compare.comparable,
+        "by_case": compare.by_case,
         "safe": names.safe,
         "paper_text": paper_text,
         "column_key": paper_cells.key,

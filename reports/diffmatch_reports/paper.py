@@ -15,6 +15,7 @@ from diffmatch.records.tables import COSTS, Column, PublishedNumber, Table
 from diffmatch.scoring.metrics import direction
 from diffmatch_reports.paper_cells import Filled, Measured, PaperTable, Place, Source, key
 from diffmatch_reports.paper_notes import basis, why_not_comparable
+from diffmatch_reports.ranking import comparable, winners
 from diffmatch_reports.wording import class_key
 
 OF_TRAINING = ("parameters", "train_seconds")
@@ -106,10 +107,10 @@ def fill(
             mark = marks.setdefault(reason, _mark(len(marks))) if reason else ""
             difference = value.mean - float(paper.value) if paper and not reason else None
             cells[place] = replace(cell, measured=value, difference=difference, mark=mark)
-    _embolden(table, cells)
+    by_seed = numbers.drop_duplicates(BY_SEED, keep="last").set_index(BY_SEED).value.sort_index()
+    _embolden(cells, by_seed)
     footnotes = {mark: reason for reason, mark in marks.items()}
     filled = PaperTable(table, cells, footnotes, basis(table, cells, preset, checkpoint), checkpoint=checkpoint)
-    by_seed = numbers.drop_duplicates(BY_SEED, keep="last").set_index(BY_SEED).value.sort_index()
     for name in table.baseline if table.ours else ():
         for column in (c for c in table.columns if c.metric not in COSTS):
             _improve(filled, str(table.ours), name, column, by_seed)
@@ -123,12 +124,12 @@ def _other_speed(column: Column, runs: Sequence[Source]) -> str:
 
 
 def _improve(filled: PaperTable, ours: str, base: str, column: Column, by_seed: Any) -> None:
-    """`ours` against `base`: of the published numbers, and seed by seed of the measured ones."""
+    """`ours` against `base`: of the published numbers, and seed by seed of the measured ones that are comparable."""
     sign = direction(column.metric) if len(filled.table.baseline) == 1 else 1
     mine, theirs, place = filled.cells[ours, key(column)], filled.cells[base, key(column)], (base, key(column))
     if mine.published and theirs.published:
         filled.published_improvement[place] = sign * (float(mine.published) - float(theirs.published))
-    if mine.measured and theirs.measured:
+    if mine.measured and theirs.measured and comparable(mine, theirs):
         gains = sign * (by_seed[ours, key(column)] - by_seed[place]).dropna()
         if len(gains):
             filled.improvement[place] = Measured(tuple(gains))
@@ -138,10 +139,10 @@ def _mark(n: int) -> str:
     return "†‡§¶"[n] if n < 4 else f"†{n - 2}"
 
 
-def _embolden(table: Table, cells: dict[Place, Filled]) -> None:
-    """Mark the best measured and the best published number of each column. Costs are not contested."""
+def _embolden(cells: dict[Place, Filled], by_seed: Any) -> None:
+    """Mark the measured numbers that win their column, and its best published one. Costs are not contested."""
     contested = {place: cell for place, cell in cells.items() if cell.column.metric not in COSTS}
-    best = _best({p: cell.measured.mean for p, cell in contested.items() if cell.measured}, contested)
+    best = winners(contested, by_seed)
     published_best = _best({p: float(cell.published) for p, cell in contested.items() if cell.published}, contested)
     for place, cell in contested.items():
         cells[place] = replace(cell, best=place in best, published_best=place in published_best)

@@ -57,7 +57,8 @@ class Filled:
         published: the paper's number, as printed there.
         difference: measured minus published; None where the two do not mean the same. `mark` is then the footnote that
             says why.
-        best, published_best: the best of its column, which is the smallest for a metric such as the ECE.
+        best: its seeds tell it to be better than every comparable row of its column (`ranking.winners`).
+        published_best: the best published number of its column, which is the smallest for a metric such as the ECE.
     """
 
     row: Row

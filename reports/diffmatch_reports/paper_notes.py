@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from diffmatch.records.comparable import FEWEST_CASES
 from diffmatch.records.tables import MACHINE, Column, Table
 from diffmatch_reports.paper_cells import Filled, Place, Source
-from diffmatch_reports.wording import machines
+from diffmatch_reports.ranking import apart
+from diffmatch_reports.wording import few_cases, machines
 
 SELECTION = {
     "last": "last checkpoint",
@@ -70,6 +72,9 @@ def basis(table: Table, cells: Mapping[Place, Filled], preset: str, checkpoint: 
             name = f"{source.record.split.family} {source.record.split.sha256[:8]}"
             splits.setdefault(source.record.labels.budget, {})[name] = None
     lines.append("Splits: " + "; ".join(f"{budget}: {', '.join(names)}" for budget, names in splits.items()) + ".")
+    if few := few_cases(min((s.evaluation.metrics for s in sources if s.evaluation), key=_cases, default={})):
+        lines.append(few)
+    lines += [line for line in (apart(cells),) if line]
     groups = sorted({column.metric for column in table.columns} & {"head", "tail"})
     lines += [line for group in groups if (line := differing_classes(group, sources))]
     lines += machines(records)
@@ -77,6 +82,10 @@ def basis(table: Table, cells: Mapping[Place, Filled], preset: str, checkpoint: 
     if len(commits) > 1:
         lines.append(f"Runs of {len(commits)} commits: {', '.join(sorted(commits))}.")
     return lines
+
+
+def _cases(metrics: Mapping[str, Any]) -> int:
+    return int(metrics.get("cases", FEWEST_CASES))
 
 
 def differing_classes(group: str, sources: Iterable[Source]) -> str:

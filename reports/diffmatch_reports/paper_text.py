@@ -15,6 +15,7 @@ from rich.text import Text
 
 from diffmatch.records.tables import Column
 from diffmatch_reports.paper_cells import Filled, Measured, PaperTable, key
+from diffmatch_reports.ranking import BOLD
 
 Decorate = Callable[[str], str]
 
@@ -105,6 +106,9 @@ def _gain(difference: Measured | None, each: bool) -> str:
 def remarks(filled: PaperTable) -> list[str]:
     """What the numbers rest on and what the marks mean."""
     lines = [*filled.basis, *filled.table.notes]
+    if any(cell.measured for cell in filled.cells.values()) and filled.table.kind == "scores":
+        published_best = any(cell.published_best for cell in filled.cells.values())
+        lines.append(BOLD + (" Of the published numbers the best is bold." if published_best else ""))
     if any(row.method is None for row in filled.table.rows) and filled.table.kind == "scores":
         lines.append("* not run here: the published number alone.")
     return lines + [

@@ -15,12 +15,13 @@ from jinja2 import TemplateError
 from diffmatch.domain import InputError
 from diffmatch.progress import Bar
 from diffmatch.records import tables
+from diffmatch.records.comparable import FEWEST_CASES
 from diffmatch.records.folder import RunFolder
 from diffmatch.records.frame import verify
 from diffmatch.shared.machine import usable_cores
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
-from diffmatch_reports.compare import RESAMPLES, comparable, script, title
+from diffmatch_reports.compare import RESAMPLES, by_case, script, title
 from diffmatch_reports.figure_pages import write_figures
 from diffmatch_reports.load import RunView, load_run
 from diffmatch_reports.matching import fillings
@@ -134,7 +135,7 @@ def _run_pages(folder: RunFolder, specs: Sequence[tables.Table], out: Path) -> R
     name = run_name(run.folder, run.record)
     verify(run)
     any(fillings(table, [run], {}) for table in specs)  # the first that it fits asks all that the others ask
-    if comparable(run):
+    if by_case(run):
         data = out / "data" / f"{name}.js"
         data.parent.mkdir(parents=True, exist_ok=True)
         data.write_text(script(run), encoding="utf-8")
@@ -169,7 +170,7 @@ def _shared_pages(runs: Sequence[RunView], specs: Sequence[tables.Table], unread
         root="",
     )
     groups = [
-        (d.name, [(run_name(run.folder, run.record), title(run)) for run in d.runs if comparable(run)])
-        for d in by_dataset
+        (board.title, [(run_name(run.folder, run.record), title(run)) for run in board.runs if by_case(run)])
+        for board in shared
     ]
-    write_page(out / "compare.html", "compare", groups=groups, resamples=RESAMPLES, root="")
+    write_page(out / "compare.html", "compare", groups=groups, resamples=RESAMPLES, fewest=FEWEST_CASES, root="")

@@ -134,7 +134,7 @@ def few_cases(metrics: Mapping[str, Any]) -> str:
         return ""
     return (
         f"These numbers come from {plural(scored, 'test cases')} ALONE. Fewer than {FEWEST_CASES} say next to nothing: "
-        "`diffmatch bench ... --folds 5` scores every case that has a mask once."
+        "`diffmatch bench ... --folds 5` scores every case of a set of images once."
     )
 
 

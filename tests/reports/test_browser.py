@@ -276,7 +276,9 @@ def test_the_comparison_is_the_reference_bootstrap(site: Site, tmp_path: Path, w
 def test_runs_on_other_items_are_not_compared(site: Site) -> None:
     site.open(f"compare.html#a={site.name('full')}&b={site.name('others')}")
     WebDriverWait(site.browser, 10).until(lambda _: site.all("#answer .banner"))
-    assert "different datasets, acdc and other" in site.find("#answer").text
+    differences = "dataset: acdc against other; labelled split: ab12cd34 against 00000000"
+    told = f"the runs differ in more than the method ({differences})"
+    assert told in site.find("#answer").text and not site.all("#answer .gist")
     Select(site.find("select[name=second]")).select_by_value(site.name("second"))
     WebDriverWait(site.browser, 10).until(lambda _: "items" in site.find("#answer").text)
     assert "different test items" in site.find("#answer").text

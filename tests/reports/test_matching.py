@@ -71,7 +71,7 @@ def test_settings_of_the_whole_table_are_asked_of_every_run(run: Callable[..., A
 
 @pytest.mark.parametrize(
     "change",
-    [{"preset": "paper"}, {"data": None}, {"overrides": {"train.lr": 0.01}}, {"family": "other"}],
+    [{"preset": "paper"}, {"data": None}, {"weights": "hub"}, {"overrides": {"train.lr": 0.01}}, {"family": "other"}],
 )
 def test_runs_that_may_not_stand_together_make_tables_of_their_own(
     run: Callable[..., Any], change: dict[str, Any]
@@ -79,6 +79,8 @@ def test_runs_that_may_not_stand_together_make_tables_of_their_own(
     record = run().record
     if "family" in change:
         change = {"split": record.split.model_copy(update={"family": "other"})}
+    if "weights" in change:
+        change = {"settings": record.settings | {"network": record.settings["network"] | change}}
     if "data" in change:
         change = {"data": record.data.model_copy(update={"fabricated": False, "fingerprint": "00" * 32})}
     found = fillings(TABLE, [run(), run(seed=1, **change)], {})

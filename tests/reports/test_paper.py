@@ -8,6 +8,7 @@ from diffmatch.records.tables import Column, Comparable, PublishedNumber, Row, T
 from diffmatch_reports.paper import fill, fill_shares
 from diffmatch_reports.paper_cells import Source
 from diffmatch_reports.paper_text import as_latex, as_markdown, notes
+from diffmatch_reports.ranking import BOLD
 
 COMPARABLE = Comparable(protocol="volume", families=("ssl4mis",))
 TABLE = Table(
@@ -81,11 +82,48 @@ def test_otherwise_a_dagger_says_why(source, changes, options, reason):
 
 
 def test_best_is_bold_among_the_measured_and_among_the_published(source):
-    table = filled(both(source, ours=0.5, base=0.7))
+    seeds = {"base": (0.69, 0.70, 0.71), "ours": (0.48, 0.50, 0.52)}
+    table = filled(
+        {(row, "3"): [source(v, seed=n) for n, v in enumerate(values)] for row, values in seeds.items()}, seeds=3
+    )
     assert [table.cells[row, "3"].best for row in ("base", "ours")] == [True, False]
     assert table.cells["ours", "3"].published_best
     assert "**70.0**" in as_markdown(table)
     assert "**90.5**" in as_markdown(table)
+    assert f"{BOLD} Of the published numbers the best is bold." in notes(table)
+
+
+def test_one_seed_makes_nothing_bold(source):
+    table = filled(both(source, ours=0.5, base=0.7))
+    assert not any(cell.best for cell in table.cells.values())
+
+
+def test_rows_of_other_conditions_are_told_and_neither_compete_nor_improve(source):
+    """The base with pretrained weights is better than ours from scratch, and says nothing about the method."""
+
+    def runs(values, weights):
+        network = {"decoder": "unet", "encoder": "plain8", "weights": weights}
+        return [source(v, seed=n, settings={"network": network}) for n, v in enumerate(values)]
+
+    spec = TABLE.model_copy(update={"columns": TABLE.columns[:1], "rows": (*TABLE.rows, Row(name="d", method="cps"))})
+    sources = {
+        ("base", "3"): runs((0.8, 0.81, 0.82), "hub"),
+        ("ours", "3"): runs((0.7, 0.71, 0.72), "none"),
+        ("d", "3"): runs((0.5, 0.51, 0.52), "none"),
+    }
+    table = filled(sources, table=spec, seeds=3)
+    assert [table.cells[row, "3"].best for row in ("base", "ours", "d")] == [False, True, False]
+    assert not table.improvement
+    told = "bold and differences are among those that are. base: weights hub; ours, d: weights none."
+    assert any(line.endswith(told) for line in table.basis)
+
+
+def test_few_test_cases_are_told(source):
+    run = source(0.8)
+    few = run.evaluation.model_copy(update={"metrics": run.evaluation.metrics | {"cases": 1}})
+    table = filled({("ours", "3"): [Source(run.folder, run.record, few)]})
+    assert any("1 test case ALONE" in line and "--folds 5" in line for line in notes(table))
+    assert not any("ALONE" in line for line in notes(filled({("ours", "3"): [run]})))
 
 
 def test_seeds_give_mean_deviation_and_n_and_a_missing_one_leaves_the_cell_blank(source):
@@ -131,7 +169,7 @@ def test_a_cost_is_shown_and_no_row_wins_or_improves_on_it(source):
         "base",
         "train s",
     ) not in table.improvement
-    assert "| ours | **80.0** | **90.5** (-10.5) | 1235 |" in as_markdown(table)
+    assert "| ours | 80.0 | **90.5** (-10.5) | 1235 |" in as_markdown(table)
 
 
 @pytest.mark.parametrize(("metric", "protocol"), [("images_per_second", "slice"), ("volumes_per_second", "volume")])
@@ -190,10 +228,12 @@ def test_less_is_better_where_the_metric_says_so(source, baselines):
     }
     runs = {}
     for row, value in (("base", 0.10), ("ours", 0.04)):
-        run = source(0.8)
-        metrics = run.evaluation.metrics | {"ece": value}
-        runs[row, "ECE"] = [Source(run.folder, run.record, run.evaluation.model_copy(update={"metrics": metrics}))]
-    table = fill(spec, runs, {}, paper, preset="paper", seeds=1, extra={})
+        for seed in range(2):
+            run = source(0.8, seed=seed)
+            metrics = run.evaluation.metrics | {"ece": value + 0.01 * seed}
+            scored = run.evaluation.model_copy(update={"metrics": metrics})
+            runs.setdefault((row, "ECE"), []).append(Source(run.folder, run.record, scored))
+    table = fill(spec, runs, {}, paper, preset="paper", seeds=2, extra={})
     assert [table.cells[row, "ECE"].best for row in ("base", "ours")] == [False, True]
     assert [table.cells[row.name, "ECE"].published_best for row in spec.rows] == [False, False, True]
     sign = 1 if len(baselines) == 1 else -1

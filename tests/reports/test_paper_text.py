@@ -31,9 +31,9 @@ def filled(sources, table=TABLE):
     return fill(table, sources, {}, PAPER, preset="paper", seeds=1, extra={})
 
 
-def both(source, ours=0.8, base=0.6):
+def both(source, ours=0.8, base=0.6, seed=0):
     places = [(row, value, column) for row, value in (("ours", ours), ("base", base)) for column in ("3", "tail")]
-    return {(row, column): [source(value, value / 2)] for row, value, column in places}
+    return {(row, column): [source(value, value / 2, seed=seed)] for row, value, column in places}
 
 
 HOSTILE = r"<script>alert(1)</script> & 50% of $x_1$ #1 {a}~^\input{/etc/passwd} | [link](x) `code` [bold]no[/bold]"
@@ -119,12 +119,13 @@ def test_latex_compiles(hostile, source, tmp_path):
 
 
 def test_latex_is_a_whole_table(source):
-    text = as_latex(filled(both(source)))
+    seeds = [both(source, 0.8 + 0.01 * seed, 0.6 + 0.012 * seed, seed=seed) for seed in range(3)]
+    text = as_latex(filled({place: [runs[place][0] for runs in seeds] for place in seeds[0]}))
     assert text.count(r"\begin{") == text.count(r"\end{") == 2
     body = text[text.index(r"\toprule") : text.index(r"\bottomrule")]
     counts = {line.count(" & ") for line in body.splitlines() if line.endswith(r"\\")}
     assert counts == {4}
-    assert r"\textbf{80.0}" in text
+    assert r"\textbf{81.0} $\pm$ 1.0 (3)" in text
 
 
 def test_a_table_of_ones_own_has_no_columns_for_a_paper(source):

@@ -54,11 +54,13 @@ const compare = (first, second) => {
 };
 
 const whyNot = (first, second) => {
-  if (first.name === second.name) return "This is one run twice.";
-  if (first.dataset !== second.dataset) return `The runs are of different datasets, ${first.dataset} and ${second.dataset}.`;
-  if (first.protocol !== second.protocol) return `The runs were scored by different protocols, ${first.protocol} and ${second.protocol}.`;
-  if (String(first.classes) !== String(second.classes) || first.metric !== second.metric) return "The runs have different classes or metrics.";
-  if (first.items !== second.items) return "The runs were scored on different test items.";
+  if (first.name === second.name) return "this is one run twice.";
+  const differences = Object.entries(first.conditions)
+    .filter(([name, value]) => value !== second.conditions[name])
+    .map(([name, value]) => `${name}: ${value} against ${second.conditions[name]}`);
+  if (differences.length) return `the runs differ in more than the method (${differences.join("; ")}).`;
+  if (String(first.classes) !== String(second.classes) || first.metric !== second.metric) return "the runs have different classes or metrics.";
+  if (first.items !== second.items) return "the runs were scored on different test items.";
   return "";
 };
 
@@ -84,8 +86,10 @@ const show = (first, second, answer) => {
   const gist = node("p", "", { class: "gist" });
   gist.append(
     node("strong", `${first.metric}: ${signed(difference)}`),
-    ` percentage points, 95 % interval ${signed(found.low)} to ${signed(found.high)}, over ${first.cases.length} cases. `,
-    found.low > 0 || found.high < 0 ? "The interval leaves out 0." : "The interval holds 0: the test cases do not tell the two apart.",
+    ` percentage points over ${first.cases.length === 1 ? "1 test case" : `${first.cases.length} test cases`}. `,
+    first.cases.length < FEWEST_CASES ? `Fewer than ${FEWEST_CASES} cannot tell two runs apart: there is no interval.`
+      : `95 % interval ${signed(found.low)} to ${signed(found.high)}. `
+        + (found.low > 0 || found.high < 0 ? "It leaves out 0." : "It holds 0: the test cases do not tell the two apart."),
   );
   gist.dataset.difference = difference;
   gist.dataset.low = found.low;
