@@ -158,7 +158,7 @@ class MSD(Domain):
         chosen = {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}[split]
         items = []
         for case in sorted(cases[i] for i in chosen):
-            shape, spacing = self._headers[case]
+            shape, _ = self._headers[case]
             source = self._source(case)
             if split == "train":
                 planes = range(shape[self._axes[0]])
