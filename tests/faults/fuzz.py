@@ -124,6 +124,9 @@ def picture(folder: Path, rng: Rng) -> Case:
     def right(found: Any) -> bool:
         unit = [(values / np.iinfo(values.dtype).max).astype(np.float32)]
         unit += [(one / np.iinfo(one.dtype).max).astype(np.float32) for one in as_bytes(path, values) if changed]
+        if changed and len(values) == 1 and (raw := path.read_bytes())[:2] == b"BM" and len(raw) > 1078:
+            blue_first = np.frombuffer(raw[54:1078], np.uint8).reshape(256, 4)
+            unit.append((blue_first[:, 2::-1][values[0]].transpose(2, 0, 1) / 255).astype(np.float32))
         if changed and (seen := by_gdal(path, looked_through=True)):
             top = np.iinfo(seen[0].dtype).max if seen[0].dtype.kind == "u" else 1
             unit += [(seen[0] / top).astype(np.float32)] + [(1 - seen[0] / top).astype(np.float32)] * seen[1]
@@ -210,7 +213,8 @@ def table(folder: Path, rng: Rng) -> Case:
     damaged(path, rng)
 
     def right(found: Any) -> bool:
-        with path.open(encoding="utf-8-sig", newline="") as handle:
+        wide = path.read_bytes()[:2] in (b"\xff\xfe", b"\xfe\xff")
+        with path.open(encoding="utf-16" if wide else "utf-8-sig", newline="") as handle:
             read = [[cell.strip() for cell in row] for row in csv.reader(handle) if any(cell.strip() for cell in row)]
         named = {int(row[0]): row[1] for row in read[read[0][0].lower() == "value" :] if len(row) > 1 and row[1]}
         return all(found.infos[found.mapping[value]].name == name for value, name in named.items())
