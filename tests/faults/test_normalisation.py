@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from diffmatch.data.splits import make_split
 from diffmatch.domain import Domain, InputError, Item, Window
 from diffmatch.readers import outside, pictures
 from diffmatch.readers.scaling import fitted_window
+from diffmatch.running.again import job_of, planned_again
 from diffmatch.running.job import run
 from diffmatch.running.plan import Job, plan
 
@@ -111,6 +113,14 @@ def test_the_window_in_use_is_recorded_with_the_run_and_reads_files_alike(tmp_pa
     np.testing.assert_array_equal(read, planned.domain.read(item).image)
     again = plan(Job("msd", "supervised", "2", data=root, out=tmp_path / "runs"))
     assert again.hash == planned.hash and again.domain.reading == planned.domain.reading
+
+
+def test_a_run_on_ct_is_taken_up_again_with_its_window(tmp_path: Path) -> None:
+    quick = {"train.steps": 1, "train.validations": 0, "train.audits": 0, "eval.samples": 0, "data.crop": 16}
+    job = Job("msd", "supervised", "2", data=ct(tmp_path / "data", 600, "A"), out=tmp_path / "runs", overrides=quick)
+    done = run(replace(job, workers=0), Console(quiet=True))
+    again = planned_again(job_of(done))
+    assert again.domain.reading.model_dump(mode="json") == done.record().reading
 
 
 def test_what_is_no_ct_keeps_its_percentiles_and_its_version(tmp_path: Path) -> None:
