@@ -33,7 +33,7 @@ class Conditions:
     the training. Neither is the seed. A setting that an old record lacks is "".
 
     Attributes:
-        data: real or invented, and the data's fingerprint.
+        data: real or invented, and the fingerprint; its kind, where it is of more than names and sizes.
         card: its version, which says how the data are read.
         split: hash of the labelled, unlabelled, val and test members.
         weights: of the encoder, before training.
@@ -62,10 +62,11 @@ class Conditions:
     @classmethod
     def of(cls, record: RunRecord, protocol: str) -> Conditions:
         """The conditions of a run whose numbers were scored by `protocol`."""
-        settings = flatten(record.settings)
+        settings, data = flatten(record.settings), record.data
+        kind = "" if data.fingerprint_of == "names and sizes" else f" of {data.fingerprint_of}"
         return cls(
             dataset=record.dataset,
-            data=f"{'invented' if record.data.fabricated else 'real'} {record.data.fingerprint[:8]}",
+            data=f"{'invented' if data.fabricated else 'real'} {data.fingerprint[:8]}{kind}",
             card=f"version {record.card.get('version', '')}",
             split=record.split.sha256[:8],
             protocol=protocol,

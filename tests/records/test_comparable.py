@@ -38,7 +38,12 @@ def conditions() -> Callable[..., Conditions]:
             overrides={},
             labels=Labels(budget="3", unit="cases", items=["a"], pixels={}),
             split=SplitId(family="seeded-0", sha256=changes.pop("sha", "ab12cd34" * 8), counts={}),
-            data=DataId(root="acdc", fabricated=changes.pop("fabricated", False), fingerprint="77aa88bb" * 8),
+            data=DataId(
+                root="acdc",
+                fabricated=changes.pop("fabricated", False),
+                fingerprint="77aa88bb" * 8,
+                fingerprint_of=changes.pop("kind", "names and sizes"),
+            ),
             card={"version": changes.pop("card", 1)},
             settings=changes.pop("settings", settings),
             hash="0f3a9c21",
@@ -76,6 +81,7 @@ def test_methods_their_settings_and_seeds_may_differ(conditions: Any, change: di
     [
         ({"dataset": "msd"}, "dataset: acdc against msd"),
         ({"fabricated": True}, "data: real 77aa88bb against invented 77aa88bb"),
+        ({"kind": "contents"}, "data: real 77aa88bb against real 77aa88bb of contents"),
         ({"card": 2}, "card: version 1 against version 2"),
         ({"sha": "ff00ff00" * 8}, "labelled split: ab12cd34 against ff00ff00"),
         ({"protocol": "slice"}, "protocol: volume against slice"),
