@@ -157,7 +157,8 @@ class Cache:
             return decode()
         path = self.folder / f"{key.replace('/', '__')}.npy"
         if not path.exists():
-            write_atomically(path, lambda handle: np.save(handle, decode()))
+            values = decode()
+            write_atomically(path, lambda handle: np.save(handle, values))
         return np.load(path, mmap_mode="r")  # type: ignore[no-any-return]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import errno
+import multiprocessing
+import signal
 import sys
 import traceback
+from typing import Any
 
 from diffmatch.card import ExpectedError
 from diffmatch.cli import runs  # isort: split
@@ -21,17 +23,26 @@ from diffmatch.cli import plugins  # isort: split
 
 from diffmatch.cli import data
 from diffmatch.cli.options import app
+from diffmatch.shared.failures import refused
 
 __all__ = ["app", "data", "describe", "installed", "invoke", "main", "models", "plugins", "runs", "tables"]
 
 
 def main() -> None:
-    """Entry point. 0 done, 1 a failure of ours, 2 what was asked for cannot be done (one line, no traceback)."""
+    """Entry point. 0 done, 1 a failure of ours, 2 what was asked for cannot be done (one line, no traceback).
+
+    A terminal that lacks a character shows another one in its place. SIGTERM ends a command as Ctrl-C does.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(invoke(sys.argv[1:]))
 
 
-CLOSED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
-"""Errors of the system about a place that may not be read or written. Only the user can mend them."""
+def _interrupt(*_: Any) -> None:
+    for child in multiprocessing.active_children():  # spawned for one run; a terminal's Ctrl-C reaches them itself
+        child.terminate()
+    raise KeyboardInterrupt
 
 
 def invoke(arguments: list[str]) -> int:
@@ -44,11 +55,8 @@ def invoke(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         return _tell("interrupted", 130)
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in CLOSED and error.filename:
-            return _tell(
-                f"{error.filename}: {error.strerror}; mend that or name another place (--data, --out; "
-                "$DIFFMATCH_CACHE for decoded and invented data, $DIFFMATCH_SPLITS for lists)"
-            )
+        if words := refused(error):
+            return _tell(words)
         if hasattr(error, "format_message"):  # a usage error of click, whose class typer does not name
             return _tell(error.format_message() or "name a command")
         traceback.print_exc()

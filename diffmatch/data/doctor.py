@@ -16,9 +16,10 @@ from pydantic import BaseModel
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from diffmatch.card import may_be_void
+from diffmatch.data.fetching import fetched
 from diffmatch.data.loading import default_workers
 from diffmatch.data.oddities import Oddities, measured
 from diffmatch.data.opening import open_domain
@@ -129,9 +130,6 @@ class _Looks(Dataset[Look]):
     def __init__(self, domain: Domain, items: list[tuple[SplitName, Item]]) -> None:
         self.domain, self.items = domain, items
 
-    def __len__(self) -> int:
-        return len(self.items)
-
     def __getitem__(self, n: int) -> Look:
         split, item = self.items[n]
         sample = self.domain.read(item, mask=item.masked)
@@ -146,10 +144,6 @@ class _Looks(Dataset[Look]):
             "prints": _prints(sample),
             "measured": measured(sample.image, sample.mask, self.domain.card),
         }
-
-
-def _as_it_is(look: Any) -> Any:
-    return look
 
 
 def _prints(sample: Sample) -> list[bytes]:
@@ -180,7 +174,7 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
     total, squares, count = np.zeros(card.channels), np.zeros(card.channels), 0
     seen: dict[bytes, dict[str, str]] = defaultdict(dict)
     odd = Oddities(opened)
-    looks = DataLoader(_Looks(opened, items), batch_size=None, num_workers=default_workers(), collate_fn=_as_it_is)
+    looks = fetched(_Looks(opened, items), range(len(items)), default_workers())
     with Bar("read", len(items)) as bar:
         for (split, look), (_, item) in zip(bar.track(looks), items, strict=True):
             odd.add(item, look["measured"])

@@ -5,7 +5,7 @@ Draw n is the same whatever the workers, the ranks or the time of resuming.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,14 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset, Sampler
 
 from diffmatch.data import augment
+from diffmatch.data.fetching import fetched
 from diffmatch.domain import Domain, InputError, Item
 from diffmatch.learning.batch import Batch, Labelled, Pool
 from diffmatch.learning.method import Views
 from diffmatch.settings import Data
-from diffmatch.shared.machine import usable_cores
+from diffmatch.shared.machine import shared_memory, usable_cores
+
+LITTLE = 1 << 25
+"""Bytes of shared memory below which batches are not loaded by other processes."""
 
 
 def labelled_pixels(domain: Domain, items: Sequence[Item]) -> NDArray[np.int64]:
@@ -134,23 +138,22 @@ def collate(draws: list[Draw]) -> Batch:
     return Batch(labelled, Pool(stacked["weak"], strong, stacked["inside"], stacked["boxes"], keys))
 
 
-def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> Iterable[Batch]:
-    batches: Iterable[Batch] = DataLoader(
-        draws,
-        batch_sampler=steps,
-        num_workers=workers,
-        collate_fn=collate,
-        pin_memory=pin,
-        worker_init_fn=_one_thread,
-    )
-    return batches
+class _Batches(Dataset[Batch]):
+    """A step's draws as a batch."""
+
+    def __init__(self, draws: Draws) -> None:
+        self.draws = draws
+
+    def __getitem__(self, numbers: list[int]) -> Batch:
+        return collate([self.draws[n] for n in numbers])
 
 
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)
+def loader(draws: Draws, steps: RankSteps, workers: int, pin: bool) -> Iterator[Batch]:
+    """The batches of one rank, step by step; errors are those of `fetched`."""
+    return fetched(_Batches(draws), steps, workers, pin)
 
 
 def default_workers() -> int:
-    """min(4, usable cores), 0 on two cores and fewer: there the step itself needs them."""
+    """min(4, usable cores); 0 on two cores and fewer, where the step itself needs them, and without shared memory."""
     cores = usable_cores()
-    return 0 if cores <= 2 else min(4, cores)
+    return 0 if cores <= 2 or shared_memory() < LITTLE else min(4, cores)

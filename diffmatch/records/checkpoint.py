@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from diffmatch.domain import InputError
+from diffmatch.shared.failures import refused
 from diffmatch.shared.files import write_atomically
 
 FORMAT = "diffmatch-checkpoint-1"
@@ -34,6 +35,8 @@ def load(path: Path, split: str, run: str) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # zip, pickle and EOF errors of many classes, all meaning the same to the user
+        if refused(error):
+            raise
         raise InputError(
             f"{path}: not readable as a checkpoint (truncated, foreign, or holding code, which is not run); "
             "delete it to train afresh"

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from diffmatch.records import packed
+from diffmatch.shared.failures import naming
+from diffmatch.shared.files import write_atomically
 
 
 class Curves:
@@ -18,19 +20,21 @@ class Curves:
     def __init__(self, path: Path, upto: int = -1) -> None:
         self.path = path
         kept = [row for row in self.read(path) if int(row["step"]) <= upto] if path.exists() else []
-        with path.open("w", newline="") as handle:
-            writer = csv.DictWriter(handle, self.FIELDS)
-            writer.writeheader()
-            writer.writerows(kept)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, self.FIELDS)
+        writer.writeheader()
+        writer.writerows(kept)
+        write_atomically(path, lambda handle: handle.write(text.getvalue().encode()))
 
     def append(self, rows: Iterable[tuple[int, str, str, float | int]]) -> None:
-        with self.path.open("a", newline="") as handle:
+        with naming(self.path), self.path.open("a", encoding="utf-8", newline="") as handle:
             csv.writer(handle).writerows(rows)
 
     @staticmethod
     def read(path: Path) -> Iterator[dict[str, str]]:
         """Complete rows; a line cut off by a kill is left out."""
-        rows = csv.reader(io.StringIO(packed.read_bytes(path).decode(), newline=""))
+        text = packed.read_bytes(path)
+        rows = csv.reader(io.StringIO(text[: text.rfind(b"\n") + 1].decode(), newline=""))
         names = next(rows, [])
         for row in rows:
             if len(row) == len(names) and row[-1]:

@@ -33,6 +33,7 @@ from diffmatch.running.stopping import StoppedError
 from diffmatch.running.trainer import total_steps
 from diffmatch.scoring.evaluation import POOL_LIMIT
 from diffmatch.scoring.inference import predict_item
+from diffmatch.shared.failures import refused
 from diffmatch.shared.files import digest
 
 WARM, TIMED = 1, 3
@@ -133,8 +134,8 @@ def run_missing(entries: Iterable[Entry], console: Console) -> None:
         except StoppedError:
             raise
         except Exception as error:
-            expected = isinstance(error, ExpectedError)
-            entry.problem = " ".join((str(error) if expected else f"{type(error).__name__}: {error}").split())
+            expected = str(error) if isinstance(error, ExpectedError) else refused(error)
+            entry.problem = " ".join((expected or f"{type(error).__name__}: {error}").split())
             console.print(f"[red]failed[/]: {escape(entry.problem)}", highlight=False, soft_wrap=True)
             if not expected:  # a failure of ours: where it happened is wanted
                 console.print(escape(traceback.format_exc()), highlight=False, soft_wrap=True)

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -32,6 +33,8 @@ from diffmatch.running.trainer import Trainer, total_steps
 from diffmatch.scoring.evaluation import Part, evaluate, evaluate_pool, members, shares
 from diffmatch.scoring.metrics import summary
 from diffmatch.settings import Section, Settings
+from diffmatch.shared.failures import refused
+from diffmatch.shared.files import sweep
 from diffmatch.shared.machine import environment
 
 SELECTION = {"last": "last checkpoint", "val": "best on val"}
@@ -59,6 +62,7 @@ def run(job: Job, console: Console, wait: bool = False) -> RunFolder:
             complete(planned)
             console.print(f"already done: {folder.path}", markup=False)
             return folder
+        sweep(folder.path)
         devices = fabric_for(job, planned.settings)
         odd = [] if (folder.path / "last.ckpt").exists() else look_at_items(planned)
         for line in odd:
@@ -138,11 +142,12 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None, warnings: Seque
         record.status, record.reason = "interrupted", str(stop) or "interrupted"
         raise
     except BaseException as error:
-        record.status, record.reason = "failed", f"{type(error).__name__}: {error}"
+        record.status, record.reason = "failed", refused(error) or f"{type(error).__name__}: {error}"
         raise
     finally:
         if first:
-            folder.write(record)
+            with suppress(OSError) if record.status == "failed" else nullcontext():  # the first error is told
+                folder.write(record)
             log.info("%s %s", record.status, record.reason or "")
 
 

@@ -9,10 +9,17 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from lightning_fabric import Fabric
-from torch.multiprocessing.spawn import ProcessRaisedException
+from torch.multiprocessing.spawn import ProcessExitedException, ProcessRaisedException
 
 from diffmatch.card import ExpectedError
+from diffmatch.shared.failures import refused
 from diffmatch.shared.files import write_atomically
+
+
+class LostError(ExpectedError):
+    """A process of the run was killed."""
+
+    exit_code = 2
 
 
 def launch(fabric: Fabric, work: Callable[[Fabric], None]) -> None:
@@ -22,12 +29,18 @@ def launch(fabric: Fabric, work: Callable[[Fabric], None]) -> None:
     line also go through a file, one per process, and are raised here with their own type.
 
     Raises:
-        ExpectedError, OSError: as `work` raised them.
+        ExpectedError, or what `refused` has words for: as `work` raised them.
+        LostError: a process was killed.
         ProcessRaisedException: `work` raised another error.
     """
     with TemporaryDirectory(prefix="diffmatch-") as folder:
         try:
             fabric.launch(partial(_work, work, Path(folder)))
+        except ProcessExitedException as failure:
+            raise LostError(
+                f"process {failure.error_index} of the run ended ({failure.signal_name or failure.exit_code}); see "
+                "that memory suffices, and give the same command again"
+            ) from failure
         except ProcessRaisedException as failure:
             report = Path(folder) / str(failure.error_index)
             if not report.exists():
@@ -39,7 +52,9 @@ def _work(work: Callable[[Fabric], None], folder: Path, fabric: Fabric) -> None:
     """What a spawned process does."""
     try:
         work(fabric)
-    except (ExpectedError, OSError) as error:
+    except Exception as error:
+        if not isinstance(error, ExpectedError) and refused(error) is None:
+            raise
         report = pickle.dumps(error)
         write_atomically(folder / str(fabric.local_rank), lambda handle: handle.write(report))
         raise

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 from diffmatch.card import ExpectedError
 
@@ -17,12 +18,38 @@ class StoppedError(ExpectedError):
     advice = "; the same command, or `diffmatch resume`, goes on from there"
 
 
-class Stop:
-    """Notes Ctrl-C and SIGTERM in `asked`, for the loop to look at between steps. A second Ctrl-C stops at once."""
+T = TypeVar("T")
 
-    def __init__(self) -> None:
-        self.asked = False
+
+class Stop:
+    """Notes Ctrl-C and SIGTERM in `asked`, for the loop to look at between steps. A second Ctrl-C stops at once.
+
+    Args:
+        alone: no other process takes part in the loop, so that it may end while it waits for data.
+    """
+
+    def __init__(self, alone: bool = True) -> None:
+        self.asked, self.alone = False, alone
+        self._waiting = False
         self._old: dict[int, Any] = {}
+
+    def waiting(self, batches: Iterator[T]) -> Iterator[T]:
+        """The batches. A loop that is alone is over when it is asked to stop while it waits for one."""
+        while True:
+            self._waiting = self.alone
+            try:
+                if self.alone and self.asked:
+                    return
+                batch = next(batches)
+            except StopIteration:
+                return
+            except KeyboardInterrupt:
+                if self.alone:
+                    return
+                raise
+            finally:
+                self._waiting = False
+            yield batch
 
     def __enter__(self) -> Stop:
         if threading.current_thread() is threading.main_thread():
@@ -35,6 +62,6 @@ class Stop:
             signal.signal(name, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        again, self.asked = self.asked, True
+        if again or self._waiting:
             raise KeyboardInterrupt
-        self.asked = True

@@ -139,15 +139,15 @@ class Trainer:
         audits, validations = milestones(self.steps, train.audits), milestones(self.steps, train.validations)
         log_every = max(1, self.steps // LOG_ROWS)
         began = saved = time.monotonic()
-        logged, logged_step = began, self.start
+        logged, logged_step, done = began, self.start, self.start
         if self.start == 0:
             self.save(0, 0.0)
         self.method.train()
         with (
-            Stop() as stop,
+            Stop(alone=fabric.world_size == 1) as stop,
             Bar(f"train {self.method.card.name}", self.steps, start=self.start, shown=fabric.is_global_zero) as bar,
         ):
-            for step, batch in enumerate(batches, self.start):
+            for step, batch in enumerate(stop.waiting(batches), self.start):
                 lr = self.set_rate(step)
                 losses, total = self.take(step, batch.to(fabric.device))
                 self.meters.add(losses, total)
@@ -170,12 +170,15 @@ class Trainer:
                     self.audit(done, curves)
                 if done in validations:
                     self.validate(done, self.elapsed + time.monotonic() - began)
-                halted = self.agreed(stop.asked)
-                if halted or done == self.steps or time.monotonic() - saved > train.checkpoint_minutes * 60:
+                if self.agreed(stop.asked):
+                    break
+                if done < self.steps and time.monotonic() - saved > train.checkpoint_minutes * 60:
                     self.save(done, self.elapsed + time.monotonic() - began)
                     saved = time.monotonic()
-                if halted and done < self.steps:
-                    raise StoppedError(f"stopped after step {done} of {self.steps}")
+            if done > self.start:
+                self.save(done, self.elapsed + time.monotonic() - began)
+            if done < self.steps:
+                raise StoppedError(f"stopped after step {done} of {self.steps}")
         return self.elapsed + time.monotonic() - began
 
     def set_rate(self, step: int) -> float:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -24,6 +26,12 @@ def memory() -> int:
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
     except (OSError, StopIteration, ValueError, IndexError):
         return 1 << 62
+
+
+def shared_memory() -> float:
+    """Bytes that processes of this machine can still share; infinite where that is not a file system's room."""
+    room = Path("/dev/shm")
+    return shutil.disk_usage(room).free if room.is_dir() else math.inf
 
 
 def environment(device: str, precision: str, world_size: int) -> dict[str, Any]:

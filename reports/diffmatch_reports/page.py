@@ -8,6 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from diffmatch.shared.files import write_text
 from diffmatch.shared.machine import installed
 from diffmatch_reports import compare, names, paper_cells, paper_text, pictures, sections, wording
 from diffmatch_reports.plots import run_page, svg
@@ -23,8 +24,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         values: what the template names. `root` is the way to the site's first page ("", "../"), None for a page alone.
     """
     html = _templates().get_template(f"{template}.html.j2").render(version=installed("diffmatch-bench") or "", **values)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(html, encoding="utf-8")
+    write_text(path, html)
 
 
 @lru_cache(maxsize=1)

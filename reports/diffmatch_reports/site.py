@@ -18,6 +18,7 @@ from diffmatch.records import tables
 from diffmatch.records.comparable import FEWEST_CASES
 from diffmatch.records.folder import RunFolder
 from diffmatch.records.frame import verify
+from diffmatch.shared.files import write_text
 from diffmatch.shared.machine import usable_cores
 from diffmatch_reports import wording
 from diffmatch_reports.board import ORACLE, boards
@@ -136,9 +137,7 @@ def _run_pages(folder: RunFolder, specs: Sequence[tables.Table], out: Path) -> R
     verify(run)
     any(fillings(table, [run], {}) for table in specs)  # the first that it fits asks all that the others ask
     if by_case(run):
-        data = out / "data" / f"{name}.js"
-        data.parent.mkdir(parents=True, exist_ok=True)
-        data.write_text(script(run), encoding="utf-8")
+        write_text(out / "data" / f"{name}.js", script(run))
     write_page(out / "runs" / f"{name}.html", "run", run=run, root="../")
     return run.slim()
 
