@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, Reading, SplitName, TopBottom
-from diffmatch.readers import masks
+from diffmatch.readers import children, masks
 from diffmatch.readers.photographs import STREETS, Pair, Photographs
 from diffmatch_cityscapes_labels import CLASSES, FOREIGN_VOID, LABEL_IDS, TRAIN_IDS, only_label_ids, void_share
 from diffmatch_cityscapes_phantom import write_set
@@ -268,5 +268,5 @@ def _inner(root: Path, name: str) -> Path:
 
 def _named(folder: Path, ending: str) -> dict[str, Path]:
     """Files of all cities by frame."""
-    paths = sorted(folder.glob(f"*/[!.]*{ending}"))
-    return {path.name.removesuffix(ending): path for path in paths}
+    paths = (path for city in children(folder) for path in children(city))
+    return {path.name.removesuffix(ending): path for path in paths if path.name.endswith(ending)}

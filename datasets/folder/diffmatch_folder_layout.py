@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from diffmatch.domain import SPLITS, VOID, ClassInfo, Domain, InputError, SplitName, distinct_color, is_void
-from diffmatch.readers import text_of
+from diffmatch.readers import children, composed, text_of
 from diffmatch.readers.image import ENDINGS
 from diffmatch.readers.lists import ids_of
 
@@ -122,7 +121,7 @@ def scan(folder: Path) -> dict[str, Path]:
     for path, prefix in sorted(paths):
         if path.suffix.lower() not in ENDINGS:
             raise InputError(f"{path}: not one of {', '.join(ENDINGS)}; convert it, or take it out")
-        if (other := pictures.setdefault(prefix + path.stem, path)) is not path:
+        if (other := pictures.setdefault(prefix + composed(path.stem), path)) is not path:
             raise InputError(
                 f"{path}: has the name of {other.name}; a picture is known by its name without the ending, rename one"
             )
@@ -131,12 +130,11 @@ def scan(folder: Path) -> dict[str, Path]:
 
 def _split(folder: Path, deepest: bool = False) -> tuple[list[Path], list[str]]:
     """Files and subfolders, without hidden ones and what other programs leave."""
-    with os.scandir(folder) as entries:
-        kept = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
-    inner = sorted(name for name, is_dir in kept if is_dir)
+    kept = children(folder)
+    inner = [path.name for path in kept if path.is_dir()]
     if deepest and inner:
         raise InputError(f"{folder}: holds a further subfolder '{inner[0]}'; move its files up")
-    return [folder / name for name, is_dir in kept if not is_dir and Path(name).suffix.lower() not in BESIDE], inner
+    return [path for path in kept if path.suffix.lower() not in BESIDE and path.name not in inner], inner
 
 
 def divide(domain: Domain, ids: Iterable[str], masked: Iterable[str]) -> tuple[dict[SplitName, list[str]], str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import ClassVar
 import numpy as np
 
 from diffmatch.domain import Card, ClassInfo, InputError, Item, Protocol, SplitName, TopBottom
+from diffmatch.readers import children
 from diffmatch.readers.lists import ids_of, installed
 from diffmatch.readers.photographs import RECIPE, Pair, Photographs
 from diffmatch_pascal_phantom import write_scene
@@ -302,14 +302,7 @@ class Pascal(Photographs):
 
 def _stems(folder: Path, ending: str) -> set[str]:
     """Names in a folder without their ending; hidden files are left out, a folder that is not there is empty."""
-    if not folder.is_dir():
-        return set()
-    with os.scandir(folder) as entries:
-        return {
-            entry.name.removesuffix(ending)
-            for entry in entries
-            if entry.name.endswith(ending) and not entry.name.startswith(".")
-        }
+    return {path.name.removesuffix(ending) for path in children(folder) if path.name.endswith(ending)}
 
 
 def _names(cls: type[Pascal], rng: np.random.Generator, size: int) -> tuple[list[str], list[str], list[str], set[str]]:

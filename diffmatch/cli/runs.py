@@ -25,7 +25,7 @@ from diffmatch.domain import InputError
 @app.command()
 def bench(
     dataset: Annotated[str, typer.Argument(help="one of `diffmatch domains`")],
-    labels: Annotated[str | None, typer.Option("--labels", help="budget: 3, 1/16 or 5%")] = None,
+    labels: Annotated[str | None, typer.Option("--labels", help="budget: 3, 1/16, 5%, or all, the upper bound")] = None,
     method: MethodOption = "diffmatch",
     seed: Annotated[int, typer.Option("--seed", min=0)] = 0,
     preset: Annotated[Preset, typer.Option("--preset")] = "quick",

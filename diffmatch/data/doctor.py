@@ -23,7 +23,7 @@ from diffmatch.data.fetching import fetched
 from diffmatch.data.loading import default_workers
 from diffmatch.data.oddities import Oddities, measured
 from diffmatch.data.opening import open_domain
-from diffmatch.data.splits import make_split
+from diffmatch.data.splits import ALL, make_split
 from diffmatch.domain import Domain, InputError, Item, Sample, SplitName
 from diffmatch.progress import Bar
 
@@ -231,7 +231,7 @@ def examine(domain: type[Domain], root: Path, fabricated: bool) -> Findings:
         spacing_mm={name: _at(spacings, q) for name, q in (("finest", 0.0), ("median", 0.5), ("coarsest", 1.0))}
         if spacings
         else {},
-        budgets=[_budget(opened, budget, fabricated) for budget in card.budgets],
+        budgets=[_budget(opened, budget, fabricated) for budget in (*card.budgets, ALL)],
         duplicates=len(doubles),
         duplicate_examples=doubles[:TOLD],
         remarks=[*opened.remarks(), *_own_remarks(opened, counted, low, high), *odd.told()],
@@ -246,7 +246,7 @@ def _at(rows: list[tuple[Any, ...]], quantile: float) -> list[Any]:
 
 def _budget(opened: Domain, budget: str, fabricated: bool) -> BudgetFound:
     try:
-        split = make_split(opened, budget, 0, partial=fabricated)
+        split = make_split(opened, budget, 0, partial=fabricated, pool=budget != ALL)
     except InputError as error:
         return BudgetFound(budget=budget, problem="more than these invented data hold" if fabricated else str(error))
     return BudgetFound(

@@ -16,10 +16,11 @@ from importlib.metadata import packages_distributions
 from importlib.util import find_spec
 from pathlib import Path
 
-from diffmatch import invented, readers
+from diffmatch import invented, plugins, readers
 from diffmatch.data.fingerprint import Fingerprint, lines_digest, look_at, made_of
 from diffmatch.domain import Cache, Domain, InputError
 from diffmatch.readers.lists import canonical, store
+from diffmatch.shared.walk import below, children
 
 KEPT = 14 * 24 * 3600
 """Seconds after which what the cache holds of a data set that nobody opened is deleted."""
@@ -37,19 +38,34 @@ def find_data(domain: type[Domain], given: Path | None, size: int = 1) -> tuple[
         size: see `fabricated_data`.
 
     Raises:
-        InputError: `given` does not exist or is empty; it is never replaced by something else. Or nothing is given and
-            the domain cannot invent data.
+        InputError: `given` or $DIFFMATCH_DATA is not there, is empty, or holds no data set; it is never replaced by
+            something else. Or nothing is given and the domain cannot invent data.
     """
-    name = domain.card.name
     if given is not None:
-        if not given.is_dir():
-            raise InputError(f"--data {given}: no such folder. {domain.card.source}")
-        if not any(given.iterdir()):
-            raise InputError(f"--data {given}: the folder is empty. {domain.card.source}")
-        return given, False
-    if (base := os.environ.get("DIFFMATCH_DATA")) and (Path(base) / name).is_dir():
-        return Path(base) / name, False
+        return _filled(f"--data {given}", given, domain), False
+    if base := os.environ.get("DIFFMATCH_DATA"):
+        own = _filled(f"$DIFFMATCH_DATA={base}", Path(base), domain) / domain.card.name
+        if own.is_dir():
+            return own, False
+        if not {path.name for path in children(Path(base))} & {*plugins.domains.names()}:
+            raise InputError(
+                f"$DIFFMATCH_DATA={base}: holds no folder {own.name}, nor one of another data set; correct it, or "
+                "unset it to use invented data"
+            )
     return fabricated_data(domain, size), True
+
+
+def _filled(named: str, folder: Path, domain: type[Domain]) -> Path:
+    """The folder.
+
+    Raises:
+        InputError: it is not there or empty, as where a disk is not mounted; `named` says which.
+    """
+    if not folder.is_dir():
+        raise InputError(f"{named}: no such folder. {domain.card.source}")
+    if not any(folder.iterdir()):
+        raise InputError(f"{named}: the folder is empty. {domain.card.source}")
+    return folder
 
 
 def fabricated_data(domain: type[Domain], size: int = 1) -> Path:
@@ -89,7 +105,7 @@ def fabricator_source(domain: type[Domain]) -> bytes:
     own = {kind.__module__.partition(".")[0] for kind in domain.__mro__ if issubclass(kind, Domain)} - {"diffmatch"}
     sources = {path for top in own for name in _installed_with(top) for path in _modules(name)}
     sources |= {path for package in (invented, readers) for path in Path(package.__path__[0]).glob("*.py")}
-    sources |= set((store() / domain.card.name).rglob("*.txt"))
+    sources |= {path for path in below(store() / domain.card.name) if path.suffix == ".txt"}
     return b"".join(path.read_bytes() for path in sorted(sources))
 
 

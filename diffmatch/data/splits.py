@@ -21,7 +21,7 @@ from diffmatch.readers.lists import Family, canonical, chosen, installed
 class Budget:
     """How much is labelled.
 
-    A count of units (`3`), a fraction rounded up (`1/16`), or a percentage rounded down (`5%`).
+    A count of units (`3`), a fraction rounded up (`1/16`), a percentage rounded down (`5%`), or `all` that have masks.
     """
 
     text: str
@@ -30,23 +30,25 @@ class Budget:
         """Units out of `total`.
 
         Raises:
-            InputError: not a budget, or not between 1 and total - 1.
+            InputError: not a budget, or not between 1 and total.
         """
-        if re.fullmatch(r"\d+", self.text):
+        if self.text == ALL:
+            n = total
+        elif re.fullmatch(r"\d+", self.text):
             n = int(self.text)
         elif match := re.fullmatch(r"(\d+)/(\d+)", self.text):
             n = math.ceil(total * int(match[1]) / int(match[2])) if int(match[2]) else 0
         elif match := re.fullmatch(r"(\d+(?:\.\d+)?)%", self.text):
             n = math.floor(total * Fraction(match[1]) / 100)
         else:
-            raise InputError(f"labels '{self.text}': write a count (3), a fraction (1/16) or a percentage (5%)")
-        if not 1 <= n < total:
-            raise InputError(
-                f"labels '{self.text}' asks for {n} of {total}: at least 1 must be labelled and 1 left unlabelled"
-            )
+            raise InputError(f"labels '{self.text}': write a count (3), a fraction (1/16), a percentage (5%) or all")
+        if not 1 <= n <= total:
+            raise InputError(f"labels '{self.text}' asks for {n} of {total}: at least 1 must be labelled")
         return n
 
 
+ALL = "all"
+"""The budget of everything that has a mask."""
 PARTS = ("labelled", "unlabelled", "val", "test")
 
 
@@ -76,7 +78,9 @@ class Split:
         ).hexdigest()
 
 
-def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None = None, partial: bool = False) -> Split:
+def make_split(
+    domain: Domain, budget: str | None, seed: int, lists: str | None = None, partial: bool = False, pool: bool = True
+) -> Split:
     """The split of an opened domain at a label budget.
 
     Its labelled members are those of the lists that `lists` names; without, the community's (the plugin's own, or those
@@ -88,6 +92,7 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         lists: a folder of split lists, the name of an installed family, or a fold (`fold-1-of-5`).
         partial: the data are fabricated and hold a part of the real set. Of unlabelled, val and test lists, what is
             there is taken; installed lists whose labelled members were not drawn are passed over.
+        pool: something must be left unlabelled, as most methods need.
 
     Raises:
         InputError: an impossible budget (with those that are published), an empty split, an id or case in two places, a
@@ -117,8 +122,9 @@ def make_split(domain: Domain, budget: str | None, seed: int, lists: str | None 
         family, units = named.name, _listed_units(items.train, named, domain, lists)
     else:
         family, units = f"seeded-{seed}", _drawn_units(items.train, budget, domain, seed, whole_set=not (named or fold))
+        family = ALL if budget == ALL else family
         family = f"{family} in {named.name if named else lists}" if named or fold else family
-    labelled, unlabelled = _labelled(items.train, units, budget, domain)
+    labelled, unlabelled = _labelled(items.train, units, budget, domain, pool)
     split = Split(family, budget, labelled, unlabelled, tuple(items.val), tuple(items.test))
     check_disjoint(split, domain.card)
     return split
@@ -205,11 +211,11 @@ def _drawn_units(train: list[Item], budget: str, domain: Domain, seed: int, whol
     """
     card = domain.card
     size = str(domain.sizes.get(canonical(domain, budget), budget)) if whole_set else budget
+    units = sorted({unit(item, card) for item in train if item.masked})
     try:
-        count = Budget(size).count(len({unit(item, card) for item in train}))
+        count = Budget(size).count(len(units if size == ALL else {unit(item, card) for item in train}))
     except InputError as error:
         raise InputError(f"{error}; {card.name} publishes {', '.join(card.budgets)} {card.label_unit}") from error
-    units = sorted({unit(item, card) for item in train if item.masked})
     if count > len(units):
         raise InputError(f"labels '{budget}' asks for {count} {card.label_unit}, only {len(units)} have masks")
     order = np.random.default_rng([seed, 0x5EED]).permutation(len(units))
@@ -217,7 +223,7 @@ def _drawn_units(train: list[Item], budget: str, domain: Domain, seed: int, whol
 
 
 def _labelled(
-    train: list[Item], units: set[str], budget: str, domain: Domain
+    train: list[Item], units: set[str], budget: str, domain: Domain, pool: bool
 ) -> tuple[tuple[Item, ...], tuple[Item, ...]]:
     """The training items of the labelled units, and the others.
 
@@ -231,8 +237,12 @@ def _labelled(
         raise InputError(
             f"{domain.root}: labels '{budget}' needs {card.label_unit} that are not there: {', '.join(missing[:5])}"
         )
-    if not unlabelled:
-        raise InputError(f"labels '{budget}' leaves nothing unlabelled in {domain.root}")
+    if not unlabelled and pool:
+        raise InputError(
+            f"labels '{budget}' leaves nothing unlabelled in {domain.root}, and this method learns from unlabelled "
+            "images: take --method supervised, which is the upper bound, or fewer; "
+            f"{card.name} publishes {', '.join(card.budgets)} {card.label_unit}"
+        )
     return labelled, unlabelled
 
 

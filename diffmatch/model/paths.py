@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from diffmatch.domain import InputError
+from diffmatch.shared.walk import below, children, composed
 
 Source = Path | tuple[Path, Path]
 """A file, or two dates of one place."""
@@ -15,7 +16,7 @@ def named(paths: Sequence[Path], endings: tuple[str, ...]) -> Iterator[tuple[str
     """Files by the names that what is written of them gets.
 
     A name is that of the file without the ending; of a folder's files, the path below the folder. Hidden files and
-    folders are passed over.
+    folders, and what systems leave there, are passed over.
 
     Args:
         paths: files, or folders in which all files with these endings are taken.
@@ -33,7 +34,7 @@ def named(paths: Sequence[Path], endings: tuple[str, ...]) -> Iterator[tuple[str
             what = "holds no" if path.is_dir() else "is no"
             raise InputError(f"{path}: {what} file of this model's kind ({', '.join(endings)})")
         for file, stem in fitting.items():
-            name = file.relative_to(folder).with_name(stem).as_posix()
+            name = composed(file.relative_to(folder).with_name(stem).as_posix())
             if (other := seen.setdefault(name, file)) != file:
                 raise InputError(f"{file}: its mask would be called as that of {other}; predict them into two folders")
             yield name, file
@@ -92,7 +93,7 @@ def later(path: Path) -> Path:
     Raises:
         InputError: the file does not lie in a folder A, or B beside it has no file of this name.
     """
-    there = [other for other in path.parent.with_name("B").glob("*") if other.stem == path.stem]
+    there = [other for other in children(path.parent.with_name("B")) if composed(other.stem) == composed(path.stem)]
     if path.parent.name != "A" or not there:
         raise InputError(
             f"{path}: two dates are needed: give the pair (before, after), or a file in a folder A with one of its "
@@ -109,5 +110,4 @@ def without_ending(name: str, endings: Iterable[str]) -> str | None:
 def _inside(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
-    below = (p for p in path.rglob("*") if not any(part.startswith(".") for part in p.relative_to(path).parts))
-    return sorted(p for p in below if p.is_file())
+    return sorted(below(path))

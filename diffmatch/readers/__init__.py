@@ -15,6 +15,9 @@ import re
 from pathlib import Path
 
 from diffmatch.card import InputError
+from diffmatch.shared.walk import below, children, composed
+
+__all__ = ["below", "children", "composed", "inside"]
 
 
 def text_of(path: Path) -> str:

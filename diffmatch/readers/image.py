@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from PIL import Image as Pillow
 
 from diffmatch.domain import Image, InputError
 from diffmatch.shared.machine import memory
+from diffmatch.shared.walk import children, composed
 
 LARGE = 1 << 27
 """Values above which a picture is held against memory and its file's size."""
@@ -32,20 +32,16 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp")
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """The images of a folder by name without ending, in the names' order; empty where there is no such folder.
+    """The images of a folder by composed name without ending, in order; empty where there is no such folder.
 
     The folder is scanned once, no file is opened.
 
     Raises:
         InputError: two files differ in their ending only.
     """
-    if not folder.is_dir():
-        return {}
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".")]
     files: dict[str, Path] = {}
-    for path in (folder / name for name in sorted(names) if name.lower().endswith(ENDINGS)):
-        if (other := files.setdefault(path.stem, path)) is not path:
+    for path in (path for path in children(folder) if path.name.lower().endswith(ENDINGS)):
+        if (other := files.setdefault(composed(path.stem), path)) is not path:
             raise InputError(
                 f"{path}: {other.name} is there too, and names without ending are ids; keep one of the two"
             )

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from diffmatch.card import InputError
 from diffmatch.domain import Domain
-from diffmatch.readers import inside, text_of
+from diffmatch.readers import below, composed, inside, text_of
 from diffmatch.shared.files import write_atomically
 
 TRAIN = ("train_slices.list", "train_slices.txt", "train_aug.txt", "train.list", "train.txt")
@@ -83,7 +83,7 @@ def read(folder: Path, domain: Opened, budget: str | None = None) -> list[Family
         ids = ids_of(labelled, domain)
         unlabelled = ids_of(rest, domain) if rest.is_file() else None
         families.append(Family(_name(domain, ids), own, ids, unlabelled, *_scored(labelled.parent, folder, domain)))
-    divisions = {path.parent for name in (*TRAIN, *TEST) for path in folder.rglob(name)}
+    divisions = {path.parent for path in below(folder) if path.name in {*TRAIN, *TEST}}
     for place in sorted(divisions - {parent for path, _ in labelled_lists for parent in path.parents}):
         train = next((path for name in TRAIN if (path := place / name).is_file()), None)
         val, test = _scored(place, folder, domain)
@@ -109,10 +109,11 @@ def _check_disjoint(folder: Path, family: Family) -> None:
 
 def _labelled(folder: Path) -> Iterator[tuple[Path, str]]:
     """Lists of labelled items with their budgets."""
-    for path in folder.rglob("labeled.txt"):
-        yield path, budget_of(path.parent.name)
-    for path in folder.rglob("*_train_supervised.txt"):
-        yield path, f"{path.name.split('_')[0]}%"
+    for path in below(folder):
+        if path.name == "labeled.txt":
+            yield path, budget_of(path.parent.name)
+        elif path.name.endswith("_train_supervised.txt"):
+            yield path, f"{path.name.split('_')[0]}%"
 
 
 def budget_of(name: str) -> str:
@@ -151,7 +152,7 @@ def ids_of(path: Path, domain: Opened) -> tuple[str, ...]:
         raise InputError(f"{path}: the list is empty")
     for word in (word for line in lines for word in line.split()):
         inside(path, word, path)
-    ids = tuple(domain.listed(line) for line in lines)
+    ids = tuple(composed(domain.listed(line)) for line in lines)
     if len(set(ids)) != len(ids):
         twice = next(i for i in ids if ids.count(i) > 1)
         raise InputError(f"{path}: '{twice}' is listed twice")

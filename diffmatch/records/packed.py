@@ -20,6 +20,7 @@ from typing import IO
 
 from diffmatch.domain import InputError
 from diffmatch.shared.files import write_atomically
+from diffmatch.shared.walk import below
 
 SUFFIX = ".zip"
 LARGEST = 2**28
@@ -66,7 +67,7 @@ def files(folder: Path) -> list[Path]:
     """Every file below a folder on disk or in a packed study, sorted; none where there is no such folder."""
     study = study_of(folder)
     if study is None:
-        return sorted(path for path in folder.rglob("*") if path.is_file())
+        return sorted(below(folder))
     prefix = "" if folder == study else f"{_name(folder, study)}/"
     names = (name for name in _opened(study).NameToInfo if name.startswith(prefix) and not name.endswith("/"))
     return sorted(study / name for name in names)
@@ -79,13 +80,15 @@ def folders_with(root: Path, name: str) -> list[Path]:
     """
     if study_of(root) is not None:
         return [path.parent for path in files(root) if path.name == name]
-    folders = [path.parent for path in root.rglob(name)]
-    for study in root.rglob(f"*{SUFFIX}"):
-        if study.is_file():
+    folders = []
+    for path in below(root):
+        if path.name == name:
+            folders.append(path.parent)
+        elif path.suffix == SUFFIX:
             try:
-                folders += folders_with(study, name)
+                folders += folders_with(path, name)
             except InputError:
-                folders.append(study)
+                folders.append(path)
     return sorted(folders)
 
 

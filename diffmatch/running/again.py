@@ -136,7 +136,8 @@ def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, Finge
             raise _other_files(root, folder, "names or sizes differ")
         lists = record.split.asked
         split_seed = record.settings["data"]["split_seed"]
-        split = make_split(domain, record.labels.budget, split_seed, lists, partial=record.data.fabricated)
+        pool = registry.method(record.method).views.unlabelled
+        split = make_split(domain, record.labels.budget, split_seed, lists, partial=record.data.fabricated, pool=pool)
     else:
         if not same:
             domain.keep(members.cases)

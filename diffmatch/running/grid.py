@@ -213,7 +213,8 @@ def estimate(planned: Plan) -> float:
     slices = sample.image.shape[2] if sample.image.ndim == 5 else 1
     scored = len(split.test) + len(split.val) * (settings.train.validations + 1)
     pool = min(len(split.unlabelled), POOL_LIMIT) + settings.train.audits * settings.train.audit_items
-    return total_steps(settings.train, len(split.unlabelled)) * per_step + (scored + pool / slices) * per_item
+    steps = total_steps(settings.train, len(split.unlabelled or split.labelled))
+    return steps * per_step + (scored + pool / slices) * per_item
 
 
 def clock(seconds: float) -> str:

@@ -104,7 +104,7 @@ def _work(fabric: Fabric, job: Job, planned: Plan | None = None, warnings: Seque
     begun = (folder.path / "last.ckpt").exists()
     method = planned.build(pretrained=not begun)
     init = _init_of(folder) if begun else take(method, planned.start) if planned.start else None
-    steps = total_steps(settings.train, len(planned.split.unlabelled))
+    steps = total_steps(settings.train, len(planned.split.unlabelled or planned.split.labelled))
     if fabric.world_size > 1 and fabric.device.type == "cuda":
         method = torch.nn.SyncBatchNorm.convert_sync_batchnorm(method)  # type: ignore[no-untyped-call]
     record = start_record(planned, method, fabric, init)

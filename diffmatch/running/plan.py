@@ -184,7 +184,9 @@ def plan(job: Job, opened: Opened | None = None) -> Plan:
                 f"data.{name}: {given} values for the {domain.card.channels} channels of {domain.card.name}; "
                 "give one for each"
             )
-    split = make_split(domain, job.labels, settings.data.split_seed, job.split, partial=fabricated)
+    split = make_split(
+        domain, job.labels, settings.data.split_seed, job.split, partial=fabricated, pool=method.views.unlabelled
+    )
     domain = domain.fitted(split.labelled)
     pixels = labelled_pixels(domain, split.labelled)
     start = read_start(job.init) if job.init else None

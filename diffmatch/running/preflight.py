@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 
 import torch
 from rich.console import Console
@@ -67,6 +68,7 @@ def announce(planned: Plan, console: Console) -> None:
         console.print(
             f"[yellow]fabricated data[/]: invented {title} in {where}; real ones are given with --data, "
             f"or lie in $DIFFMATCH_DATA/{card.name}"
+            + (", which is not there" if os.environ.get("DIFFMATCH_DATA") else "")
         )
     s = planned.settings
     console.print(

@@ -44,7 +44,8 @@ def test_counts_ranges_and_budgets(found, acdc_root):
     (channel,) = found.values
     assert (channel.min, channel.max) == (0, 1)
     assert 0 < channel.mean < 1
-    assert [(b.budget, b.family) for b in found.budgets] == [("1", "ssl4mis"), ("3", "ssl4mis"), ("7", "ssl4mis")]
+    families = [("1", "ssl4mis"), ("3", "ssl4mis"), ("7", "ssl4mis"), ("all", "all")]
+    assert [(b.budget, b.family) for b in found.budgets] == families
     assert found.duplicates == 0
 
 
