@@ -64,7 +64,7 @@ def as_h5(handle):
 def test_a_full_disk_is_told_whatever_the_library_makes_of_it(write, no_room, tmp_path):
     path = tmp_path / "result"
     path.write_bytes(KEPT)
-    with pytest.raises(OSError) as caught:  # noqa: PT011 - the number and the name are what is looked at
+    with pytest.raises(OSError) as caught:
         write_atomically(path, write)
     assert (caught.value.errno, caught.value.filename) == (errno.EFBIG, str(path))
     assert path.read_bytes() == KEPT
@@ -74,7 +74,7 @@ def test_a_full_disk_is_told_whatever_the_library_makes_of_it(write, no_room, tm
 def test_a_file_that_a_library_opens_itself_is_named_too(no_room, tmp_path):
     rasterio = pytest.importorskip("rasterio")
     path = tmp_path / "mask.tif"
-    with pytest.raises(OSError) as caught, beside(path) as new:  # noqa: PT011
+    with pytest.raises(OSError) as caught, beside(path) as new:
         with rasterio.open(new, "w", driver="GTiff", width=400, height=400, count=3, dtype="uint8") as file:
             file.write(LARGE.transpose(2, 0, 1))
         if new.stat().st_size < LARGE.nbytes:  # some versions do not say that they failed
@@ -112,7 +112,7 @@ def test_curves_without_room_name_their_file_and_keep_their_rows(tmp_path):
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + 5, before[1]))
     try:
-        with pytest.raises(OSError) as caught:  # noqa: PT011
+        with pytest.raises(OSError) as caught:
             curves.append([(2, "loss", "", 0.123456789)])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
