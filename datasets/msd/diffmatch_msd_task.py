@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from diffmatch.domain import InputError, is_void
-from diffmatch.readers import inside, text_of
+from diffmatch.readers import children, inside, text_of
 
 ENDINGS = (".nii.gz", ".nii")
 
@@ -100,9 +100,7 @@ def check_files(about: Path, pairs: Mapping[str, tuple[Path, Path]], entries: Co
     masks = [mask.name for _, mask in pairs.values() if not mask.is_file()]
     known = {mask.name for _, mask in pairs.values()}
     strays = sorted(
-        path.name
-        for path in about.parent.glob("labelsTr/*.nii*")
-        if not path.name.startswith("._") and path.name not in known
+        path.name for path in children(about.parent / "labelsTr") if ".nii" in path.name and path.name not in known
     )
     twice = [case for case, count in entries.items() if count > 1]
     problems = {
