@@ -46,7 +46,7 @@ LOADED = (
 """Modules that the commands import."""
 EXPECTED = {
     "SIGKILL": {-9},
-    "SIGTERM": {130},
+    "SIGTERM": {130, -15},  # before the command line looks after it
     "SIGINT": {130},
     "full disk": {2},
     "read-only": {2},
