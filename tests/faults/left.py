@@ -33,7 +33,8 @@ def content(out: Path) -> dict[str, bytes]:
         raw = path.read_bytes()
         if path.suffix == ".json":
             raw = json.dumps(timeless(json.loads(raw))).encode()
-            raw = b"" if "digests" in name.parts else raw  # of files by their times
+            if "digests" in name.parts:  # they are kept once the files are old enough
+                continue
         elif path.suffix == ".ckpt":
             held = torch.load(io.BytesIO(raw), weights_only=True)
             del held["elapsed"]
