@@ -21,6 +21,7 @@ from PIL import Image as Pillow
 
 from diffmatch.domain import Image, InputError, Scene
 from diffmatch.readers.image import check_fits, check_upright, is_tiff, opened
+from diffmatch.shared.numbers import WHOLE
 
 GRAY, ALPHA = ("1", "LA", "La"), ("RGBA", "LA")
 AS_STORED = ("L", "RGB", "F", "I;16", "I;16B", "I;16L")
@@ -210,7 +211,8 @@ def unit(stored: NDArray[Any], where: str | Path, white: int | None = None) -> I
         white: what becomes 1 of 16 bit values; None is the greatest of 16 bits.
 
     Raises:
-        InputError: signed integers, floats outside [0, 1], or 16 bit values that are above twice the white.
+        InputError: signed integers, floats that are outside [0, 1] by more than a rounding, or 16 bit values that are
+            above twice the white.
     """
     if white is not None and stored.dtype == np.uint16:
         if stored.size and stored.max() > 2 * white:
@@ -226,12 +228,13 @@ def unit(stored: NDArray[Any], where: str | Path, white: int | None = None) -> I
         raise InputError(
             f"{where}: {stored.dtype} values, whose white is unknown; make them 8 or 16 bit unsigned or float in [0, 1]"
         )
-    if not (np.isfinite(stored).all() and stored.min() >= 0 and stored.max() <= 1):
+    low, high = float(stored.min()), float(stored.max())
+    if not (np.isfinite(stored).all() and low >= -WHOLE and high <= 1 + WHOLE):
         raise InputError(
-            f"{where}: float values from {stored.min():g} to {stored.max():g}; divide them by the value of white, to "
-            "[0, 1]"
+            f"{where}: float values from {low:.9g} to {high:.9g}; divide them by the value of white, to [0, 1]"
         )
-    return np.ascontiguousarray(stored, np.float32)
+    pixels = np.ascontiguousarray(stored, np.float32)
+    return pixels if low >= 0 and high <= 1 else pixels.clip(0, 1)
 
 
 def _bands(file: Any, rgb: bool) -> list[int]:

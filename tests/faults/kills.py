@@ -184,10 +184,10 @@ def _in_child(words: list[str], out: Path, told: Path) -> None:
             cli.main()
         except SystemExit as end:
             code = int(end.code or 0)
-        except KeyboardInterrupt:  # before the command line looks after it
-            code = 130
         sys.stdout.flush()
         sys.stderr.flush()
+    except KeyboardInterrupt:  # before the command line looks after it
+        code = 130
     finally:
         os._exit(code)
 

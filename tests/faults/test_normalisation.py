@@ -293,3 +293,11 @@ def test_the_command_tells_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     root = folder(tmp_path, {n: bits(n, 12 if n % 3 else 8) for n in range(12)} | {1: bits(1, 16)})
     assert invoke(["doctor", "folder", "--data", str(root)]) == 2
     assert "convert them to one kind" in capsys.readouterr().err
+
+
+def test_a_float_that_rounding_left_above_white_is_white() -> None:
+    """Beyond a rounding it is refused, with digits that differ."""
+    stored = np.array([[0.5, np.nextafter(np.float32(1), np.float32(2))]], np.float32)
+    assert pictures.unit(stored, "a").tolist() == [[0.5, 1.0]]
+    with pytest.raises(InputError, match=r"a: float values from 0\.5 to 1\.00199997; divide them"):
+        pictures.unit(np.array([[0.5, 1.002]], np.float32), "a")
