@@ -311,6 +311,17 @@ class Domain(ABC):
         """
         return None
 
+    def divide(self, parts: Mapping[str, SplitName]) -> None:
+        """Take each case into the part that is given for it, instead of the set's own division: for cross-validation.
+
+        It is asked of sets whose training items are not what is scored, slices and volumes. The engine divides all
+        others by their items.
+
+        Raises:
+            InputError: this domain cannot, or a case lacks what its part needs.
+        """
+        raise InputError(f"{self.card.name} trains on slices, scores volumes, and divides its cases in one way only")
+
     def published(self, budget: str) -> Published | None:
         """The community's members of a label budget, None where there are none and the seeded protocol draws them."""
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -133,6 +133,7 @@ class ACDC(Domain):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
+        self._parts: Mapping[str, SplitName] = {}
         for folder in (root / "training", root / "database" / "training", root):
             if any(_number(path.name) for path in folder.glob("patient???")):
                 self.folder, self.raw = folder, True
@@ -157,6 +158,19 @@ class ACDC(Domain):
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items[split]
+
+    def divide(self, parts: Mapping[str, SplitName]) -> None:
+        self._parts = parts
+        self.__dict__.pop("_items", None)
+        if missing := sorted(case for case, part in parts.items() if not any(i.case == case for i in self.index(part))):
+            what = "slices" if parts[missing[0]] == "train" else "volumes"
+            raise InputError(
+                f"{self.folder}: no {what} of {missing[0]} ({len(missing)} patients lack what they need); the prepared "
+                "files have slices or volumes of a patient, take the challenge's own"
+            )
+
+    def _part(self, number: int) -> SplitName:
+        return self._parts.get(f"patient{number:03d}", _split(number))
 
     def read(self, item: Item, mask: bool = True) -> Sample:
         source: Source = item.ref
@@ -187,7 +201,7 @@ class ACDC(Domain):
     def _items(self) -> dict[SplitName, list[Item]]:
         items: dict[SplitName, list[Item]] = {"train": [], "val": [], "test": []}
         for number, item in self._raw_items() if self.raw else self._h5_items():
-            split = _split(number)
+            split = self._part(number)
             if split != "train" and not item.masked:
                 raise InputError(
                     f"{item.ref.image}: its mask (..._gt.nii.gz) is missing, and {item.case} belongs to {split}; add it"
@@ -215,7 +229,7 @@ class ACDC(Domain):
                         f"{image}: voxels of {spacing[0]:.3g} mm along the last axis, which is that of the slices, and "
                         f"{max(spacing[1:]):.3g} mm along another; store it as (X, Y, Z)"
                     )
-                planes = range(volume.shape[2]) if _split(number) == "train" else (None,)
+                planes = range(volume.shape[2]) if self._part(number) == "train" else (None,)
                 for k in planes:
                     name = key if k is None else f"{key}_slice_{k + 1}"
                     yield number, Item(name, folder.name, Source(key, image, mask, spacing, k), masked=mask is not None)
@@ -228,7 +242,7 @@ class ACDC(Domain):
             slices + volumes, key=lambda pair: [int(n) for n in re.findall(r"\d+", pair[0].stem)]
         ):
             number = _number(path.name[:10])
-            if number and is_slice == (_split(number) == "train"):
+            if number and is_slice == (self._part(number) == "train"):
                 yield number, Item(path.stem, path.name[:10], Source(path.stem, path, path))
 
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -130,6 +130,7 @@ class MSD(Domain):
         self.name = str(task.told.get("name", root.name))
         self._ct = ["CT" in modality.upper().replace("-", " ").split() for modality in self.modalities]
         self._labelled: tuple[str, ...] = ()
+        self._parts: Mapping[str, SplitName] = {}
         self.card = self.card.model_copy(
             update={
                 # Version 1 had CT windows by the task's name, and void as a class. All else is read as it was.
@@ -151,13 +152,8 @@ class MSD(Domain):
         self.recipe = self.recipe.updated(fitted)
 
     def index(self, split: SplitName) -> list[Item]:
-        cases = list(self.pairs)
-        order = np.random.default_rng(0).permutation(len(cases))
-        test, val = max(1, round(0.2 * len(cases))), round(0.1 * len(cases))
-        train = len(cases) - val - test
-        chosen = {"train": order[:train], "val": order[train : train + val], "test": order[train + val :]}[split]
         items = []
-        for case in sorted(cases[i] for i in chosen):
+        for case in sorted(case for case, part in (self._parts or self._drawn()).items() if part == split):
             shape, _ = self._headers[case]
             source = self._source(case)
             if split == "train":
@@ -166,6 +162,19 @@ class MSD(Domain):
             else:
                 items.append(Item(case, case, source))
         return items
+
+    def divide(self, parts: Mapping[str, SplitName]) -> None:
+        self._parts = parts
+
+    def _drawn(self) -> dict[str, SplitName]:
+        """The part of each case: 70 / 10 / 20 %."""
+        cases = list(self.pairs)
+        order = np.random.default_rng(0).permutation(len(cases))
+        test, val = max(1, round(0.2 * len(cases))), round(0.1 * len(cases))
+        train = len(cases) - val - test
+        counts: dict[SplitName, int] = {"train": train, "val": val, "test": test}
+        parts = [part for part, count in counts.items() for _ in range(count)]
+        return {cases[place]: part for place, part in zip(order, parts, strict=True)}
 
     def _source(self, case: str) -> Source:
         key = case if self._grids[case].codes == self._codes else f"{case}_{self._codes}"

@@ -36,21 +36,22 @@ class Fold:
     def divided(self, items: Sequence[Item], domain: Domain, seed: int) -> tuple[list[Item], list[Item]]:
         """Training and test items: the test items are those of every `count`-th case in a seeded order.
 
-        Cases of which an image has no mask are in no fold; they stay in training.
+        Cases of which an image has no mask are in no fold; they stay in training. Of a set that trains on slices and
+        scores volumes, the domain divides the cases.
 
         Args:
             items: of all parts of the set.
 
         Raises:
-            InputError: the set is scored by volumes, which its training items are not, or has too few cases.
+            InputError: the set has too few cases, or cannot be divided.
         """
-        card = domain.card
-        if any(protocol.mode == "volume" for protocol in card.protocols):
-            raise InputError(f"{card.name} trains on slices and scores volumes: folds are for sets of images")
         bare = {item.case for item in items if not item.masked}
         cases = sorted({item.case for item in items} - bare)
         if len(cases) < self.count:
             raise InputError(f"{domain.root}: {len(cases)} cases have masks, too few for {self.count} folds")
         order = np.random.default_rng([seed, 0xF01D]).permutation(len(cases))
         scored = {cases[n] for n in order[self.number - 1 :: self.count]}
+        if any(protocol.mode == "volume" for protocol in domain.card.protocols):
+            domain.divide({case: "test" if case in scored else "train" for case in {item.case for item in items}})
+            return domain.index("train"), domain.index("test")
         return [i for i in items if i.case not in scored], [i for i in items if i.case in scored]

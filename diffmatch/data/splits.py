@@ -139,7 +139,7 @@ def recorded_split(domain: Domain, family: str, budget: str, ids: Mapping[str, S
     Raises:
         InputError: a member is not there.
     """
-    there = {item.id: item for part in SPLITS for item in domain.index(part)}
+    there = {item.id: item for item in all_items(domain)}
     if missing := [name for names in ids.values() for name in names if name not in there]:
         raise InputError(
             f"{domain.root}: {len(missing)} items of the run's split are not there ({', '.join(missing[:3])}); "
@@ -148,6 +148,11 @@ def recorded_split(domain: Domain, family: str, budget: str, ids: Mapping[str, S
     place = {name: n for n, name in enumerate(there)}
     parts = (tuple(there[name] for name in sorted(ids[part], key=place.__getitem__)) for part in PARTS)
     return Split(family, budget, *parts)
+
+
+def all_items(domain: Domain) -> list[Item]:
+    """The items of all parts of an opened domain."""
+    return [item for part in SPLITS for item in domain.index(part)]
 
 
 class Parts(NamedTuple):

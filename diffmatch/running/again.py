@@ -7,9 +7,10 @@ from pathlib import Path
 from diffmatch import plugins
 from diffmatch.card import Card
 from diffmatch.data.fingerprint import Fingerprint, concerning, made_of, names_of, sizes_of
+from diffmatch.data.folds import Fold
 from diffmatch.data.loading import labelled_pixels
 from diffmatch.data.opening import cache_root, fabricated_data, open_domain
-from diffmatch.data.splits import Split, make_split, recorded_split
+from diffmatch.data.splits import Split, all_items, make_split, recorded_split
 from diffmatch.domain import Domain, InputError
 from diffmatch.learning import registry
 from diffmatch.model.manifest import settings_from
@@ -141,6 +142,8 @@ def _data(job: Job, folder: RunFolder, record: RunRecord) -> tuple[Domain, Finge
     else:
         if not same:
             domain.keep(members.cases)
+        if fold := Fold.named(record.split.asked):
+            fold.divided(all_items(domain), domain, record.settings["data"]["split_seed"])
         ids = {part: getattr(members, part) for part in ("labelled", "unlabelled", "val", "test")}
         try:
             split = recorded_split(domain, record.split.family, record.labels.budget, ids)

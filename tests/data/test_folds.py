@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
+from diffmatch import plugins
 from diffmatch.data.folds import Fold
-from diffmatch.data.splits import make_split
+from diffmatch.data.splits import all_items, make_split
 from diffmatch.domain import Card, ClassInfo, Domain, InputError, Item, Protocol, TopBottom
+from diffmatch.running.restored import evaluate_run
 
 
 class Scenes(Domain):
@@ -83,3 +87,39 @@ def test_what_cannot_be_divided_is_refused_in_one_line(name, mode, told):
 
 def test_other_names_are_no_folds():
     assert Fold.named(None) is None and Fold.named("unimatch") is None and Fold.named("lists/fold-1-of-5") is None
+
+
+@pytest.mark.parametrize("name", ["msd", "acdc"])
+def test_volumes_are_scored_once_each_and_their_slices_never_seen(name, few, tmp_path):
+    """A case is volumes where it is scored and slices where it is learnt from, whichever part it has in the set."""
+    kind = plugins.domain(name)
+    root = few if name == "acdc" else tmp_path
+    if name == "msd":
+        kind.fabricate(root)
+    cases = {item.case for item in all_items(kind(root))}
+    scored = []
+    for number in (1, 2):
+        split = make_split(kind(root), "1", 0, f"fold-{number}-of-2")
+        scored += sorted({item.case for item in split.test})
+        assert {item.case for item in split.items} == cases and not split.val
+        assert all(kind(root).read(item).image.ndim == 5 for item in split.test[:1])
+        assert all(kind(root).read(item).image.ndim == 4 for item in split.labelled[:1])
+        seen = {item.case for item in (*split.labelled, *split.unlabelled)}
+        assert not seen & {item.case for item in split.test}
+    assert sorted(scored) == sorted(cases)
+
+
+def test_a_fold_of_volumes_is_scored_again_as_it_was(job, quietly, tmp_path):
+    run = quietly(job(tmp_path, "supervised", split="fold-1-of-2", train__steps=2))
+    again = evaluate_run(run, "last", "test", steps=None, draws=None, protocol=None, data=None)
+    assert again.metrics == run.record().metrics["test"] and len(run.members().test) == 4
+
+
+def test_prepared_files_that_lack_a_patient_s_volumes(tmp_path):
+    (tmp_path / "data" / "slices").mkdir(parents=True)
+    for name in ("patient001_frame01", "patient002_frame01", "slices/patient038_frame01_slice_1"):
+        with h5py.File(tmp_path / "data" / f"{name}.h5", "w") as file:
+            for key in ("image", "label"):
+                file[key] = np.zeros((4, 4) if "slice" in name else (2, 4, 4), np.uint8)
+    with pytest.raises(InputError, match=r"no (slices|volumes) of patient0.*take the challenge's own"):
+        make_split(plugins.domain("acdc")(tmp_path), "1", 0, "fold-2-of-2")
