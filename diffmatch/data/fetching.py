@@ -81,10 +81,22 @@ def fetched(items: Dataset[T], order: Iterable[Any], workers: int, pin: bool = F
             f"{workers} loading processes cannot be started ({error.strerror or error}); load without them (--workers "
             "0), or give the machine more shared memory (docker run --shm-size=8g), open files and processes"
         ) from error
-    for item in arriving:
+    for item in _handed_over(arriving):
         if isinstance(item, _Refused):
             raise item.error
         yield item
+
+
+def _handed_over(arriving: Iterator[Any]) -> Iterator[Any]:
+    """What arrives. A process that dies while it hands a tensor over leaves a closed connection, not torch's error.
+
+    Raises:
+        RuntimeError: that, in torch's words.
+    """
+    try:
+        yield from arriving
+    except (EOFError, ConnectionError) as error:
+        raise RuntimeError("DataLoader worker ended while it handed over an item") from error
 
 
 def _as_it_is(item: Any) -> Any:

@@ -71,6 +71,20 @@ def test_a_loading_process_that_is_killed_or_hangs_ends_in_a_line(how, monkeypat
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.parametrize("error", [EOFError(), ConnectionResetError(104, "Connection reset by peer")])
+def test_a_process_that_dies_while_it_hands_a_tensor_over_ends_in_a_line(error, monkeypatch):
+    def closed(*_):
+        yield 0
+        raise error
+
+    monkeypatch.setattr(fetching.DataLoader, "__iter__", closed)
+    arriving = fetched(Failing("input"), range(2), 2)
+    assert next(arriving) == 0
+    with pytest.raises(RuntimeError) as caught:
+        next(arriving)
+    assert "--workers 0" in refused(caught.value)
+
+
 def test_processes_that_cannot_be_started_end_in_a_line(monkeypatch):
     def none(*_):
         raise OSError(errno.EMFILE, "Too many open files")
