@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -15,6 +16,8 @@ from diffmatch.card import ExpectedError
 from diffmatch.domain import InputError
 from diffmatch.shared.failures import refused
 
+SETTLED = 1.0
+"""Seconds after which the system has told of a process that died."""
 LONGEST = 300.0
 """Seconds that are waited for a loading process."""
 
@@ -96,6 +99,7 @@ def _handed_over(arriving: Iterator[Any]) -> Iterator[Any]:
     try:
         yield from arriving
     except (EOFError, ConnectionError) as error:
+        time.sleep(SETTLED)  # here torch's handler of dead children strikes, and not while the record is written
         raise RuntimeError("DataLoader worker ended while it handed over an item") from error
 
 
