@@ -133,7 +133,7 @@ def prepare(inputs: Path) -> None:
 def command(words: list[str], out: Path, fault: str = "", after: float = 0.0) -> tuple[int, str]:
     """Run a command in a process of its own and disturb it after some seconds; its exit code and what it said."""
     child, told, began = started(words, out), out.parent / "told", time.monotonic()
-    while fault and time.monotonic() - began < after:
+    while fault and time.monotonic() - began < max(after, 0.05):  # the process has begun to look after signals
         time.sleep(0.002)
     if fault in SIGNALS:
         os.kill(child, SIGNALS[fault])
