@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from diffmatch.domain import VOID, InputError, Item, Sample
-from diffmatch.learning.method import evaluating
+from diffmatch.learning.labelling import in_mode
 from diffmatch.methods.diffmatch import DiffMatch
 from diffmatch.records import checkpoint
 from diffmatch.records.counts import Counts
@@ -111,7 +111,7 @@ def diagnose(folder: RunFolder, split: str, cases: int, data: Path | None) -> di
     with torch.no_grad():
         for steps, draws in [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (1, 4), (3, 4)]:
             built = method(steps, draws)
-            with evaluating(built):
+            with in_mode(built, "eval"):
 
                 def sampled(volume: Slices, built: DiffMatch = built) -> Tensor:
                     keys = [f"{volume[0].id}/{z}" for z in range(len(volume[1]))]
@@ -119,7 +119,7 @@ def diagnose(folder: RunFolder, split: str, cases: int, data: Path | None) -> di
 
                 result[f"steps {steps}, draws {draws}"] = round(scored(planned, volumes, sampled), 4)
         built = method(1, 1)
-        with evaluating(built):
+        with in_mode(built, "eval"):
             for shuffled, name in ((False, "y_t from truth"), (True, "y_t of another image")):
                 result[name] = {
                     str(t): round(scored(planned, volumes, lambda v, t=t, s=shuffled: from_truth(built, v, t, s)), 4)  # type: ignore[misc]

@@ -31,7 +31,8 @@ from diffmatch import plugins
 from diffmatch.data.loading import Draws, Stream, collate, tensor
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Batch, Labelled, Pool, Progress
-from diffmatch.learning.method import Method, Statistics, evaluating
+from diffmatch.learning.labelling import in_mode
+from diffmatch.learning.method import Method, Statistics
 from diffmatch.networks.denoiser import Denoiser
 from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.transformer import TransformerNetwork
@@ -134,7 +135,7 @@ def predictions(build: Callable[[int], Method[Section]], steps: list[int], image
     rates = {}
     for count in steps:
         method = build(count).to(images.device)
-        with evaluating(method), torch.no_grad():
+        with in_mode(method, "eval"), torch.no_grad():
             times = []
             for i in range(6):
                 began = synchronised(images.device)

@@ -13,7 +13,7 @@ import torch
 from diffmatch.conformance.tampering import copied, opened_files, replace
 from diffmatch.conformance.tiny import tiny
 from diffmatch.domain import VOID, Card, Domain, Image, Item, Reading, Sample, Scene, paths_in
-from diffmatch.learning.method import evaluating
+from diffmatch.learning.labelling import in_mode
 from diffmatch.model import source
 from diffmatch.model.files import write_labels
 from diffmatch.model.look import Look
@@ -90,7 +90,7 @@ def check_model(domain: type[Domain], root: Path) -> str | None:
         if found[0].labels.shape != sample.image.shape[2:]:
             return None  # the item is a part of the file
         named = Item(model.stem(copies[0]), item.case)
-        with evaluating(method):
+        with in_mode(method, "eval"):
             wanted = predict_item(
                 method, named, sample.image, settings.data, card.protocol(), settings.eval.batch, torch.device("cpu")
             )

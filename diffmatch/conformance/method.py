@@ -83,14 +83,22 @@ def toy_batch(kind: Kind, card: Card, settings: Settings[Section], count: int = 
     labelled = Labelled(images, masks, [f"own#{first + n}" for n in range(count)])
     if not kind.views.unlabelled:
         return Batch(labelled)
+    mixes = kind.views.mixing(settings.data) > 0
+    pool = toy_pool(kind, card, count, first, mixes, "pool")
+    pool.partner = toy_pool(kind, card, count, first + 500, mixes, "partner") if kind.views.partner and mixes else None
+    return Batch(labelled, pool)
+
+
+def toy_pool(kind: Kind, card: Card, count: int, first: int, mixes: bool, name: str) -> Pool:
+    """Unlabelled images with their views."""
     weak, _ = toy_images(card, count, 2 * first + 1)
     generator = torch.Generator().manual_seed(first)
     strong = tuple(weak + 0.1 * torch.randn(weak.shape, generator=generator) for _ in range(kind.views.strong))
     inside = torch.ones(count, SIDE, SIDE, dtype=torch.bool)
     inside[:, :4, :4] = False
     boxes = torch.zeros(count, SIDE, SIDE, dtype=torch.bool)
-    boxes[:, 8:20, 8:24] = kind.views.mixing(settings.data) > 0
-    return Batch(labelled, Pool(weak, strong, inside, boxes, [f"pool#{first + n}" for n in range(count)]))
+    boxes[:, 8:20, 8:24] = mixes
+    return Pool(weak, strong, inside, boxes, [f"{name}#{first + n}" for n in range(count)])
 
 
 def fit(

@@ -25,6 +25,8 @@ from diffmatch.shared.machine import shared_memory, usable_cores
 
 LITTLE = 1 << 25
 """Bytes of shared memory below which batches are not loaded by other processes."""
+PARTNER = 2
+"""Name of the stream of the images that CutMix takes pixels from; the labelled one is 0, the pool 1."""
 
 
 def labelled_pixels(domain: Domain, items: Sequence[Item]) -> NDArray[np.int64]:
@@ -65,12 +67,20 @@ class Stream:
 
 
 @dataclass(frozen=True)
-class Draw:
-    """One labelled and, where asked for, one unlabelled sample, as tensors ready to stack."""
+class Drawn:
+    """One image's tensors, ready to stack, and the draw's key."""
 
     tensors: dict[str, Tensor]
     key: str
-    pool_key: str
+
+
+@dataclass(frozen=True)
+class Draw:
+    """One labelled and, where asked for, one unlabelled sample, and the one that CutMix takes pixels from."""
+
+    labelled: Drawn
+    pool: Drawn | None = None
+    partner: Drawn | None = None
 
 
 class Draws(Dataset[Draw]):
@@ -78,6 +88,7 @@ class Draws(Dataset[Draw]):
 
     def __init__(self, domain: Domain, labelled: Stream, pool: Stream, data: Data, views: Views) -> None:
         self.domain, self.labelled, self.pool, self.data, self.views = domain, labelled, pool, data, views
+        self.partner = Stream(pool.items, pool.seed, PARTNER)
 
     def __getitem__(self, n: int) -> Draw:
         item, rng = self.labelled.item(n), self.labelled.rng(n)
@@ -85,21 +96,26 @@ class Draws(Dataset[Draw]):
         assert sample.mask is not None
         view = augment.weak(tensor(sample.image), tensor(sample.mask), self.data, rng)
         assert view.mask is not None
-        tensors = {"images": augment.normalised(view.image, self.data), "masks": view.mask}
+        own = Drawn({"images": augment.normalised(view.image, self.data), "masks": view.mask}, f"{item.id}#{n}")
         if not self.views.unlabelled:
-            return Draw(tensors, f"{item.id}#{n}", "")
-        other, rng = self.pool.item(n), self.pool.rng(n)
-        view = augment.weak(tensor(self.domain.read(other, mask=False).image), None, self.data, rng)
-        tensors |= {
+            return Draw(own)
+        mixes = self.views.partner and self.views.mixing(self.data) > 0
+        return Draw(own, self.unlabelled(self.pool, n), self.unlabelled(self.partner, n) if mixes else None)
+
+    def unlabelled(self, stream: Stream, n: int) -> Drawn:
+        """The views of draw n of a stream of unlabelled items."""
+        item, rng = stream.item(n), stream.rng(n)
+        view = augment.weak(tensor(self.domain.read(item, mask=False).image), None, self.data, rng)
+        tensors = {
             "weak": augment.normalised(view.image, self.data),
             "inside": view.inside,
-            "boxes": augment.cutmix_box(self.data.crop, self.views.mixing(self.data), self.pool.rng(n, 3)),
+            "boxes": augment.cutmix_box(self.data.crop, self.views.mixing(self.data), stream.rng(n, 3)),
         }
         for i in range(self.views.strong):
             tensors[f"strong{i}"] = augment.normalised(
                 augment.strong(view.image, self.data, rng, self.views.photometry), self.data
             )
-        return Draw(tensors, f"{item.id}#{n}", f"{other.id}#{n}")
+        return Drawn(tensors, f"{item.id}#{n}")
 
 
 def tensor(array: NDArray[Any]) -> Tensor:
@@ -129,13 +145,24 @@ class RankSteps(Sampler[list[int]]):
 
 def collate(draws: list[Draw]) -> Batch:
     """The draws stacked into a batch."""
-    stacked = {name: torch.stack([draw.tensors[name] for draw in draws]) for name in draws[0].tensors}
-    labelled = Labelled(stacked["images"], stacked["masks"], [draw.key for draw in draws])
-    if "weak" not in stacked:
-        return Batch(labelled)
+    stacked, keys = _stacked([draw.labelled for draw in draws])
+    pool = _pool([draw.pool for draw in draws if draw.pool])
+    if pool:
+        pool.partner = _pool([draw.partner for draw in draws if draw.partner])
+    return Batch(Labelled(stacked["images"], stacked["masks"], keys), pool)
+
+
+def _pool(drawn: list[Drawn]) -> Pool | None:
+    if not drawn:
+        return None
+    stacked, keys = _stacked(drawn)
     strong = tuple(stacked[name] for name in sorted(stacked) if name.startswith("strong"))
-    keys = [draw.pool_key for draw in draws]
-    return Batch(labelled, Pool(stacked["weak"], strong, stacked["inside"], stacked["boxes"], keys))
+    return Pool(stacked["weak"], strong, stacked["inside"], stacked["boxes"], keys)
+
+
+def _stacked(drawn: list[Drawn]) -> tuple[dict[str, Tensor], list[str]]:
+    names = drawn[0].tensors
+    return {name: torch.stack([one.tensors[name] for one in drawn]) for name in names}, [one.key for one in drawn]
 
 
 class _Batches(Dataset[Batch]):

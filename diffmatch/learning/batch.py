@@ -37,8 +37,10 @@ class Pool:
         weak: (U, dates, channels, H, W) float32, the weak views.
         strong: strong views of the same crops, as many as `Views.strong` says, each of `weak`'s shape.
         inside: (U, H, W) bool, false in padding.
-        boxes: (U, H, W) bool, CutMix: where true, a strong view takes the next image's pixels. All false for no CutMix.
+        boxes: (U, H, W) bool, CutMix: where true, a strong view takes another image's pixels. All false for no CutMix.
         keys: as of the labelled images.
+        partner: another draw of the pool, whose pixels CutMix takes and whose boxes a second strong view has; None for
+            the next images of the batch (`Views.partner`), or where no CutMix is asked for.
     """
 
     weak: Tensor
@@ -46,6 +48,7 @@ class Pool:
     inside: Tensor
     boxes: Tensor
     keys: list[str]
+    partner: Pool | None = None
 
 
 @dataclass
@@ -110,18 +113,27 @@ class Losses:
     """What a step returns.
 
     Attributes:
-        terms: scalars by name; their sum is descended.
+        terms: scalars by name; their sum times `factor` is descended.
         given, accepted: pseudo-label pixels per class, (C,): all of them, and those that were trained on.
         times: the diffusion times that were drawn, (N,); the message of a loss that is not finite quotes them.
+        factor: `Method.factor`.
     """
 
     terms: dict[str, Tensor]
     given: Tensor | None = None
     accepted: Tensor | None = None
     times: Tensor | None = None
+    factor: float = 1.0
 
     @classmethod
-    def of(cls, terms: dict[str, Tensor], pseudo: PseudoLabels, inside: Tensor, times: Tensor | None = None) -> Self:
+    def of(
+        cls,
+        terms: dict[str, Tensor],
+        pseudo: PseudoLabels,
+        inside: Tensor,
+        times: Tensor | None = None,
+        factor: float = 1.0,
+    ) -> Self:
         """The terms, with the pseudo-labels inside the images counted.
 
         Args:
@@ -129,9 +141,10 @@ class Losses:
         """
         classes = pseudo.probabilities.shape[1]
         given = pixels_per_class(pseudo.labels, inside, classes)
-        return cls(terms, given, pixels_per_class(pseudo.labels, pseudo.accepted & inside, classes), times)
+        accepted = pixels_per_class(pseudo.labels, pseudo.accepted & inside, classes)
+        return cls(terms, given, accepted, times, factor)
 
     @property
     def total(self) -> Tensor:
         """The scalar that is descended."""
-        return torch.stack(list(self.terms.values())).sum()
+        return self.factor * torch.stack(list(self.terms.values())).sum()

@@ -32,13 +32,15 @@ def warmed(momentum: float, step: int) -> float:
 
 
 @torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float) -> None:
+def follow(teacher: nn.Module, student: nn.Module, momentum: float, buffers: bool = True) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student.
 
-    Parameters and float buffers follow; integer buffers are copied.
+    Args:
+        buffers: float buffers follow as the parameters do and integer buffers are copied; False leaves the teacher its
+            own (`Labelling.buffers`).
     """
-    pairs = zip(teacher.state_dict().values(), student.state_dict().values(), strict=True)
-    for old, new in pairs:
+    olds, news = ((m.state_dict() if buffers else dict(m.named_parameters())) for m in (teacher, student))
+    for old, new in zip(olds.values(), news.values(), strict=True):
         if old.is_floating_point():
             old.lerp_(new, 1 - momentum)
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, Self, TypeVar, get_args, get_origin
 
@@ -18,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from diffmatch.domain import Card, InputError, Item
-from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.pseudo_labels import PseudoLabels
+from diffmatch.learning.batch import Batch, Losses, Pool, Progress
+from diffmatch.learning.labelling import Labelling, in_mode
+from diffmatch.learning.pseudo_labels import Pasted, PseudoLabels
 from diffmatch.networks.encoders import encoder_parameters
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Data, MethodOptions, Section, Settings
@@ -32,12 +32,14 @@ class Views(NamedTuple):
         unlabelled: False: the pool is not even read.
         strong: number of strong views.
         cutmix: probability of a CutMix box where `data.cutmix` does not say.
+        partner: CutMix takes another draw of the pool (`Pool.partner`), not the next image of the batch.
         photometry: of the strong views; `random_intensity` is AugSeg's.
     """
 
     unlabelled: bool = True
     strong: int = 1
     cutmix: float = 0.0
+    partner: bool = False
     photometry: Literal["standard", "random_intensity"] = "standard"
 
     def mixing(self, data: Data) -> float:
@@ -60,7 +62,12 @@ class Method(nn.Module, ABC, Generic[MethodOptions]):
     Attributes:
         Options: that model, taken from the brackets; a method without options writes `Method[Section]`.
         views: what it needs of the unlabelled pool.
+        labelling: whose pseudo-labels it learns from.
+        features: how it perturbs features, "none" where it does not.
+        factor: the authors' factor on the whole loss. A published rate belongs to the loss that it was published with,
+            so that the step at that rate is the authors'.
         title, citation: for tables.
+        family, use: the group that `diffmatch methods` lists it in, and when one would use it, in five words.
         sampled: its predictions come from a sampler with steps and draws; otherwise an evaluation's are 1 and 1.
         version: part of the run hash; a change that alters what is trained raises it.
         network: what it trains, from `build_network`.
@@ -68,6 +75,11 @@ class Method(nn.Module, ABC, Generic[MethodOptions]):
 
     Options: ClassVar[type[Section]] = Section
     views: ClassVar[Views] = Views()
+    labelling: ClassVar[Labelling] = Labelling()
+    features: ClassVar[str] = "none"
+    factor: ClassVar[float] = 1.0
+    family: ClassVar[str] = "other"
+    use: ClassVar[str] = ""
     title: ClassVar[str]
     citation: ClassVar[str]
     version: ClassVar[int] = 1
@@ -150,10 +162,15 @@ class Method(nn.Module, ABC, Generic[MethodOptions]):
         Args:
             inside: (N, H, W) bool, false in padding, for a method that counts pixels; None: all is image.
         """
-        with evaluating(self):
+        with in_mode(self, "eval"):
             probabilities = self.probabilities(images, keys)
         labels = probabilities.argmax(1).to(torch.uint8)
         return PseudoLabels(labels, torch.ones_like(labels, dtype=torch.bool), probabilities)
+
+    def pasted(self, pool: Pool) -> Pasted | None:
+        """What CutMix pastes besides pixels, labelled in eval mode; None where it pastes the next image or nothing."""
+        other = pool.partner
+        return None if other is None else (self.pseudo_labels(other.weak, other.keys, other.inside), other.inside)
 
     def after_step(self, progress: Progress) -> None:
         """Called after each optimiser step, with that step (EMA teachers follow here)."""
@@ -184,18 +201,3 @@ class Method(nn.Module, ABC, Generic[MethodOptions]):
             if getattr(module, "is_teacher", False):
                 module.eval()
         return self
-
-
-class evaluating(AbstractContextManager[None]):  # noqa: N801 - reads as a verb
-    """Eval mode inside, the modules' own modes back afterwards."""
-
-    def __init__(self, module: nn.Module) -> None:
-        self.modes = [(m, m.training) for m in module.modules()]
-        self.module = module
-
-    def __enter__(self) -> None:
-        self.module.eval()
-
-    def __exit__(self, *error: object) -> None:
-        for module, mode in self.modes:
-            module.training = mode

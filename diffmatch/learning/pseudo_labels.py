@@ -98,32 +98,54 @@ def pixels_per_class(labels: Tensor, where: Tensor, classes: int) -> Tensor:
     )[:classes]
 
 
-def cutmix(x: Tensor, boxes: Tensor) -> Tensor:
-    """The next image's content inside the boxes (Yun et al. 2019).
+def cutmix(x: Tensor, boxes: Tensor, other: Tensor | None = None) -> Tensor:
+    """Another image's content inside the boxes (Yun et al. 2019).
 
     Images, labels, confidence and padding go through the same call.
 
     Args:
         x: (U, H, W) or (U, dates, channels, H, W).
         boxes: (U, H, W) bool.
+        other: the content that is pasted, of x's shape; None: that of the next image of the batch.
     """
-    return torch.where(boxes.view(len(x), *[1] * (x.ndim - 3), *boxes.shape[1:]), x.roll(-1, 0), x)
+    other = x.roll(-1, 0) if other is None else other
+    return torch.where(boxes.view(len(x), *[1] * (x.ndim - 3), *boxes.shape[1:]), other, x)
 
 
-def mixed_targets(pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+Pasted = tuple[PseudoLabels, Tensor]
+"""What is known of the images that CutMix pastes: their pseudo-labels, and where they are image, (U, H, W) bool."""
+
+
+def mixed_targets(
+    pseudo: PseudoLabels, inside: Tensor, boxes: Tensor, pasted: Pasted | None = None
+) -> tuple[Tensor, Tensor]:
     """Pseudo-labels and acceptance as a CutMixed strong view sees them: void where there is only padding.
+
+    Args:
+        pasted: of the images that are pasted; None: the next ones of the batch.
 
     Returns:
         target (U, H, W) uint8 and accepted (U, H, W) bool.
     """
-    labels = torch.where(inside, pseudo.labels, VOID)
-    return cutmix(labels, boxes), cutmix(pseudo.accepted & inside, boxes)
+    others = (None, None) if pasted is None else unmixed_targets(*pasted)
+    target, accepted = (
+        cutmix(own, boxes, other) for own, other in zip(unmixed_targets(pseudo, inside), others, strict=True)
+    )
+    return target, accepted
 
 
-def soft_loss(scores: Tensor, pseudo: PseudoLabels, inside: Tensor, boxes: Tensor) -> Tensor:
+def unmixed_targets(pseudo: PseudoLabels, inside: Tensor) -> tuple[Tensor, Tensor]:
+    """`mixed_targets` of a view without CutMix."""
+    return torch.where(inside, pseudo.labels, VOID), pseudo.accepted & inside
+
+
+def soft_loss(
+    scores: Tensor, pseudo: PseudoLabels, inside: Tensor, boxes: Tensor, pasted: Pasted | None = None
+) -> Tensor:
     """The loss of a strong view's scores (U, C, H, W) where `targets` is soft: Mean Teacher's consistency.
 
     Its weight has to rise, over SOFT_RAMP of the training.
     """
-    target, accepted = mixed_targets(pseudo, inside, boxes)
-    return consistency_loss(scores, cutmix(pseudo.probabilities, boxes), accepted, target != VOID)
+    target, accepted = mixed_targets(pseudo, inside, boxes, pasted)
+    probabilities = cutmix(pseudo.probabilities, boxes, pasted and pasted[0].probabilities)
+    return consistency_loss(scores, probabilities, accepted, target != VOID)

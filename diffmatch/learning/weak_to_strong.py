@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from diffmatch.learning.batch import Labelled, Pool
-from diffmatch.learning.method import Method, evaluating
+from diffmatch.learning.labelling import Labelling, in_mode
+from diffmatch.learning.method import Method
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, accepted_by, cutmix
 
 T = TypeVar("T", bound=ThresholdOptions)
@@ -39,6 +40,16 @@ def in_one_pass(scores: Scores, *parts: tuple[Tensor, bool]) -> tuple[Tensor, ..
     return scores(*stacked(*parts)).split_with_sizes([len(part) for part, _ in parts])
 
 
+def mixed(pool: Pool, view: int = 0, boxes: Tensor | None = None) -> Tensor:
+    """The CutMixed strong view with that number, (U, dates, channels, H, W).
+
+    Args:
+        boxes: (U, H, W) bool, in place of the pool's.
+    """
+    other = pool.partner.strong[view] if pool.partner else None
+    return cutmix(pool.strong[view], pool.boxes if boxes is None else boxes, other)
+
+
 def weak_to_strong(scores: Scores, labelled: Labelled, pool: Pool) -> tuple[Tensor, Tensor]:
     """Scores of the labelled images and of the CutMixed strong views, in one pass; strong views lose feature channels.
 
@@ -49,17 +60,42 @@ def weak_to_strong(scores: Scores, labelled: Labelled, pool: Pool) -> tuple[Tens
 
 
 class WeakToStrong(Method[T]):
-    """Pseudo-labels are the network's own on the weak view, in eval mode, accepted by a threshold (FixMatch, Eq. 4)."""
+    """A weak view's confident labels teach strong views (FixMatch, Eq. 4).
+
+    The labels of the own image come from the pass that learns, in train mode; those of the image that CutMix pastes
+    from a pass of their own in eval mode (UniMatch's code, which calls the clean weak view in train mode a purpose:
+    BatchNorm needs clean statistics).
+    """
+
+    labelling = Labelling("student", "train")
 
     def scores(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
         """Class scores (N, C, H, W); the discriminative twin answers with its own network."""
         scores: Tensor = self.network(images, perturbed)
         return scores
 
+    def learn(self, labelled: Labelled, pool: Pool) -> tuple[Tensor, Tensor]:
+        """Scores of the labelled images and, without gradient, of the weak views, from one pass in train mode."""
+        own, weak = in_one_pass(self.scores, (labelled.images, False), (pool.weak, False))
+        return own, weak.detach()
+
+    def streams(self, labelled: Labelled, pool: Pool) -> tuple[Tensor, PseudoLabels, Tensor]:
+        """Scores of the labelled images, pseudo-labels of the weak views, scores of the CutMixed strong views.
+
+        The strong views go through the network alone, so that BatchNorm never normalises clean images by their
+        statistics.
+        """
+        own, weak = self.learn(labelled, pool)
+        return own, self.accept(weak.softmax(1), pool.inside), self.scores(mixed(pool))
+
+    def accept(self, probabilities: Tensor, inside: Tensor | None) -> PseudoLabels:
+        """Pseudo-labels of weak views' probabilities (N, C, H, W); `inside` as of `pseudo_labels`."""
+        return accepted_by(probabilities, self.settings.method, inside)
+
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        with evaluating(self.network):
-            return accepted_by(self.scores(images).softmax(1), self.settings.method, inside)
+        with in_mode(self.network, "eval"):
+            return self.accept(self.scores(images).softmax(1), inside)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
         return self.scores(images).softmax(1)

@@ -13,6 +13,7 @@ from diffmatch.diffusion.objective import masked_mean
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import entropy, pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics, Views
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, accepted_by, cutmix, mixed_targets
@@ -42,6 +43,9 @@ class AugSeg(WeakToStrong[AugSegOptions]):
     """
 
     views = Views(cutmix=1.0, photometry="random_intensity")
+    labelling = Labelling("teacher", "eval")
+    family = "consistency"
+    use = "simple, strong augmentation"
     title = "AugSeg"
     citation = "Zhao et al., CVPR 2023"
 

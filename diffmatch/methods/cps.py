@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from diffmatch.domain import Card
 from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.labelling import Labelling, in_mode
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
-from diffmatch.learning.method import Method, Statistics, Views, evaluating
+from diffmatch.learning.method import Method, Statistics, Views
 from diffmatch.learning.pseudo_labels import PseudoLabels, confident, cutmix, mixed_targets
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
@@ -41,6 +42,9 @@ class CPS(Method[C]):
 
     views = Views(strong=0)
     version = 2  # labels come from the pass that learns
+    labelling = Labelling("other student", "train")
+    family = "co-training"
+    use = "two networks, no thresholds"
     title = "CPS"
     citation = "Chen et al., CVPR 2021"
 
@@ -74,5 +78,5 @@ class CPS(Method[C]):
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        with evaluating(self.second):
+        with in_mode(self.second, "eval"):
             return confident(self.second(images).softmax(1), 0.0)

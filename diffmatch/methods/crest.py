@@ -12,6 +12,7 @@ from diffmatch.diffusion.prior import smoothed
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.ema import teacher_of
+from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, confident, cutmix, mixed_targets
@@ -46,6 +47,10 @@ class CReST(WeakToStrong[CReSTOptions]):
     accepted.
     """
 
+    labelling = Labelling("teacher", "eval")
+    features = "channel dropout"
+    family = "class-imbalance"
+    use = "rare classes, long training"
     title = "CReST"
     citation = "Wei et al., CVPR 2021"
     rates: Tensor

@@ -29,6 +29,7 @@ class CrossTeaching(CPS[CrossTeachingOptions]):
     count the transformer's labels, which the CNN is taught, in eval mode there.
     """
 
+    use = "CNN and transformer, medical slices"
     title = "Cross Teaching"
     citation = "Luo et al., MIDL 2022"
 

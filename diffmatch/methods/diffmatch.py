@@ -13,27 +13,27 @@ from diffmatch.diffusion.objective import denoising_loss
 from diffmatch.diffusion.prior import ClassPrior
 from diffmatch.diffusion.sampler import Adjust
 from diffmatch.domain import VOID, Card
-from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.batch import Batch, Labelled, Losses, Pool, Progress
 from diffmatch.learning.ema import follow, teacher_of
+from diffmatch.learning.labelling import Labelling, in_mode
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
-from diffmatch.learning.method import Method, Statistics, evaluating
+from diffmatch.learning.method import Method, Statistics, Views
 from diffmatch.learning.pseudo_labels import (
     SOFT_RAMP,
     PseudoLabels,
-    TargetOptions,
     accepted_by,
-    cutmix,
     mixed_targets,
     pixels_per_class,
     soft_loss,
 )
-from diffmatch.learning.weak_to_strong import stacked
+from diffmatch.learning.weak_to_strong import in_one_pass, mixed, stacked
+from diffmatch.methods.discriminative import DiscriminativeOptions
 from diffmatch.networks.extractor import ceil_div
 from diffmatch.networks.segmenter import DenoiserNetwork
 from diffmatch.settings import Settings
 
 
-class DiffMatchOptions(TargetOptions):
+class DiffMatchOptions(DiscriminativeOptions):
     """The paper names no threshold; UniMatch's is used.
 
     With `ema` 0 the student is its own teacher, as in the paper (section 3.1).
@@ -55,6 +55,11 @@ class DiffMatch(Method[DiffMatchOptions]):
     """
 
     sampled = True
+    views = Views(partner=True)
+    labelling = Labelling("student", "eval")
+    features = "channel dropout"
+    family = "generative"
+    use = "masks with noise draws"
     version = 3  # the denoiser's branches start at zero, and so does what y_t adds to z
     title = "DiffMatch"
     citation = "Towards Unbiased Learning in Semi-Supervised Semantic Segmentation, under review"
@@ -70,12 +75,13 @@ class DiffMatch(Method[DiffMatchOptions]):
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         labelled, pool, kind = batch.labelled, batch.unlabelled, self.settings.train.loss
-        pseudo = self.pseudo_labels(pool.weak, pool.keys, pool.inside)
-        target, accepted = mixed_targets(pseudo, pool.inside, pool.boxes)
+        pasted = self.pasted(pool)
+        t = torch.rand(len(labelled.images) + len(pool.weak), device=pool.weak.device)
+        condition, pseudo = self.conditions(labelled, pool)
+        target, accepted = mixed_targets(pseudo, pool.inside, pool.boxes, pasted)
         self.prior.update(pixels_per_class(pseudo.labels, pool.inside, len(self.card.classes)))
 
-        images, perturbed = stacked((labelled.images, False), (cutmix(pool.strong[0], pool.boxes), True))
-        scores, t = self.denoised(images, perturbed, torch.cat([labelled.masks, target]))
+        scores = self.denoised(condition, torch.cat([labelled.masks, target]), t)
         (own, strong), (t_own, t_strong) = (torch.tensor_split(x, [len(labelled.images)]) for x in (scores, t))
 
         def supervised(scores: Tensor) -> Tensor:
@@ -87,17 +93,29 @@ class DiffMatch(Method[DiffMatchOptions]):
         known = labelled.masks != VOID
         sup = self.objective(own, labelled.masks, known, t_own, self.prior.labelled, supervised)
         if self.settings.method.targets == "soft":
-            unsup = progress.ramp(SOFT_RAMP) * soft_loss(strong, pseudo, pool.inside, pool.boxes)
+            unsup = progress.ramp(SOFT_RAMP) * soft_loss(strong, pseudo, pool.inside, pool.boxes, pasted)
         else:
             unsup = self.objective(strong, target, accepted, t_strong, self.prior.unlabelled, taught)
         return Losses.of({"sup": sup, "unsup": unsup}, pseudo, pool.inside, times=t)
 
-    def denoised(self, images: Tensor, perturbed: Tensor | None, y_0: Tensor) -> tuple[Tensor, Tensor]:
-        """f's scores (N, C, H, W) of the masks y_0 (N, H, W), noised to random times, and those times (N,)."""
-        t = torch.rand(len(images), device=images.device)
-        condition = self.network.condition(images, perturbed)
+    def conditions(self, labelled: Labelled, pool: Pool) -> tuple[Tensor, PseudoLabels]:
+        """Conditions of the labelled images and the CutMixed strong views, and the pseudo-labels of the weak views.
+
+        In train mode the weak views' condition comes from a pass with the labelled images, without gradient, and the
+        strong views follow alone; in eval mode it has a pass of its own. The mode is the extractor's: f is the same.
+        """
+        strong = (mixed(pool), True)
+        if self.settings.method.labels == "train" and self.teacher is None:
+            own, weak = in_one_pass(self.network.condition, (labelled.images, False), (pool.weak, False))
+            pseudo = self.sampled_labels(self.network, weak.detach(), pool.keys, pool.weak.shape[-2:], pool.inside)
+            return torch.cat([own, *in_one_pass(self.network.condition, strong)]), pseudo
+        pseudo = self.pseudo_labels(pool.weak, pool.keys, pool.inside)
+        return self.network.condition(*stacked((labelled.images, False), strong)), pseudo
+
+    def denoised(self, condition: Tensor, y_0: Tensor, t: Tensor) -> Tensor:
+        """f's scores (N, C, H, W) of the masks y_0 (N, H, W), noised to the times t (N,)."""
         y_t = self.network.noisy(y_0, t, condition.shape[-2:])
-        return self.network.scores(y_t, condition, t, images.shape[-2:]), t
+        return self.network.scores(y_t, condition, t, y_0.shape[-2:])
 
     def objective(
         self,
@@ -129,14 +147,20 @@ class DiffMatch(Method[DiffMatchOptions]):
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         teacher = self.network if self.teacher is None else self.teacher
-        with evaluating(teacher):
-            probabilities = teacher.sample(
-                teacher.condition(images),
-                keys,
-                images.shape[-2:],
-                steps=self.settings.diffusion.pseudo_steps,
-                adjust=self._natural(),
-            ).mean(0)
+        with in_mode(teacher, "eval"):
+            return self.sampled_labels(teacher, teacher.condition(images), keys, images.shape[-2:], inside)
+
+    def sampled_labels(
+        self,
+        network: DenoiserNetwork,
+        condition: Tensor,
+        keys: Sequence[str],
+        size: Sequence[int],
+        inside: Tensor | None,
+    ) -> PseudoLabels:
+        """The result of the reverse process given the weak views' condition, accepted as the options say."""
+        steps = self.settings.diffusion.pseudo_steps
+        probabilities = network.sample(condition, keys, size, steps=steps, adjust=self._natural()).mean(0)
         return accepted_by(probabilities, self.settings.method, inside)
 
     def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:

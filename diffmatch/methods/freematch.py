@@ -10,8 +10,9 @@ from torch import Tensor
 
 from diffmatch.domain import Card
 from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.labelling import Labelling, in_mode
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
-from diffmatch.learning.method import Method, Statistics, evaluating
+from diffmatch.learning.method import Method, Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, mixed_targets, pixels_per_class
 from diffmatch.learning.weak_to_strong import weak_to_strong
 from diffmatch.settings import Section, Settings
@@ -42,6 +43,10 @@ class FreeMatch(Method[FreeMatchOptions]):
     place of cross-entropy.
     """
 
+    labelling = Labelling("student", "eval")
+    features = "channel dropout"
+    family = "self-training"
+    use = "no threshold to choose"
     title = "FreeMatch"
     citation = "Wang et al., ICLR 2023"
     running: Tensor
@@ -106,7 +111,7 @@ class FreeMatch(Method[FreeMatchOptions]):
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        with evaluating(self.network):
+        with in_mode(self.network, "eval"):
             return self.accept(self.probabilities(images, keys))
 
 

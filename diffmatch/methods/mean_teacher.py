@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffmatch.domain import Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import consistency_loss, supervised_loss
 from diffmatch.learning.method import Method, Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, confident, cutmix
@@ -43,6 +44,10 @@ class MeanTeacher(Method[M]):
     Consistency is asked for on unlabelled images only, which alone have two views. alpha is 0.99 throughout.
     """
 
+    labelling = Labelling("teacher", "eval")
+    features = "channel dropout"
+    family = "consistency"
+    use = "few labels, steady, cheap"
     title = "Mean Teacher"
     citation = "Tarvainen & Valpola, NeurIPS 2017"
 

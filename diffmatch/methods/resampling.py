@@ -26,6 +26,8 @@ class Resampling(Supervised[Section]):
     image without a labelled pixel is never drawn.
     """
 
+    family = "class-imbalance"
+    use = "rare classes, no pool"
     title = "Resampling"
     citation = "Byrd & Lipton, ICML 2019"
 

@@ -53,6 +53,8 @@ class Reweighting(Supervised[ReweightingOptions]):
     of its own, is replaced.
     """
 
+    family = "class-imbalance"
+    use = "rare classes at head's expense"
     title = "Reweighting"
     citation = "Cui et al., CVPR 2019"
     weights: Tensor

@@ -16,6 +16,8 @@ class Supervised(Method[S]):
     """L = L_sup, the domain's labelled loss. Everything but the pool is shared with the semi-supervised methods."""
 
     views = Views(unlabelled=False, strong=0)
+    family = "supervised"
+    use = "what every method must beat"
     title = "Sup.-only"
     citation = "labelled images only"
 

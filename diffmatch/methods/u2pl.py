@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import entropy, one_hot, pseudo_loss, supervised_loss
 from diffmatch.learning.memory import MemoryBank, draw
 from diffmatch.learning.method import Method, Statistics, Views
@@ -69,6 +70,9 @@ class U2PL(Method[U2PLOptions]):
     """
 
     views = Views(cutmix=0.5)
+    labelling = Labelling("teacher", "eval")
+    family = "contrastive"
+    use = "many classes, uncertain pixels"
     title = "U2PL"
     citation = "Wang et al., CVPR 2022"
     limit: Tensor

@@ -48,6 +48,7 @@ class UAMT(MeanTeacher[UAMTOptions]):
     here.
     """
 
+    use = "mean_teacher where it is certain"
     title = "UA-MT"
     citation = "Yu et al., MICCAI 2019"
     network: ClassifierNetwork

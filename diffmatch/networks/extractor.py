@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from segmentation_models_pytorch.decoders.pspnet.decoder import PSPModule
@@ -162,15 +164,35 @@ class Extractor(nn.Module):
         Args:
             perturbed: (N,) bool, which images lose feature channels; None for none.
         """
+        features = self.encoded(x)
+        if perturbed is not None and self.feature_dropout > 0:
+            features = [self._drop(f, perturbed) for f in features]
+        return self.decoded(features, x.shape[-2:])
+
+    def both(self, x: Tensor) -> Tensor:
+        """z of the images and, after them, z of the same images with feature channels lost, (2N, D, h, w).
+
+        The encoder sees the images once; both go through the decoder together and share its BatchNorm's statistics.
+        """
+        features = self.encoded(x)
+        if self.feature_dropout > 0:
+            lost = torch.ones(len(x), dtype=torch.bool, device=x.device)
+            features = [torch.cat([f, self._drop(f, lost)]) for f in features]
+        else:
+            features = [torch.cat([f, f]) for f in features]
+        return self.decoded(features, x.shape[-2:])
+
+    def encoded(self, x: Tensor) -> list[Tensor]:
+        """The encoder's maps of images (N, dates, channels, H, W), finest first, the dates met."""
         dates, (height, width) = x.shape[1], x.shape[-2:]
         x = F.pad(x.flatten(0, 1), (0, -width % self.multiple, 0, -height % self.multiple))
         features = list(self.encoder(x))
-        if dates == 2:
-            features = [(f[0::2] - f[1::2]).abs() for f in features]
-        if perturbed is not None and self.feature_dropout > 0:
-            features = [self._drop(f, perturbed) for f in features]
+        return [(f[0::2] - f[1::2]).abs() for f in features] if dates == 2 else features
+
+    def decoded(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
+        """z of the encoder's maps, cut to images of that size (H, W)."""
         z: Tensor = self.decoder(features)
-        rows, columns = (ceil_div(side, self.stride) for side in (height, width))
+        rows, columns = (ceil_div(side, self.stride) for side in size)
         return z[..., :rows, :columns]
 
     def _drop(self, feature: Tensor, perturbed: Tensor) -> Tensor:

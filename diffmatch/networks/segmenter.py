@@ -48,6 +48,11 @@ class ClassifierNetwork(nn.Module):
         """(N, dates, channels, H, W) -> scores (N, C, H, W), float32."""
         return upsample(self.classifier(self.extractor(images, perturbed)), images.shape[-2:])
 
+    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores of the images and of the images with feature channels lost, (N, C, H, W) each: `Extractor.both`."""
+        clean, perturbed = upsample(self.classifier(self.extractor.both(images)), images.shape[-2:]).chunk(2)
+        return clean, perturbed
+
 
 class DenoiserNetwork(nn.Module):
     """g and f together, with the codec (none for the discriminative twin, whose y_t is always 0 and t always 1).

@@ -164,9 +164,10 @@ def meta_batch(method: Method[Section], card: Card, settings: Settings[Section])
         images = torch.empty(size, card.dates, card.channels, side, side)
         flags = torch.empty(size, side, side, dtype=torch.bool)
         masks = torch.empty(size, side, side, dtype=torch.uint8)
-    keys = ["0"] * size
-    labelled = Labelled(images, masks, keys)
-    return Batch(labelled, Pool(images, (images,) * method.views.strong, flags, flags, keys))
+    keys, views = ["0"] * size, method.views
+    pool, partner = (Pool(images, (images,) * views.strong, flags, flags, keys) for _ in range(2))
+    pool.partner = partner if views.partner and views.mixing(settings.data) > 0 else None
+    return Batch(Labelled(images, masks, keys), pool)
 
 
 def passes(method: Method[Section], card: Card, settings: Settings[Section]) -> dict[str, float]:

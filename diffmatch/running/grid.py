@@ -20,7 +20,7 @@ from diffmatch.data.loading import Draws, Stream, collate
 from diffmatch.domain import InputError
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
-from diffmatch.learning.method import evaluating
+from diffmatch.learning.labelling import in_mode
 from diffmatch.records.folder import RunFolder, runs_named
 from diffmatch.records.schema import EvaluationRecord
 from diffmatch.records.select import select_evaluation
@@ -199,7 +199,7 @@ def estimate(planned: Plan) -> float:
     for _ in range(2):  # the first one also decodes and warms up
         began = time.perf_counter()
         sample = planned.domain.read(item)
-        with torch.no_grad(), evaluating(method):
+        with torch.no_grad(), in_mode(method, "eval"):
             predict_item(
                 method,
                 item,

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from diffmatch.domain import InputError
-from diffmatch.learning.method import Method, evaluating
+from diffmatch.learning.labelling import in_mode
+from diffmatch.learning.method import Method
 from diffmatch.running.plan import Plan
 from diffmatch.scoring.evaluation import members
 from diffmatch.scoring.inference import framed
@@ -34,7 +35,7 @@ def draw_samples(planned: Plan, method: Method[Section], device: torch.device) -
             z = int(max(range(len(truth)), key=lambda k: (len(np.unique(truth[k])), int((truth[k] > 0).sum()))))
             image, truth, title = image[:, :, z], truth[z], f"{item.id}, slice {z}"
         ready, back = framed(image[None].to(device), planned.settings.data)
-        with evaluating(method), torch.no_grad():
+        with in_mode(method, "eval"), torch.no_grad():
             maps = method.trajectory(ready, [f"{item.id}/{z}"])
         steps = back(maps.movedim(0, 1).float(), "nearest")[0].to(torch.uint8).cpu().numpy()
         pixels = (image.clamp(0, 1) * 255).to(torch.uint8).movedim(1, -1).numpy()

@@ -71,7 +71,8 @@ class Trainer:
         self.meters, self.best, self.start, self.elapsed = Meters(), Best(), 0, 0.0
         self.unaccepted: dict[str, int] = {}
         views = self.method.views
-        if views.unlabelled and views.mixing(self.settings.data) > 0 and train.batch == self.fabric.world_size:
+        alone = train.batch == self.fabric.world_size and not views.partner
+        if views.unlabelled and views.mixing(self.settings.data) > 0 and alone:
             self.warnings.append(
                 "CutMix has no partner with one image a device and changes nothing; "
                 "give each two (train.batch, --devices)"

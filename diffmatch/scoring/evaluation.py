@@ -11,7 +11,8 @@ from torch import Tensor
 
 from diffmatch.data.splits import Split
 from diffmatch.domain import Domain, Image, InputError, Item, Mask, Protocol
-from diffmatch.learning.method import Method, evaluating
+from diffmatch.learning.labelling import in_mode
+from diffmatch.learning.method import Method
 from diffmatch.progress import Bar
 from diffmatch.records.counts import Counts
 from diffmatch.scoring.counting import count, gathered, surface_distances
@@ -67,7 +68,7 @@ def evaluate(
     """
     card, settings = domain.card, method.settings
     counts = Counts(len(card.classes))
-    with evaluating(method):
+    with in_mode(method, "eval"):
         for item in bar.track(items[rank::world]):
             sample = domain.read(item, mask=True)
             truth = known_mask(item, sample.mask)

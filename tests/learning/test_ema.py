@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from diffmatch.learning.ema import follow, teacher_of, warmed
-from diffmatch.learning.method import evaluating
+from diffmatch.learning.labelling import in_mode
 
 
 def student() -> nn.Sequential:
@@ -34,7 +34,7 @@ def test_a_method_with_a_teacher_pickles_and_keeps_it_in_eval_mode(name: str, pl
     for twin in (method, pickle.loads(pickle.dumps(method)), copy.deepcopy(method)):
         twin.train()
         assert twin.network.training and not any(m.training for m in twin.teacher.modules())
-        with evaluating(twin):
+        with in_mode(twin, "eval"):
             assert not twin.network.training
         assert twin.network.training and not any(m.training for m in twin.teacher.modules())
 
