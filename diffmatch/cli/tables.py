@@ -86,6 +86,7 @@ def _scores(
     from diffmatch.data.opening import size_for
     from diffmatch.learning import registry
     from diffmatch.records import tables
+    from diffmatch.records.select import select_evaluation
     from diffmatch.running import grid
     from diffmatch_reports.paper import fill
     from diffmatch_reports.paper_cells import Source, key
@@ -96,6 +97,7 @@ def _scores(
     cells = list(
         grid.cells(spec, methods, preset=preset, seeds=seeds, data=data, out=out, overrides=overrides, invented=size)
     )
+    read = list(grid.recorded(spec, seeds, (out, grid.results())))
     if not cells:
         raise InputError(f"{spec.name}: none of its methods is installed")
     entries = grid.entries(job for cell in cells for job in cell.jobs)
@@ -119,6 +121,11 @@ def _scores(
                 sources.setdefault(place, []).append(Source(entry.folder.path, entry.folder.record(), score))
             if entry.problem:
                 problems[place] = entry.problem
+    for row, column, folder in read:
+        record, (known, _) = folder.record(), folder.readable_evaluations()
+        protocol = card.protocol(spec.protocol).name
+        score = select_evaluation(record, known, checkpoint=checkpoint, protocol=protocol, steps=row.steps)
+        sources.setdefault((row.name, key(column)), []).append(Source(folder.path, record, score))
     return fill(
         spec,
         sources,

@@ -49,12 +49,17 @@ class Row(Part):
     """A row: a method with settings, scored with `steps` sampler steps.
 
     Without a method it shows its published numbers alone.
+
+    Attributes:
+        records: label budget -> the finished runs `<seed>-<hash>` that the row shows. It is for an earlier version of
+            the method, which cannot be run any more: the row reads these records and nothing else.
     """
 
     name: str
     method: str | None = None
     set: dict[str, Any] = Field(default_factory=dict)
     steps: int | None = Field(default=None, ge=1)
+    records: dict[str, tuple[str, ...]] = Field(default_factory=dict)
 
 
 class Comparable(Part):

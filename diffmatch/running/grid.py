@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from diffmatch.domain import InputError
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
 from diffmatch.learning.labelling import in_mode
-from diffmatch.records.folder import RunFolder, runs_named
+from diffmatch.records.folder import RunFolder, budget_folder, runs_named
 from diffmatch.records.schema import EvaluationRecord
 from diffmatch.records.select import select_evaluation
 from diffmatch.records.tables import Column, Row, Table
@@ -245,7 +245,7 @@ def cells(
     overrides: Mapping[str, Any],
     invented: int,
 ) -> Iterator[Cell]:
-    """The cells of the rows whose method is installed, row by row.
+    """The cells of the rows whose method is installed, row by row; rows of `records` are `recorded`'s.
 
     Args:
         overrides: of the command line; they win over the table's own settings.
@@ -253,7 +253,7 @@ def cells(
     """
     root = Path(table.data) if table.data else data
     for row in table.rows:
-        if row.method is None or row.method not in methods:
+        if row.method is None or row.method not in methods or row.records:
             continue
         for column in table.columns:
             settings = [{**table.asked(row, column, preset, seed), **overrides} for seed in range(seeds)]
@@ -273,3 +273,26 @@ def cells(
                 for seed, own in enumerate(settings)
             )
             yield Cell(row, column, jobs)
+
+
+def recorded(table: Table, seeds: int, roots: Sequence[Path]) -> Iterator[tuple[Row, Column, RunFolder]]:
+    """The runs of the rows that name their records, of the first `seeds` seeds.
+
+    Args:
+        roots: where they are looked for, in this order.
+
+    Raises:
+        InputError: a record is not there.
+    """
+    for row, column in product(table.rows, table.columns):
+        for name in row.records.get(column.labels or "", ()):
+            if int(name.partition("-")[0]) >= seeds:
+                continue
+            path = Path(table.dataset, row.method or "", budget_folder(column.labels or ""), name)
+            found = chain.from_iterable(runs_named(path, root) for root in roots)
+            if (folder := next(found, None)) is None:
+                raise InputError(
+                    f"{table.name}, row '{row.name}': no record {path} below {' or '.join(map(str, roots))}; "
+                    "a row of records cannot be run"
+                )
+            yield row, column, folder

@@ -79,10 +79,11 @@ def _cells(table: Table, run: RunView) -> list[tuple[Row, Column, dict[str, Any]
     """The cells that a run may fill, and which of its overrides they do not ask for: those with the fewest."""
     record = run.record
     settings, overrides = flatten(record.settings), record.changes
+    name = f"{record.seed}-{record.hash}"
+    own = [row for row in table.rows if row.method == record.method]
+    naming = [row for row in own if name in row.records.get(record.labels.budget, ())]
     fitting = []
-    for row in table.rows:
-        if row.method != record.method:
-            continue
+    for row in naming or [row for row in own if not row.records]:
         for column in table.columns:
             if (column.labels or run.card.budgets[0]) != record.labels.budget:
                 continue

@@ -96,3 +96,14 @@ def test_seeds_of_the_newest_hash_are_pooled_and_older_runs_are_named(run: Calla
     cell = found.filled.cells["ours", "three"]
     assert cell.measured.n == 2 and [source.record.seed for source in cell.sources] == [0, 1]
     assert [source.folder for source in found.left_out] == [old.folder]
+
+
+def test_a_run_that_a_row_names_stands_there_alone(run: Callable[..., Any]) -> None:
+    """The row of an earlier version takes its records from the row of today's, and no other runs."""
+    old, new = run(), run(seed=1)
+    name = f"{old.record.seed}-{old.record.hash}"
+    rows = (*TABLE.rows, Row(name="before", method="diffmatch", records={"3": (name,)}))
+    (found,) = fillings(TABLE.model_copy(update={"rows": rows}), [old, new], {})
+    by_row = {place: [s.folder for s in cell.sources] for place, cell in found.filled.cells.items() if cell.sources}
+    assert by_row["before", "three"] == [old.folder]
+    assert by_row["ours", "three"] == [new.folder]

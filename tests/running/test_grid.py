@@ -301,3 +301,29 @@ def test_a_blank_cell_makes_the_command_fail(few, stub, tmp_path, capsys, monkey
     told = capsys.readouterr()
     assert "Blank: plain, one: no luck" in told.out
     assert "9 cells of installed methods are blank" in told.err
+
+
+def test_a_row_of_records_reads_them_and_runs_nothing(few, stub, tmp_path, capsys, monkeypatch):
+    """An earlier version of a method cannot be run: its row names its records, and one that is not there is said."""
+    monkeypatch.chdir(tmp_path)
+    spec = SPEC.format(data=few).replace("  - {name: theirs}\n", "")
+    (tmp_path / "mine.yaml").write_text(spec)
+    sets = [
+        word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")
+    ]
+    assert invoke(["table", "mine.yaml", *sets]) == 0
+    (old,) = (tmp_path / "runs/acdc/diffmatch/1").iterdir()
+    (tmp_path / "old.yaml").write_text(
+        f"{spec}  - {{name: before, method: diffmatch, records: {{'1': [{old.name}, 1-{old.name[2:]}]}}}}\n"
+    )
+    capsys.readouterr()
+    monkeypatch.setattr(grid, "run_missing", lambda *_: None)
+    assert invoke(["table", "old.yaml", "--form", "csv", *sets]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    rows = [
+        [line.replace(name, "") for line in lines if line.startswith(name) and "one" in line]
+        for name in ("ours", "before")
+    ]
+    assert rows[0] and rows[0] == rows[1]
+    assert invoke(["table", "old.yaml", "--seeds", "2", *sets]) == 2
+    assert f"row 'before': no record acdc/diffmatch/1/1-{old.name[2:]}" in capsys.readouterr().err
