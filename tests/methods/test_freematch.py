@@ -10,7 +10,11 @@ import torch
 import torch.distributed
 from torch import multiprocessing
 
+from diffmatch.conformance.method import toy_card, toy_method, toy_settings
+from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
+from diffmatch.learning.losses import pseudo_loss
+from diffmatch.learning.pseudo_labels import mixed_targets
 
 
 def sure(confidence: float, shape: tuple[int, ...] = (1, 2, 4), share: float = 0.5) -> torch.Tensor:
@@ -55,25 +59,77 @@ def test_thresholds_rise_with_confidence_and_less_for_a_rare_class(planned: Any)
     assert torch.equal(method.running, state)
 
 
+def test_the_authors_numbers() -> None:
+    """Two steps of their threshold hook with momentum 0.5, then their losses, on six pixels and three classes.
+
+    microsoft/Semi-supervised-learning@639cfbf1, semilearn/algorithms/freematch/utils.py 29-72 and freematch.py 16-44.
+    """
+    kind = registry.method("freematch")
+    method = toy_method(kind, toy_card(3), toy_settings(kind, method__momentum=0.5))
+    i = torch.arange(18.0).view(6, 3)
+    weak, strong = (3 * torch.sin(1.7 * i), 1.5 * torch.cos(1.1 * i * i))
+    inside = torch.ones(1, 1, 6, dtype=torch.bool)
+    method.update(pixels(weak).softmax(1), inside)
+    method.update(pixels(0.4 * weak.flip(1)).softmax(1), inside)
+    tau, mean, histogram = method.averages
+    torch.testing.assert_close(tau, torch.tensor([0.6230907]))
+    torch.testing.assert_close(mean, torch.tensor([0.3278681, 0.3421160, 0.3300160]))
+    torch.testing.assert_close(histogram, torch.full((3,), 1 / 3))
+    pseudo = method.accept(pixels(0.4 * weak.flip(1)).softmax(1))
+    assert pseudo.accepted.flatten().tolist() == [True, False, True, False, True, False]
+    scores = pixels(strong).requires_grad_()
+    for accepted, value, norm in ((pseudo.accepted, -9.913446, 0.0257578), (inside, -1.157025, 0.0782843)):
+        fairness = method.fairness(scores, accepted)
+        (gradient,) = torch.autograd.grad(fairness, scores)
+        torch.testing.assert_close(torch.stack([fairness.detach(), gradient.norm()]), torch.tensor([value, norm]))
+    unsup = pseudo_loss("ce", scores, *mixed_targets(pseudo, inside, torch.zeros_like(inside)))
+    (gradient,) = torch.autograd.grad(unsup, scores)
+    torch.testing.assert_close(torch.stack([unsup.detach(), gradient.norm()]), torch.tensor([0.6757519, 0.2831533]))
+
+
+def pixels(scores: torch.Tensor) -> torch.Tensor:
+    """Scores (pixels, C) as an image (1, C, 1, pixels)."""
+    return scores.T[None, :, None].contiguous()
+
+
 def test_training_moves_the_thresholds_that_accept(planned: Any, draw: Any) -> None:
-    """The batch's own statistics are in the thresholds it meets, and counts and pseudo-labels say the same."""
+    """The batch's own statistics are in the thresholds it meets; labels and strong views come from one pass in train
+    mode, and no feature channel is lost."""
     p = planned("freematch", method__momentum=0.5)
-    method, batch = p.build(), draw(p)
+    method, batch = p.build().train(), draw(p)
     with torch.no_grad():
         method.network.classifier.weight.mul_(1e4)  # so that it is sure of some pixels and unsure of others
-    state, start = copy.deepcopy(method.network.state_dict()), method.thresholds
-    torch.manual_seed(0)
-    losses = method.train().losses(batch, Progress(0, 1))
-    assert not torch.equal(method.thresholds, start)
-    assert set(dict(method.named_buffers())) >= {"running"}
-    method.network.load_state_dict(state)
-    pseudo = method.pseudo_labels(batch.pool.weak, batch.pool.keys)
-    assert (
-        losses.accepted.sum()
-        == (pseudo.accepted & batch.pool.inside).sum()
-        < losses.given.sum()
-        == batch.pool.inside.sum()
-    )
+    reference = copy.deepcopy(method)
+    passes: list[tuple[bool, Any]] = []
+    method.network.register_forward_hook(lambda module, given, _: passes.append((module.training, given)))
+    losses = method.losses(batch, Progress(0, 1))
+    ((training, (images, perturbed)),) = passes
+    assert training and perturbed is None
+    assert torch.equal(images, torch.cat([batch.labelled.images, batch.pool.weak, batch.pool.strong[0]]))
+    probabilities = reference.network(images)[2:4].detach().softmax(1)
+    start = reference.thresholds
+    reference.update(probabilities, batch.pool.inside)
+    assert torch.equal(method.running, reference.running) and not torch.equal(method.thresholds, start)
+    accepted = reference.accept(probabilities).accepted & batch.pool.inside
+    assert losses.accepted.sum() == accepted.sum() < losses.given.sum() == batch.pool.inside.sum()
+
+
+def test_the_average_predicts_and_the_network_labels(planned: Any, draw: Any, fit: Any) -> None:
+    """a = 0, 1/2 and 0.6: the mean of two networks, then their moving average, BatchNorm's statistics too."""
+    p = planned("freematch", method__ema=0.6)
+    method, states = p.build(), []
+    follow = method.after_step
+    method.after_step = lambda progress: (states.append(copy.deepcopy(method.network.state_dict())), follow(progress))
+    fit(method, [draw(p, 2, 2 * k) for k in range(3)])
+    for key, value in method.average.state_dict().items():
+        if value.is_floating_point():
+            one, two, three = (state[key] for state in states)
+            torch.testing.assert_close(value, 0.6 * (one + two) / 2 + 0.4 * three)
+    images, keys = draw(p).pool.weak, ["a", "b"]
+    method.eval()
+    with torch.no_grad():
+        assert torch.equal(method.probabilities(images, keys), method.average(images).softmax(1))
+        assert torch.equal(method.pseudo_labels(images, keys).probabilities, method.network(images).softmax(1))
 
 
 def test_fairness_by_hand(planned: Any) -> None:
