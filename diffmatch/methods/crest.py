@@ -11,14 +11,17 @@ from torch import Tensor
 from diffmatch.diffusion.prior import smoothed
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.ema import teacher_of
+from diffmatch.learning.ema import follow, teacher_of, warmed
 from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics
-from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, confident, cutmix, mixed_targets
-from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass
+from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, confident, mixed_targets
+from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass, mixed
 from diffmatch.settings import Settings
-from diffmatch.shared.seeds import seed_of
+from diffmatch.shared.ranks import over_ranks
+
+BINS, BINS_PER_HALVING = 2048, 32
+"""Of the doubt 1 - max p, whose logarithm the bins divide evenly, from 1 to 2^-64."""
 
 
 class CReSTOptions(ThresholdOptions):
@@ -30,70 +33,107 @@ class CReSTOptions(ThresholdOptions):
         ge=0,
         description="0 keeps every pseudo-label, 1 as few of a head class as a tail class has labels",
     )
+    ema: float = Field(default=0.999, ge=0, lt=1, description="momentum of the average of weights")
 
 
 class CReST(WeakToStrong[CReSTOptions]):
     """L = L_sup(labelled) + L_sup(kept) + L_FixMatch; `kept` are pixels that the last generation's network labelled.
 
-    A pixel labelled with the l-th most frequent class is kept with probability mu_l = (N_{C+1-l} / N_1)^alpha, with
-    N_1 >= ... >= N_C the labelled pixels per class (Wei et al. 2021, section 3.3, "class-rebalancing"): all of the
-    rarest, few of the most frequent. Settings of the paper: alpha 1/3, 6 to 15 generations of 64 epochs each, FixMatch
-    or MixMatch inside, threshold 0.95.
+    Of the pixels that it gives the l-th most frequent class, the share mu_l = (N_{C+1-l} / N_1)^alpha is kept, the most
+    confident ones, with N_1 >= ... >= N_C the labelled pixels per class (Wei et al. 2021, section 3.3,
+    "class-rebalancing"): all of the rarest, few of the most frequent. The labels of FixMatch come from the one pass
+    over labelled images, weak and strong views, in train mode. An exponential average of the generation's networks
+    predicts, and labels for the next generation in eval mode. Settings of the authors: alpha 1/3, 6 to 15 generations
+    of 64 epochs each, FixMatch or MixMatch inside, threshold 0.95, the average's momentum 0.999.
 
-    Differs from the paper: the strong view is FixMatch's here, feature dropout included. Pixels are drawn, not images,
-    and anew in each step (by the item's key). The network goes on training where the paper begins each generation
-    anew. Kept labels are a term of their own, on the weak view. This is CReST, not CReST+: distributions are not
-    aligned. Audits count the generation's teacher with its draw; before the first generation has ended nothing is
-    accepted.
+    Differs from the authors' code: pixels take the place of images. The pool is not sorted as a whole between two
+    generations: a histogram per class of the confidences seen since the last generation ended says which pixels belong
+    to the share, to within a fortieth of 1 - max p. Equals are kept together. (Sorting each batch would keep the same
+    share of a poor image as of a good one.) The network goes on training where theirs begins each generation anew; the
+    average begins anew, as the plain mean (`ema.warmed`), with averaged BatchNorm statistics where theirs has the last
+    network's. Kept labels are a term of their own, on the weak view. This is CReST, not CReST+: distributions are not
+    aligned. Audits count the generation's teacher with what is kept; before the first generation has ended nothing is.
     """
 
     labelling = Labelling("teacher", "eval")
-    features = "channel dropout"
     family = "class-imbalance"
     use = "rare classes, long training"
+    version = 2  # the most confident are kept, labels inside from the pass that learns, an average predicts and labels
     title = "CReST"
     citation = "Wei et al., CVPR 2021"
     rates: Tensor
+    seen: Tensor
     generation: Tensor
 
     def __init__(self, card: Card, settings: Settings[CReSTOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
-        self.teacher = teacher_of(self.network)
+        self.average, self.teacher = teacher_of(self.network), teacher_of(self.network)
         self.register_buffer("rates", keep_rates(torch.tensor(statistics.pixels), settings.method.alpha))
+        self.register_buffer("seen", torch.zeros(len(card.classes), BINS, dtype=torch.int64))
         self.register_buffer("generation", torch.tensor(0))
 
-    def advance(self, progress: Progress) -> None:
-        """Make the network as it stands the teacher, at the first step of each generation.
+    def start(self, progress: Progress) -> tuple[int, int]:
+        """Number and first step of the generation that the step belongs to.
 
         The step alone decides, so that a resumed run does the same.
         """
         generations, steps = self.settings.method.generations, max(progress.steps, 1)
-        now, before = (step * generations // steps for step in (progress.step, progress.step - 1))
-        if now > max(before, 0):
-            self.teacher.load_state_dict(self.network.state_dict())
+        now = progress.step * generations // steps
+        return now, -(-now * steps // generations)
+
+    def advance(self, progress: Progress) -> None:
+        """Make the average the teacher, at the first step of each generation but the first."""
+        now, first = self.start(progress)
+        if now > 0 and progress.step == first:
+            self.teacher.load_state_dict(self.average.state_dict())
+            self.seen.zero_()
             self.generation.fill_(now)
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         self.advance(progress)
         labelled, pool, kind = batch.labelled, batch.unlabelled, self.settings.train.loss
-        kept = self.pseudo_labels(pool.weak, pool.keys)
+        with torch.no_grad():
+            probabilities = self.teacher(pool.weak).softmax(1)
+        self.observe(probabilities, pool.inside)
+        kept = self.kept(probabilities)
         grown = torch.where(kept.accepted & pool.inside, kept.labels, VOID)
-        own = super().pseudo_labels(pool.weak, pool.keys, pool.inside)
-        target, accepted = mixed_targets(own, pool.inside, pool.boxes)
-        mixed = cutmix(pool.strong[0], pool.boxes)
-        scores, weak, strong = in_one_pass(self.scores, (labelled.images, False), (pool.weak, False), (mixed, True))
+        own, weak, strong = in_one_pass(self.scores, (labelled.images, False), (pool.weak, False), (mixed(pool), False))
+        pseudo = self.accept(weak.detach().softmax(1), pool.inside)
         terms = {
-            "sup": supervised_loss(kind, scores, labelled.masks),
+            "sup": supervised_loss(kind, own, labelled.masks),
             "kept": supervised_loss(kind, weak, grown),
-            "unsup": pseudo_loss(kind, strong, target, accepted),
+            "unsup": pseudo_loss(kind, strong, *mixed_targets(pseudo, pool.inside, pool.boxes)),
         }
         return Losses.of(terms, kept, pool.inside)
 
     @torch.no_grad()
+    def observe(self, probabilities: Tensor, inside: Tensor) -> None:
+        """Count the teacher's predictions (N, C, H, W) of all ranks by class and doubt, where inside (N, H, W)."""
+        index = torch.where(inside, probabilities.argmax(1) * BINS + bins(probabilities), self.seen.numel()).flatten()
+        counts = torch.zeros(self.seen.numel() + 1, dtype=torch.int64, device=index.device)
+        counts = counts.scatter_add_(0, index, torch.ones_like(index))[:-1]
+        self.seen += over_ranks(counts).view_as(self.seen)
+
+    def kept(self, probabilities: Tensor) -> PseudoLabels:
+        """Labels of the teacher's probabilities (N, C, H, W), accepted in the most confident share mu of a class."""
+        pseudo = confident(probabilities, 0.0)
+        wanted = (self.rates.double() * self.seen.sum(1)).long()
+        surer = self.seen.flip(1).cumsum(1).flip(1) - self.seen
+        labels = pseudo.labels.long()
+        accepted = surer[labels, bins(probabilities)] < wanted[labels]
+        return pseudo._replace(accepted=accepted & (self.generation > 0))
+
+    @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        pseudo = confident(self.teacher(images).softmax(1), 0.0)
-        lots = torch.stack([lot(key, images.shape[-2:]) for key in keys]).to(images.device)
-        return pseudo._replace(accepted=(lots < self.rates[pseudo.labels.long()]) & (self.generation > 0))
+        return self.kept(self.teacher(images).softmax(1))
+
+    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        scores: Tensor = self.average(images)
+        return scores.softmax(1)
+
+    def after_step(self, progress: Progress) -> None:
+        _, first = self.start(progress)
+        follow(self.average, self.network, warmed(self.settings.method.ema, progress.step - first))
 
 
 def keep_rates(pixels: Tensor, alpha: float) -> Tensor:
@@ -102,6 +142,10 @@ def keep_rates(pixels: Tensor, alpha: float) -> Tensor:
     return torch.empty_like(share).scatter_(0, order, (share.flip(0) / share[0]) ** alpha)
 
 
-def lot(key: str, size: Sequence[int]) -> Tensor:
-    """Uniform numbers in [0, 1) for an item's pixels, the same on every machine."""
-    return torch.rand(*size, generator=torch.Generator().manual_seed(seed_of("crest", key)))
+def bins(probabilities: Tensor) -> Tensor:
+    """Bin of the doubt 1 - max p of probabilities (N, C, H, W), rising with confidence, (N, H, W) int64.
+
+    The doubt is the sum of the other classes' probabilities: 1 - max p would be 0 for all that is surer than 2^-24.
+    """
+    doubt = probabilities.scatter(1, probabilities.argmax(1, keepdim=True), 0.0).sum(1)
+    return (-BINS_PER_HALVING * doubt.clamp(min=2.0**-64).log2()).long().clamp(0, BINS - 1)
