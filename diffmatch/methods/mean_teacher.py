@@ -68,7 +68,8 @@ class MeanTeacher(Method[M]):
         return Losses.of(terms, pseudo, pool.inside)
 
     def after_step(self, progress: Progress) -> None:
-        follow(self.teacher, self.network, warmed(self.settings.method.ema, progress.step))
+        averaged = self.labelling.buffers == "averaged"
+        follow(self.teacher, self.network, warmed(self.settings.method.ema, progress.step), buffers=averaged)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
