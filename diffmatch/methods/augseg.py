@@ -16,9 +16,12 @@ from diffmatch.learning.ema import follow, teacher_of, warmed
 from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import entropy, pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics, Views
-from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, accepted_by, cutmix, mixed_targets
+from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, cutmix, mixed_targets
 from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass
 from diffmatch.settings import Settings
+
+FIRST = 1 / 80
+"""Share of the training through which the teacher is the student: one of the authors' epochs on PASCAL."""
 
 
 class AugSegOptions(ThresholdOptions):
@@ -33,19 +36,23 @@ class AugSeg(WeakToStrong[AugSegOptions]):
 
     Random intensity (section 3.2): one to three photometric operations out of eleven, each with a strength from its
     whole range. Adaptive CutMix (section 3.3): with probability 1 - rho an image receives a box of a labelled image,
-    pixels and truth, and then all images mix among themselves; rho = mean of max p (1 - H(p) / ln C), the teacher's
-    confidence in the image. Settings of the paper: EMA 0.999, boxes always (`data.cutmix` overrules, 0 turns both
-    pastings off), SGD 1e-3, 80 epochs on PASCAL.
+    pixels and truth, rho = mean of max p (1 - H(p) / ln C), the teacher's confidence in the image. Then each image, as
+    it was, receives a box of another one with what was pasted there. The boxes' shares of the area are drawn from
+    Beta(2, 8) and Beta(4, 4), once a batch, before the image's edge cuts them. The teacher labels in eval mode and
+    predicts. It is the student through the first epoch, then the plain mean of students, then an average with momentum
+    0.999, BatchNorm statistics included. Settings of the authors: threshold 0.95, lambda_u 1, boxes always
+    (`data.cutmix` overrules, 0 turns both pastings off), SGD 1e-3, 80 epochs on PASCAL.
 
-    Differs from the paper: boxes have the shared size and place (2 to 40 % of the crop); a labelled box stays in its
-    own image too, where the authors' code shows it in the mixed copy only; gray images leave out saturation and hue. A
-    medical recipe's Dice takes the place of cross-entropy. The student predicts, as in the authors' code.
+    Differs from the authors' code: an epoch is an 80th of the training. The other image is the next one of the batch,
+    where theirs is a random one, which may be the image itself. Padding teaches nothing. Gray images leave out
+    saturation and hue. A medical recipe's Dice takes the place of cross-entropy. There is no auxiliary head.
     """
 
     views = Views(cutmix=1.0, photometry="random_intensity")
     labelling = Labelling("teacher", "eval")
     family = "consistency"
     use = "simple, strong augmentation"
+    version = 2  # the teacher predicts and is the student through the first epoch; boxes as theirs
     title = "AugSeg"
     citation = "Zhao et al., CVPR 2023"
 
@@ -56,19 +63,21 @@ class AugSeg(WeakToStrong[AugSegOptions]):
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         labelled, pool = batch.labelled, batch.unlabelled
         options, kind = self.settings.method, self.settings.train.loss
-        pseudo = self.pseudo_labels(pool.weak, pool.keys, pool.inside)
-        unsure = torch.rand(len(pool.weak), device=pool.weak.device) >= self.confidence(
-            pseudo.probabilities, pool.inside
-        )
-        paste = pool.boxes.roll(1, 0) & unsure[:, None, None]  # the neighbour's box: pasting and mixing are drawn apart
-        pasted = PseudoLabels(
-            torch.where(paste, labelled.masks, pseudo.labels),
-            torch.where(paste, labelled.masks != VOID, pseudo.accepted),
+        pseudo, views = self.pseudo_labels(pool.weak, pool.keys, pool.inside), pool.strong[0]
+        rho = self.confidence(pseudo.probabilities, pool.inside)
+        mixes = pool.boxes.flatten(1).any(1)
+        unsure = mixes & (torch.rand_like(rho) >= rho)
+        paste = self.boxes(pool.inside, 2, 9) & unsure[:, None, None]
+        boxes = self.boxes(pool.inside, 4, 7) & mixes[:, None, None]
+
+        donor = torch.where(paste[:, None, None], labelled.images, views).roll(-1, 0)
+        taught = PseudoLabels(
+            torch.where(paste, labelled.masks, pseudo.labels).roll(-1, 0),
+            torch.where(paste, labelled.masks != VOID, pseudo.accepted).roll(-1, 0),
             pseudo.probabilities,
         )
-        target, accepted = mixed_targets(pasted, pool.inside | paste, pool.boxes)
-        images = cutmix(torch.where(paste[:, None, None], labelled.images, pool.strong[0]), pool.boxes)
-        scores, strong = in_one_pass(self.scores, (labelled.images, False), (images, False))
+        target, accepted = mixed_targets(pseudo, pool.inside, boxes, (taught, (pool.inside | paste).roll(-1, 0)))
+        scores, strong = in_one_pass(self.scores, (labelled.images, False), (cutmix(views, boxes, donor), False))
         terms = {
             "sup": supervised_loss(kind, scores, labelled.masks),
             "unsup": options.weight * pseudo_loss(kind, strong, target, accepted),
@@ -80,9 +89,29 @@ class AugSeg(WeakToStrong[AugSegOptions]):
         certain = probabilities.amax(1) * (1 - entropy(probabilities) / math.log(probabilities.shape[1]))
         return torch.stack([masked_mean(image, where, where) for image, where in zip(certain, inside, strict=True)])
 
+    def boxes(self, like: Tensor, rank: int, draws: int) -> Tensor:
+        """A box for each image, of the shape of `like` (N, H, W) bool, all of one size.
+
+        Its share of the area is the rank-th smallest of so many uniform draws: Beta(rank, draws + 1 - rank). Its centre
+        is anywhere but in the first eighth of a side, and the edge cuts it.
+        """
+        side = torch.rand(draws, device=like.device).sort().values[rank - 1].sqrt()
+        spans = []
+        for length in like.shape[1:]:
+            half, first = (length * side).floor() // 2, length // 8
+            centre = first + (torch.rand(len(like), 1, device=like.device) * (length - first)).floor()
+            place = torch.arange(length, device=like.device)
+            spans.append((place >= centre - half) & (place < centre + half))
+        return spans[0][:, :, None] & spans[1][:, None]
+
     def after_step(self, progress: Progress) -> None:
-        follow(self.teacher, self.network, warmed(self.settings.method.ema, progress.step))
+        ema = self.settings.method.ema
+        follow(self.teacher, self.network, warmed(ema, progress.step) if progress.share >= FIRST else 0.0)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
-        return accepted_by(self.teacher(images).softmax(1), self.settings.method, inside)
+        return self.accept(self.probabilities(images, keys), inside)
+
+    def probabilities(self, images: Tensor, keys: Sequence[str], offset: tuple[int, int] = (0, 0)) -> Tensor:
+        scores: Tensor = self.teacher(images)
+        return scores.softmax(1)
