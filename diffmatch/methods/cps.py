@@ -36,8 +36,9 @@ class CPS(Method[C]):
     in the options, DeepLabv3+, SGD 0.9, poly 0.9, lr 2.5e-3 (PASCAL), CutMix in its best figures.
 
     Differs from the paper: cross supervision is on unlabelled images only; the paper's has the labelled ones too, its
-    code with CutMix has not. Medical recipes use Dice. There is no strong view: what the networks differ in is the
-    perturbation. Audits count what the first network is taught: the labels of the second, in eval mode there.
+    code with CutMix has not. Labelled and unlabelled images share a pass and BatchNorm's statistics; in the authors'
+    code they pass one after the other. Medical recipes use Dice. There is no strong view: what the networks differ in
+    is the perturbation. Audits count what the first network is taught: the labels of the second, in eval mode there.
     """
 
     views = Views(strong=0)

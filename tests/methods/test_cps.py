@@ -7,13 +7,56 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
+from diffmatch.conformance.method import toy_card, toy_method, toy_settings
 from diffmatch.domain import VOID
-from diffmatch.learning.batch import Progress
+from diffmatch.learning import registry
+from diffmatch.learning.batch import Batch, Labelled, Pool, Progress
 from diffmatch.learning.losses import one_hot
 from diffmatch.learning.pseudo_labels import PseudoLabels, confident
 
 pytestmark = pytest.mark.parametrize("name", ["cps", "cross_teaching"])
+
+
+class Given(nn.Module):
+    """A network whose scores are given, the same ones for labelled and unlabelled images."""
+
+    def __init__(self, scores: torch.Tensor) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(scores)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.scores.repeat(2, 1, 1, 1)
+
+
+AUTHORS = {
+    "cps": ("ce", 3.299835, 1.5 * 3.653270, (0.759666, 0.746992)),
+    "cross_teaching": ("ce_dice", 2.195013, 0.1 * 1.328660, (0.213430, 0.200750)),
+}
+
+
+def test_the_authors_numbers(name: str) -> None:
+    """Their loss lines on two networks' logits: L_sup, the weighted unlabelled term at the end of the training, and the
+    norm of each network's gradient.
+
+    charlesCXK/TorchSemiSeg@0c10bf0b, exp.voc/voc8.res50v3+.CPS/train.py 185-203 (with unlabelled images alone in the
+    unlabelled term, as .CPS+CutMix/train.py 236 has it); HiLab-git/SSL4MIS@faaaeac6,
+    code/train_cross_teaching_between_cnn_transformer_2D.py 220-248, @efaf4ba7, code/utils/losses.py 156-192.
+    """
+    kind, sup, unsup, norms = AUTHORS[name]
+    found = registry.method(name)
+    method = toy_method(found, toy_card(3), toy_settings(found, train__loss=kind))
+    i = torch.arange(24.0).view(2, 3, 2, 2)
+    networks = method.network, method.second = Given(2 * (1.3 * i).sin()), Given(2 * (0.7 * i).cos())
+    masks, everywhere = (torch.arange(8).view(2, 2, 2) % 3).to(torch.uint8), torch.ones(2, 2, 2, dtype=torch.bool)
+    images, keys = torch.zeros(2, 1, 3, 2, 2), ["a", "b"]
+    batch = Batch(Labelled(images, masks, keys), Pool(images, (), everywhere, ~everywhere, keys))
+    losses = method.train().losses(batch, Progress(1, 1))
+    terms = torch.stack([losses.terms["sup"], losses.terms["unsup"]]).detach()
+    torch.testing.assert_close(terms, torch.tensor([sup, unsup]), rtol=2e-6, atol=0)
+    losses.total.backward()
+    assert [float(network.scores.grad.norm()) for network in networks] == pytest.approx(norms, rel=1e-5)
 
 
 def hard(labels: torch.Tensor) -> PseudoLabels:
