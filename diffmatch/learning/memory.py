@@ -5,19 +5,35 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from diffmatch.domain import InputError
+from diffmatch.shared.machine import memory
+
 
 class MemoryBank(nn.Module):
     """The newest `size` vectors of each class, a ring per class. They are buffers: they travel in the checkpoint.
 
     With several processes the first one's vectors are kept, as DistributedDataParallel hands its buffers to the others.
+
+    Args:
+        setting: what sets `size`, for the message.
+
+    Raises:
+        InputError: the machine has less memory than the bank takes.
     """
 
     keys: Tensor
     cursor: Tensor
     filled: Tensor
 
-    def __init__(self, classes: int, size: int, dim: int) -> None:
+    def __init__(self, classes: int, size: int, dim: int, setting: str = "method.bank") -> None:
         super().__init__()
+        wanted, left = 4 * classes * size * dim, memory()
+        if wanted > left and torch.get_default_device().type != "meta":
+            raise InputError(
+                f"{setting}={size}: a bank of {classes} classes x {size} vectors x {dim} numbers takes "
+                f"{wanted / 2**30:.1f} GiB, and {left / 2**30:.1f} GiB of memory are left; set {setting} to at most "
+                f"{left // (8 * classes * dim)}"
+            )
         self.register_buffer("keys", torch.zeros(classes, size, dim))
         self.register_buffer("cursor", torch.zeros(classes, dtype=torch.long))
         self.register_buffer("filled", torch.zeros(classes, dtype=torch.long))
@@ -33,6 +49,11 @@ class MemoryBank(nn.Module):
         self.keys.scatter_(1, slots, torch.where(valid[..., None], drawn, self.keys.gather(1, slots)))
         self.cursor.copy_((self.cursor + valid.sum(1)) % size)
         self.filled.copy_((self.filled + valid.sum(1)).clamp(max=size))
+
+    @property
+    def means(self) -> Tensor:
+        """The mean vector of each class, (C, R); 0 for an empty class."""
+        return self.keys.sum(1) / self.filled.clamp(min=1)[:, None]
 
     def similarities(self, queries: Tensor, count: int) -> Tensor:
         """Inner products of queries (C, M, R) with `count` random vectors of their class each: (C, M, count).
