@@ -11,15 +11,19 @@ from torch import Tensor, nn
 
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.contrast import class_means, info_nce, on_grid
 from diffmatch.learning.ema import follow, teacher_of, warmed
-from diffmatch.learning.labelling import Labelling
+from diffmatch.learning.labelling import Labelling, in_mode
 from diffmatch.learning.losses import entropy, one_hot, pseudo_loss, supervised_loss
 from diffmatch.learning.memory import MemoryBank, draw
 from diffmatch.learning.method import Method, Statistics, Views
-from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix, mixed_targets
-from diffmatch.networks.extractor import conv_bn_relu
-from diffmatch.networks.segmenter import ClassifierNetwork, upsample
+from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix
+from diffmatch.networks.representation import RepresentationNetwork
+from diffmatch.networks.segmenter import upsample
 from diffmatch.settings import Section, Settings
+
+FIRST_EPOCH = 1 / 80
+"""Share of the training over which the teacher is the student: the first of the authors' epochs on PASCAL."""
 
 
 class U2PLOptions(Section):
@@ -38,41 +42,38 @@ class U2PLOptions(Section):
     bank: int = Field(default=1000, ge=1, description="negative keys kept per class")
 
 
-class RepresentationNetwork(ClassifierNetwork):
-    """The classifier with a head of representations beside it."""
-
-    def __init__(self, card: Card, settings: Settings[Section]) -> None:
-        super().__init__(card, settings)
-        dim = settings.network.dim
-        self.representation = nn.Sequential(conv_bn_relu(dim, dim, 1), nn.Conv2d(dim, min(256, dim), 1))
-
-    def both(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores (N, C, h, w) and unit representations (N, R, h, w) at the mask stride, float32."""
-        z = self.extractor(images)
-        return self.classifier(z).float(), F.normalize(self.representation(z).float(), dim=1)
-
-
 class U2PL(Method[U2PLOptions]):
     """L = L_sup + lambda_u L_u + lambda_c L_c (Wang et al. 2022, Eq. 1-4), with an EMA teacher.
 
-    A pixel is reliable where the teacher's entropy (Eq. 5) is below gamma_t, the (1 - alpha_t) quantile of the batch
-    (Eq. 6); alpha_t = alpha_0 (1 - t / T) (Eq. 7). L_u is over reliable pixels; lambda_u (Eq. 8) makes it their mean.
-    L_c is InfoNCE on cosine / temperature: anchors of class c are pixels labelled c with p(c) > delta_p (Eq. 9-11),
-    their positive is the mean of those drawn (Eq. 12), their negatives come from a bank of keys that are not c (Eq.
-    13-16): labelled pixels of another class that rank c among the first r_l, and unreliable pixels that rank c between
-    r_l and r_h. Settings of the paper: the options' defaults, CutMix with probability 1/2, SGD 1e-3.
+    The teacher labels the weak views in eval mode. All else that it says comes from a pass in train mode over the
+    images that the student sees, the labelled and the mixed ones. A mixed pixel is reliable where the entropy (Eq. 5)
+    is at most gamma_t, the (1 - alpha_t) quantile of the batch (Eq. 6); alpha_t = alpha_0 (1 - t / T) (Eq. 7). L_u is
+    the mean over reliable pixels; lambda_u (Eq. 8) is the number of pixels over that of reliable ones.
 
-    Differs from the paper: ranks are clipped to C (with C = 3: the least probable class); the bank has 1,000 keys per
-    class, those of the first process; p(c) of an anchor is the student's own; limits, ranks and keys come from the
-    teacher in eval mode on the weak view, where the authors' code has train mode and the mixed image; the strong view
-    has the shared photometry; no epoch of supervision comes first. A medical recipe's Dice takes the place of
-    cross-entropy. The teacher predicts, as in the authors' code.
+    L_c is InfoNCE on cosine / temperature. The pixels of class c are those labelled c and, of the mixed images, those
+    whose entropy is in the lowest alpha_t. Anchors are the student's representations of those with p(c) > delta_p
+    (Eq. 9-11), the positive is the mean of the teacher's representations of all of them (Eq. 12). Negatives come from a
+    bank of keys that are not c (Eq. 13-16): labelled pixels of another class that rank c among the first r_l, and
+    unreliable pixels that rank c between r_l and r_h.
+
+    The teacher averages parameters alone and predicts; in the first eightieth of the training it is the student.
+    Settings of the authors: the options' defaults, CutMix with probability 1/2, SGD 1e-3 (head x10), 80 epochs on
+    PASCAL.
+
+    Differs from the authors' code: CutMix has boxes of its own for each image with probability 1/2, 2 to 40 % of the
+    crop, where theirs cuts half of each crop or of none of the batch; the mixed view has the shared photometry, theirs
+    none; ranks are clipped to C (with C = 3: the least probable class); the bank has 1,000 keys per class, those of the
+    first process; no epoch of supervision comes first; the head of representations has one 3x3 convolution, theirs two.
+    In their code a negative key of c must be labelled c as well, so that labelled pixels give none, and the classes
+    after an absent one take each other's anchors and keys; neither is copied. A medical recipe's Dice takes the place
+    of cross-entropy.
     """
 
     views = Views(cutmix=0.5)
-    labelling = Labelling("teacher", "eval")
+    labelling = Labelling("teacher", "eval", "own")
     family = "contrastive"
     use = "many classes, uncertain pixels"
+    version = 2  # lambda_u, anchors and positives as in the authors' code; entropies from train mode on the mixed view
     title = "U2PL"
     citation = "Wang et al., CVPR 2022"
     limit: Tensor
@@ -86,7 +87,7 @@ class U2PL(Method[U2PLOptions]):
         self.high = min(options.ranks[1], classes)
         self.low = min(options.ranks[0], self.high - 1)
         self.register_buffer("limit", torch.tensor(torch.inf))  # gamma_t
-        self.memory = MemoryBank(classes, options.bank, min(256, settings.network.dim))
+        self.memory = MemoryBank(classes, options.bank, self.network.size)
 
     def build_network(self) -> nn.Module:
         return RepresentationNetwork(self.card, self.settings)
@@ -94,74 +95,73 @@ class U2PL(Method[U2PLOptions]):
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         labelled, pool, options = batch.labelled, batch.unlabelled, self.settings.method
         kind, count, size = self.settings.train.loss, len(labelled.images), labelled.images.shape[-2:]
-        with torch.no_grad():
-            taught, keys = self.teacher.both(torch.cat([labelled.images, pool.weak]))
-            probabilities = upsample(taught[count:], size).softmax(1)
-            self.set_limit(entropy(probabilities), pool.inside, options.unreliable * (1 - progress.share))
-            pseudo = self.split(probabilities)
-            labels, accepted = mixed_targets(pseudo, pool.inside, pool.boxes)
-            target = torch.where(accepted, labels, VOID)
-            self.remember(keys, taught.softmax(1), labelled.masks, pool.inside)
+        share = options.unreliable * (1 - progress.share)  # alpha_t
+        labels = self.pseudo_labels(pool.weak, pool.keys).labels
+        target = cutmix(torch.where(pool.inside, labels, VOID), pool.boxes)
+        inside = target != VOID
+        images = torch.cat([labelled.images, cutmix(pool.strong[0], pool.boxes)])
+        with torch.no_grad(), in_mode(self.teacher, "train"):
+            taught, keys = self.teacher.represent(images)
+            coarse, probabilities = taught.softmax(1), upsample(taught[count:], size).softmax(1)
+        uncertainty = entropy(probabilities)
+        self.limit.copy_(torch.where(inside.any(), quantile(uncertainty, inside, 1 - share), self.limit))
+        certain = torch.where(uncertainty <= quantile(uncertainty, inside, share), target, VOID)
+        pseudo = PseudoLabels(target, uncertainty <= self.limit, probabilities)
+        reliable = pseudo.accepted & inside
+        self.remember(keys, coarse, labelled.masks, inside & ~reliable)
 
-        scores, anchors = self.network.both(torch.cat([labelled.images, cutmix(pool.strong[0], pool.boxes)]))
-        full, wanted = upsample(scores, size), small(torch.cat([labelled.masks, target]), anchors.shape[-2:])
-        members = one_hot(wanted, len(self.card.classes)) * scores.detach().softmax(1) > options.sure
+        scores, representations = self.network.represent(images)
+        full = upsample(scores, size)
+        members = one_hot(on_grid(torch.cat([labelled.masks, certain]), keys.shape[-2:]), len(self.card.classes)).bool()
+        weight = inside.sum() / reliable.sum().clamp(min=1)  # lambda_u
         terms = {
             "sup": supervised_loss(kind, full[:count], labelled.masks),
-            "unsup": pseudo_loss(kind, full[count:], target, accepted),
-            "contrast": options.contrast * self.contrast(anchors, members),
+            "unsup": weight * pseudo_loss(kind, full[count:], torch.where(reliable, target, VOID), reliable),
+            "contrast": options.contrast * self.contrast(representations, keys, coarse, members),
         }
-        return Losses.of(terms, pseudo, pool.inside)
+        return Losses.of(terms, pseudo, inside)
 
-    def set_limit(self, uncertainty: Tensor, inside: Tensor, share: float) -> None:
-        """gamma_t: `share` of the pixels inside lie above. Where none is inside it stays."""
-        ordered, count = torch.where(inside, uncertainty, torch.inf).flatten().sort().values, inside.sum()
-        place = ((1 - share) * (count - 1)).long().clamp(min=0)
-        self.limit.copy_(torch.where(count > 0, ordered.gather(0, place[None])[0], self.limit))
-
-    def split(self, probabilities: Tensor) -> PseudoLabels:
-        """Reliable pixels are accepted."""
-        return PseudoLabels(
-            probabilities.argmax(1).to(torch.uint8), entropy(probabilities) <= self.limit, probabilities
-        )
-
-    def remember(self, keys: Tensor, probabilities: Tensor, masks: Tensor, inside: Tensor) -> None:
-        """Put the negative keys (N, R, h, w) of labelled and unlabelled images into the bank."""
+    def remember(self, keys: Tensor, probabilities: Tensor, masks: Tensor, unreliable: Tensor) -> None:
+        """Put the negative keys (N, R, h, w) of labelled and unlabelled images into the bank, as unit vectors."""
         labelled, grid, classes = len(masks), keys.shape[-2:], probabilities.shape[1]
         rank = probabilities.argsort(dim=1, descending=True).argsort(dim=1)
-        own, unreliable = small(masks, grid), entropy(probabilities[labelled:]) > self.limit
+        own = on_grid(masks, grid)
         of_labelled = (rank[:labelled] < self.low) & ~one_hot(own, classes).bool() & (own != VOID)[:, None]
-        of_others = (
-            (rank[labelled:] >= self.low)
-            & (rank[labelled:] < self.high)
-            & (unreliable & small(inside, grid).bool())[:, None]
-        )
-        self.memory.push(keys, torch.cat([of_labelled, of_others]))
+        between = (rank[labelled:] >= self.low) & (rank[labelled:] < self.high)
+        of_others = between & on_grid(unreliable, grid).bool()[:, None]
+        self.memory.push(F.normalize(keys, dim=1), torch.cat([of_labelled, of_others]))
 
-    def contrast(self, representations: Tensor, members: Tensor) -> Tensor:
-        """L_c: the mean over classes that have anchors and keys; 0 without any."""
+    def contrast(self, representations: Tensor, keys: Tensor, probabilities: Tensor, members: Tensor) -> Tensor:
+        """L_c of the student's and the teacher's representations (N, R, h, w), and the teacher's probabilities.
+
+        Args:
+            members: (N, C, h, w) bool, each class's pixels.
+        """
         options = self.settings.method
-        anchors, valid = draw(representations, members, options.queries)
-        centres = F.normalize((anchors.detach() * valid[..., None]).sum(1), dim=1)
-        positive = (anchors * centres[:, None]).sum(2, keepdim=True)
-        logits = torch.cat([positive, self.memory.similarities(anchors, options.negatives)], 2) / options.temperature
-        weight = (valid & (self.memory.filled > 0)[:, None]).float()
-        per_class: Tensor = -(logits.log_softmax(2)[..., 0] * weight).sum(1) / weight.sum(1).clamp(min=1)
-        return per_class.sum() / weight.any(1).sum().clamp(min=1)
+        anchors, valid = draw(representations, members & (probabilities > options.sure), options.queries)
+        anchors = F.normalize(anchors, dim=2)
+        positive = (anchors * F.normalize(class_means(keys, members), dim=1)[:, None]).sum(2)
+        negatives = self.memory.similarities(anchors, options.negatives)
+        valid = valid & (self.memory.filled > 0)[:, None]
+        return info_nce(positive, negatives, valid, members.any(0).flatten(1).any(1), options.temperature)
 
     def after_step(self, progress: Progress) -> None:
-        follow(self.teacher, self.network, warmed(self.settings.method.ema, progress.step))
+        momentum = 0.0 if progress.share < FIRST_EPOCH else warmed(self.settings.method.ema, progress.step)
+        follow(self.teacher, self.network, momentum, buffers=False)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         """The teacher's labels; reliable is what the last step's gamma_t says."""
-        return self.split(self.probabilities(images, keys))
+        probabilities = self.probabilities(images, keys)
+        certain = entropy(probabilities) <= self.limit
+        return PseudoLabels(probabilities.argmax(1).to(torch.uint8), certain, probabilities)
 
     @property
     def predictor(self) -> nn.Module:
         return self.teacher
 
 
-def small(maps: Tensor, grid: Sequence[int]) -> Tensor:
-    """Labels or flags (N, H, W) at the nearest positions of the grid (h, w), as integers."""
-    return F.interpolate(maps[:, None].float(), size=tuple(grid), mode="nearest-exact")[:, 0].long()
+def quantile(values: Tensor, where: Tensor, share: float) -> Tensor:
+    """The value that `share` of those at `where` do not exceed, a scalar; infinite where there are none."""
+    ordered = torch.where(where, values, torch.inf).flatten().sort().values
+    return ordered.gather(0, (share * (where.sum() - 1)).long().clamp(min=0)[None])[0]
