@@ -29,7 +29,7 @@ def class_means(vectors: Tensor, members: Tensor) -> Tensor:
 
 
 def related_negatives(relation: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Random pixels of other classes, more of them from related classes (ReCo, section 3.2).
+    """Random pixels of other classes, more of them from related classes (Liu et al. 2022, ReCo).
 
     The class of a negative is drawn with probability softmax(relation) over the other classes that have pixels, the
     pixel evenly from its class.

@@ -92,6 +92,25 @@ def pseudo_loss(kind: str, scores: Tensor, target: Tensor, accepted: Tensor) -> 
     return masked_mean(per_pixel(kind, scores, target), accepted.float(), target != VOID)
 
 
+def share_weighted_loss(kind: str, scores: Tensor, target: Tensor, sure: Tensor) -> Tensor:
+    """ReCo's unlabelled loss: every pixel is taught, an image weighs as much as the share of its pixels that are sure.
+
+    As in the authors' code the mean is over pixels whose loss is above 0. Dice is over the images with a share, times
+    the mean of the weights.
+
+    Args:
+        target: (N, H, W) pseudo-labels, void where there is no image.
+        sure: (N, H, W) bool, pixels of which the teacher is sure.
+    """
+    valid = target != VOID
+    share = (sure & valid).sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)
+    weight = share[:, None, None] * valid
+    if kind == "ce_dice":
+        return dice_loss(scores, target, (weight > 0).float()) * weight.sum() / valid.sum().clamp(min=1)
+    loss = per_pixel(kind, scores, target)
+    return masked_mean(loss, weight, loss > 0)
+
+
 def consistency_loss(scores: Tensor, probabilities: Tensor, accepted: Tensor, valid: Tensor) -> Tensor:
     """Squared error between class probabilities, summed over the classes.
 

@@ -149,3 +149,20 @@ def soft_loss(
     target, accepted = mixed_targets(pseudo, inside, boxes, pasted)
     probabilities = cutmix(pseudo.probabilities, boxes, pasted and pasted[0].probabilities)
     return consistency_loss(scores, probabilities, accepted, target != VOID)
+
+
+def classmix(labels: Tensor, inside: Tensor, classes: int) -> Tensor:
+    """Where the next image's content is pasted, (U, H, W) bool for `cutmix`.
+
+    An image keeps the pixels of a random half of its classes, rounded down (Olsson et al. 2021, ClassMix).
+
+    Args:
+        labels: (U, H, W), pseudo-labels.
+        inside: (U, H, W) bool, false in padding, which is pasted over.
+    """
+    index = torch.where(inside, labels.long(), classes).flatten(1)
+    present = torch.zeros(len(labels), classes + 1, dtype=torch.bool, device=labels.device).scatter_(1, index, True)
+    present[:, classes] = False
+    lots = torch.where(present, torch.rand(present.shape, device=labels.device), -1.0)
+    kept = lots.argsort(1, descending=True).argsort(1) < present.sum(1, keepdim=True) // 2
+    return ~kept.gather(1, index).view_as(labels)

@@ -162,3 +162,24 @@ def test_an_option_that_is_unset_leaves_the_run_its_hash(key: str, name: str) ->
     options = registry.method(name).Options
     assert key not in trained(resolve(options))["method"]
     assert trained(resolve(options, {f"method.{key}": UNSET[key]}))["method"][key] == UNSET[key]
+
+
+# -- ClassMix ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_image_keeps_half_of_its_classes() -> None:
+    """Rounded down, whole classes at a time, other ones from time to time; padding is pasted over and no class."""
+    torch.manual_seed(0)
+    labels = torch.tensor([[0, 0, 1, 2, 3, 3, 4], [5, 5, 5, 5, 5, 5, 5], [0, 1, 1, 0, 0, 1, 2]], dtype=torch.uint8)
+    inside = torch.ones(3, 1, 7, dtype=torch.bool)
+    inside[2, 0, 6] = False
+    seen = []
+    for _ in range(20):
+        kept = ~pseudo.classmix(labels[:, None], inside, 6)[:, 0]
+        chosen = [set(row[keep].tolist()) for row, keep in zip(labels, kept, strict=True)]
+        assert [len(classes) for classes in chosen] == [2, 0, 1] and 2 not in chosen[2]
+        for row, keep, classes in zip(labels[:2], kept, chosen, strict=False):
+            assert torch.equal(keep, torch.tensor([c in classes for c in row.tolist()]))
+        seen.append(frozenset(chosen[0]))
+    assert len(set(seen)) > 3
+    assert pseudo.classmix(labels[:, None], inside & False, 6).all()
