@@ -15,7 +15,27 @@ from diffmatch.domain import InputError
 from diffmatch.networks.encoders import build_encoder
 
 
-class UNetDecoder(nn.Module):
+class Decoder(nn.Module):
+    """An encoder's features, finest first, to the output of the last block, (N, D, h, w).
+
+    Attributes:
+        scale: how many times finer z is than that output.
+        coarse: the module that gives the coarse map with the widest view: what RankMatch compares.
+        last: the layers of the last block in their order: what DDFP learns the density behind.
+    """
+
+    scale = 1
+
+    @property
+    def coarse(self) -> nn.Module:
+        raise NotImplementedError
+
+    @property
+    def last(self) -> list[nn.Module]:
+        raise NotImplementedError
+
+
+class UNetDecoder(Decoder):
     """smp's U-Net decoder, stopped at the mask stride, its last block D channels wide."""
 
     def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
@@ -29,12 +49,22 @@ class UNetDecoder(nn.Module):
         widths = [*(width or dim for width in used[-2:0:-1]), dim]
         self.blocks = UnetDecoder(encoder_channels=[0, *used], decoder_channels=widths, n_blocks=len(widths))
 
+    @property
+    def coarse(self) -> nn.Module:
+        deepest: nn.Module = self.blocks.center  # empty: the encoder's deepest map
+        return deepest
+
+    @property
+    def last(self) -> list[nn.Module]:
+        block = self.blocks.blocks[-1]
+        return [*block.conv1, *block.conv2]
+
     def forward(self, features: list[Tensor]) -> Tensor:
         used = features[self.first :]
         return self.blocks([used[0], *used])  # type: ignore[no-any-return]
 
 
-class DeepLabDecoder(nn.Module):
+class DeepLabDecoder(Decoder):
     """DeepLabv3+ with standard convolutions, dilations 6/12/18 at output stride 16, low-level features at stride 4."""
 
     LOW_CHANNELS = 48
@@ -53,13 +83,22 @@ class DeepLabDecoder(nn.Module):
         self.reduce = conv_bn_relu(channels[self.low], self.LOW_CHANNELS, 1)
         self.fuse = nn.Sequential(conv_bn_relu(dim + self.LOW_CHANNELS, dim, 3), conv_bn_relu(dim, dim, 3))
 
+    @property
+    def coarse(self) -> nn.Module:
+        aspp: nn.Module = self.aspp
+        return aspp
+
+    @property
+    def last(self) -> list[nn.Module]:
+        return [layer for part in self.fuse.children() for layer in part.children()]
+
     def forward(self, features: list[Tensor]) -> Tensor:
         low = features[self.low]
         high = F.interpolate(self.aspp(features[-1]), size=low.shape[2:], mode="bilinear", align_corners=False)
         return self.fuse(torch.cat([high, self.reduce(low)], 1))  # type: ignore[no-any-return]
 
 
-class PSPDecoder(nn.Module):
+class PSPDecoder(Decoder):
     """Pyramid pooling (Zhao et al. 2017) on the encoder's last map at stride 8.
 
     Its bins are 1, 2, 3 and 6; a 3x3 convolution follows and gives z at `stride`.
@@ -71,14 +110,21 @@ class PSPDecoder(nn.Module):
             raise InputError(
                 f"network.stride={stride}: pspnet pools a map at stride 8 and gives z at stride 8 or finer"
             )
-        self.last = max(i for i, s in enumerate(strides) if s == 8)
-        self.pyramid = PSPModule(channels[self.last], sizes=(1, 2, 3, 6))
-        self.fuse = conv_bn_relu(2 * channels[self.last], dim, 3)
+        self.deepest = max(i for i, s in enumerate(strides) if s == 8)
+        self.pyramid = PSPModule(channels[self.deepest], sizes=(1, 2, 3, 6))
+        self.fuse = conv_bn_relu(2 * channels[self.deepest], dim, 3)
         self.scale = 8 // stride
 
+    @property
+    def coarse(self) -> nn.Module:
+        return self.fuse
+
+    @property
+    def last(self) -> list[nn.Module]:
+        return [*self.fuse]
+
     def forward(self, features: list[Tensor]) -> Tensor:
-        z: Tensor = self.fuse(self.pyramid(features[self.last]))
-        return z if self.scale == 1 else F.interpolate(z, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        return self.fuse(self.pyramid(features[self.deepest]))  # type: ignore[no-any-return]
 
 
 class PooledBranch(nn.Module):
@@ -191,7 +237,12 @@ class Extractor(nn.Module):
 
     def decoded(self, features: list[Tensor], size: Sequence[int]) -> Tensor:
         """z of the encoder's maps, cut to images of that size (H, W)."""
-        z: Tensor = self.decoder(features)
+        return self.finish(self.decoder(features), size)
+
+    def finish(self, z: Tensor, size: Sequence[int]) -> Tensor:
+        """Outputs of the decoder's last block as z, cut to images of that size (H, W)."""
+        if self.decoder.scale > 1:
+            z = F.interpolate(z, scale_factor=self.decoder.scale, mode="bilinear", align_corners=False)
         rows, columns = (ceil_div(side, self.stride) for side in size)
         return z[..., :rows, :columns]
 

@@ -8,6 +8,7 @@ from torch import nn
 
 from diffmatch.domain import InputError
 from diffmatch.networks.extractor import Extractor
+from diffmatch.networks.recording import recorded
 from diffmatch.networks.segmenter import ClassifierNetwork, DenoiserNetwork
 from diffmatch.running.cost import plain_card
 from diffmatch.settings import Section, resolve
@@ -180,3 +181,29 @@ def test_an_encoder_of_patches_takes_any_size(size):
 def test_convolutional_encoders_take_sizes_as_they_are():
     for encoder in ("plain2", "resnet10t"):
         assert Extractor(decoder="unet", encoder=encoder, channels=1, dim=8, stride=4).multiple == 1
+
+
+# -- parts of the decoders ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("decoder", "encoder", "stride", "coarse"),
+    [
+        ("unet", "plain4", 2, (64, 5, 7)),
+        ("deeplabv3plus", "resnet10t", 4, (8, 5, 7)),
+        ("pspnet", "resnet10t", 4, (8, 10, 13)),
+    ],
+)
+def test_the_last_block_and_the_coarse_map(decoder, encoder, stride, coarse):
+    """The last layers, run by themselves on what entered them, give z; the coarse map is where the view is widest."""
+    channels = 1 if encoder == "plain4" else 3
+    g = extractor(decoder=decoder, encoder=encoder, channels=channels, stride=stride)
+    layers, images = g.decoder.last, torch.randn(2, 1, channels, 76, 101)
+    with recorded(layers[0], layers[-1]) as seen, recorded(g.decoder.coarse) as wide:
+        z = g(images)
+    again = seen[0]
+    for layer in layers:
+        again = layer(again)
+    torch.testing.assert_close(g.finish(again, (76, 101)), z)
+    assert seen[1].shape[1] == z.shape[1] == 8
+    assert wide[1].shape[1:] == coarse
