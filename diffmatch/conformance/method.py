@@ -149,9 +149,13 @@ def check_card(kind: Kind) -> None:
 
 
 def check_learning(kind: Kind) -> None:
-    """Losses are finite, every trainable parameter gets a gradient and moves, and the supervised term falls."""
+    """Losses are finite, every trainable parameter gets a gradient and moves, and the supervised term falls.
+
+    A threshold that an untrained network does not reach is 0 for this, so that what confident pixels teach is taught.
+    """
     card, settings = toy_card(), toy_settings(kind)
-    method = toy_method(kind, card)
+    open_to_all = {"method__threshold": 0.0} if "threshold" in kind.Options.model_fields else {}
+    method = toy_method(kind, card, toy_settings(kind, **open_to_all))
     before = {name: p.detach().clone() for name, p in method.named_parameters() if p.requires_grad}
     fit(method, [toy_batch(kind, card, settings, 2, n) for n in range(3)])
     for name, parameter in method.named_parameters():
