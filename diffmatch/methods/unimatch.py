@@ -11,7 +11,7 @@ from torch import Tensor
 from diffmatch.learning.batch import Batch, Labelled, Losses, Pool, Progress
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
 from diffmatch.learning.method import Views
-from diffmatch.learning.pseudo_labels import ThresholdOptions, mixed_targets, unmixed_targets
+from diffmatch.learning.pseudo_labels import Pasted, PseudoLabels, ThresholdOptions, mixed_targets, unmixed_targets
 from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass, mixed
 from diffmatch.networks.segmenter import ClassifierNetwork
 
@@ -54,19 +54,29 @@ class UniMatch(WeakToStrong[U]):
     network: ClassifierNetwork
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
-        labelled, pool = batch.labelled, batch.unlabelled
-        options, kind = self.settings.method, self.settings.train.loss
+        pool = batch.unlabelled
         pasted = self.pasted(pool)
-        own, weak, features = self.learn_both(labelled, pool)
-        pseudo = self.accept(weak.softmax(1), pool.inside)
+        own, weak, features = self.learn_both(batch.labelled, pool)
+        return self.taught(batch, own, features, self.accept(weak.softmax(1), pool.inside), pasted)
+
+    def taught(
+        self, batch: Batch, own: Tensor, features: Tensor, pseudo: PseudoLabels, pasted: Pasted | None
+    ) -> Losses:
+        """L of the scores of the labelled images, those of the perturbed weak views, and the strong views' pass.
+
+        Args:
+            own, features: scores (N, C, H, W).
+            pseudo, pasted: labels of the weak views and of what CutMix pastes.
+        """
+        pool, options, kind = batch.unlabelled, self.settings.method, self.settings.train.loss
         boxes = (pool.boxes, pool.partner.boxes if pool.partner else pool.boxes)
         strong = in_one_pass(self.scores, *((mixed(pool, view, box), False) for view, box in enumerate(boxes)))
         targets = [mixed_targets(pseudo, pool.inside, box, pasted) for box in boxes]
-        taught = [pseudo_loss(kind, view, *target) for view, target in zip(strong, targets, strict=True)]
+        unsup = [pseudo_loss(kind, view, *target) for view, target in zip(strong, targets, strict=True)]
         terms = {
-            "sup": supervised_loss(kind, own, labelled.masks),
+            "sup": supervised_loss(kind, own, batch.labelled.masks),
             "features": options.features * pseudo_loss(kind, features, *unmixed_targets(pseudo, pool.inside)),
-            "unsup": options.strong * (taught[0] + taught[1]) / 2,
+            "unsup": options.strong * (unsup[0] + unsup[1]) / 2,
         }
         return Losses.of(terms, pseudo, pool.inside, factor=self.factor)
 
