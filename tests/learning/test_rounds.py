@@ -1,0 +1,25 @@
+"""Which step begins a round, and lots that a key alone decides."""
+
+from __future__ import annotations
+
+import torch
+
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.rounds import begun, lots
+
+
+def test_rounds_are_equal_parts_of_the_training() -> None:
+    assert [begun(Progress(step, 9), 3) for step in range(9)] == [0, 0, 0, 1, 0, 0, 2, 0, 0]
+    assert [begun(Progress(step, 7), 3) for step in range(7)] == [0, 0, 0, 1, 0, 2, 0]
+    assert [begun(Progress(step, 2), 3) for step in range(2)] == [0, 1]  # more rounds than steps: the last has no step
+    assert not any(begun(Progress(step, 5), 1) for step in range(5))
+    assert begun(Progress(0, 0), 3) == 0
+
+
+def test_a_lot_belongs_to_its_key() -> None:
+    pixels = torch.zeros(3, 40, 50)
+    drawn = lots("one", ["a", "b", "c"], pixels)
+    assert drawn.shape == pixels.shape and drawn.min() >= 0 and drawn.max() < 1
+    assert abs(drawn.mean() - 0.5) < 0.02
+    assert torch.equal(lots("one", ["c", "a"], pixels[:2]), drawn[[2, 0]])
+    assert not torch.equal(lots("two", ["a", "b", "c"], pixels), drawn)
