@@ -39,10 +39,14 @@ class MemoryBank(nn.Module):
         self.register_buffer("filled", torch.zeros(classes, dtype=torch.long))
 
     @torch.no_grad()
-    def push(self, vectors: Tensor, members: Tensor) -> None:
-        """Write vectors (N, R, h, w) where members (N, C, h, w), over the oldest; of more than fit, a random choice."""
+    def push(self, vectors: Tensor, members: Tensor, most: int | None = None) -> None:
+        """Write vectors (N, R, h, w) where members (N, C, h, w), over the oldest; of more than fit, a random choice.
+
+        Args:
+            most: as many of a class are written at most; None: as many as the bank holds.
+        """
         size = self.keys.shape[1]
-        drawn, valid = draw(vectors, members, size)
+        drawn, valid = draw(vectors, members, size if most is None else min(most, size))
         slots = ((self.cursor[:, None] + torch.arange(drawn.shape[1], device=drawn.device)) % size)[
             ..., None
         ].expand_as(drawn)

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.histogram import ConfidenceHistogram, level
 from diffmatch.learning.ema import teacher_of
+from diffmatch.learning.histogram import ConfidenceHistogram, level
 from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import supervised_loss
 from diffmatch.learning.method import Method, Statistics, Views

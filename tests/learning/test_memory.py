@@ -58,3 +58,17 @@ def test_a_bank_that_does_not_fit_is_refused_in_one_line(monkeypatch: pytest.Mon
     MemoryBank(21, 24_966, 256)
     with torch.device("meta"):
         MemoryBank(21, 10**9, 256)
+
+
+def test_no_more_than_asked_are_written_over_the_oldest() -> None:
+    bank = MemoryBank(1, 4, 2)
+    first, second = torch.full((1, 2, 3, 3), 1.0), torch.full((1, 2, 3, 3), 2.0)
+    everywhere = torch.ones(1, 1, 3, 3, dtype=torch.bool)
+    bank.push(first, everywhere, 3)
+    assert bank.filled == 3 and bank.keys[0, :, 0].tolist() == [1, 1, 1, 0]
+    bank.push(second, everywhere, 2)
+    assert bank.filled == 4 and bank.keys[0, :, 0].tolist() == [2, 1, 1, 2]
+    bank.push(first, torch.zeros_like(everywhere), 2)
+    assert bank.keys[0, :, 0].tolist() == [2, 1, 1, 2]
+    bank.push(first, everywhere)  # as many as the bank holds
+    assert bank.keys[0, :, 0].tolist() == [1, 1, 1, 1]
