@@ -12,7 +12,7 @@ from diffmatch.domain import Item
 from diffmatch.learning.batch import Progress
 
 
-def weights_of(method: Any, pixels: list[list[int]]) -> Any:
+def weights_of(method: Any, pixels: Any) -> Any:
     return method.sample_weights([Item(str(i), "case") for i in range(len(pixels))], np.array(pixels))
 
 
@@ -21,6 +21,14 @@ def test_weights_by_hand(planned: Any) -> None:
     method = planned("resampling").build()
     weights = weights_of(method, [[10, 0, 0], [10, 2, 0], [10, 0, 1], [8, 0, 0]])
     np.testing.assert_allclose(weights / weights.sum(), [1 / 12, 1 / 12 + 1 / 3, 1 / 12 + 1 / 3, 1 / 12])
+
+
+def test_with_one_class_an_image_weights_are_inverse_counts(planned: Any) -> None:
+    """No code of Byrd & Lipton was found; ufoym/imbalanced-dataset-sampler 01cb129 (torchsampler/imbalanced.py 35-45)
+    gives images of the classes 0, 0, 0, 1, 1, 2 these weights."""
+    classes = np.array([0, 0, 0, 1, 1, 2])
+    weights = weights_of(planned("resampling").build(), 7 * np.eye(3, dtype=np.int64)[classes])
+    np.testing.assert_allclose(weights, [1 / 3, 1 / 3, 1 / 3, 1 / 2, 1 / 2, 1])
 
 
 def test_draws_get_closer_to_even(planned: Any) -> None:

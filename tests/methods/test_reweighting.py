@@ -8,10 +8,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from diffmatch.conformance.method import toy_card, toy_method, toy_settings
 from diffmatch.domain import VOID
-from diffmatch.learning.batch import Progress
+from diffmatch.learning.batch import Batch, Labelled, Progress
 from diffmatch.learning.losses import dice_loss
-from diffmatch.methods.reweighting import effective_number_weights
+from diffmatch.methods.reweighting import Reweighting, effective_number_weights
 
 
 def by_hand(samples: list[float], beta: float) -> list[float]:
@@ -26,6 +27,34 @@ def test_weights_are_the_formula(beta: float) -> None:
     assert weights.tolist() == pytest.approx(by_hand(samples, beta), rel=1e-5)
     assert weights.sum() == pytest.approx(4)
     assert beta == 0 or (weights.diff() > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("beta", "expected"),
+    [
+        (0.9, [0.734333, 0.734333, 0.738137, 1.793198]),
+        (0.99, [0.160370, 0.161431, 0.406006, 3.272193]),
+        (0.9999, [0.004570990, 0.036877277, 0.360604810, 3.597946923]),
+    ],
+)
+def test_weights_are_the_authors(beta: float, expected: list[float]) -> None:
+    """richardaecn/class-balanced-loss 1d78572, src/cifar_main.py 425-430, on 5000, 500, 50 and 5 images."""
+    assert effective_number_weights([5000, 500, 50, 5], beta).tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_loss_is_the_authors_but_for_the_mean() -> None:
+    """Theirs (src/cifar_main.py 312-315, the same commit) divides sum w CE by the number n of samples, here 4; ours by
+    sum w, here 3.643966. Evaluated with NumPy, beta = 0.9999: 0.322126, and the gradient's norm 0.300032."""
+    method = toy_method(Reweighting, toy_card(4), toy_settings(Reweighting, train__loss="ce"))
+    method.weights.copy_(effective_number_weights([5000, 500, 50, 5], 0.9999))
+    rows = torch.tensor([[1.0, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 0], [0, 0, 0, 2], [9, 9, 0, 0]])
+    scores = rows.T[None, :, None].clone().requires_grad_()
+    method.network.forward = lambda _: scores
+    masks = torch.tensor([[[0, 0, 1, 3, VOID]]], dtype=torch.uint8)
+    loss = method.losses(Batch(Labelled(torch.zeros(1, 1, 3, 1, 5), masks, ["a"])), Progress(0, 1)).total
+    loss.backward()
+    assert loss.item() * 3.643966 / 4 == pytest.approx(0.322126, abs=1e-6)
+    assert scores.grad.norm().item() * 3.643966 / 4 == pytest.approx(0.300032, abs=1e-6)
 
 
 def test_classes_with_few_pixels_or_none() -> None:
