@@ -16,8 +16,8 @@ LEAST = 10
 class CrossingThreshold(nn.Module):
     """The confidence at which the Gaussians of right and of wrong predictions cross.
 
-    Means and variances are running ones over steps; they start as 1/C and 1/2 on both sides. The threshold starts as
-    0.95 and keeps its value where no crossing exists.
+    Means and variances are running ones over steps; they start as 1/C and 1/2 on both sides. The threshold keeps its
+    value, at first `first`, where no crossing exists.
 
     Attributes:
         means, variances: (2,), of right and of wrong predictions.
@@ -28,12 +28,12 @@ class CrossingThreshold(nn.Module):
     variances: Tensor
     value: Tensor
 
-    def __init__(self, classes: int, momentum: float) -> None:
+    def __init__(self, classes: int, momentum: float, first: float = 0.95) -> None:
         super().__init__()
         self.classes, self.momentum = classes, momentum
         self.register_buffer("means", torch.full((2,), 1 / classes))
         self.register_buffer("variances", torch.full((2,), 0.5))
-        self.register_buffer("value", torch.tensor(0.95))
+        self.register_buffer("value", torch.tensor(first))
 
     @torch.no_grad()
     def update(self, probabilities: Tensor, masks: Tensor) -> None:
