@@ -12,6 +12,11 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from diffmatch.learning.batch import Progress
+
+FIRST_EPOCH = 1 / 80
+"""Share of the training that is one of AugSeg's and U2PL's epochs on PASCAL."""
+
 M = TypeVar("M", bound=nn.Module)
 
 
@@ -29,6 +34,11 @@ def teacher_of(network: M) -> M:
 def warmed(momentum: float, step: int) -> float:
     """min(1 - 1 / (step + 1), momentum): the plain mean of all students so far, until the momentum takes over."""
     return min(1 - 1 / (step + 1), momentum)
+
+
+def warmed_after_an_epoch(momentum: float, progress: Progress) -> float:
+    """`warmed`, but 0 in the first epoch, through which the teacher is the student (AugSeg's and U2PL's code)."""
+    return 0.0 if progress.share < FIRST_EPOCH else warmed(momentum, progress.step)
 
 
 @torch.no_grad()

@@ -12,16 +12,13 @@ from torch import Tensor
 from diffmatch.diffusion.objective import masked_mean
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.ema import follow, teacher_of, warmed_after_an_epoch
 from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import entropy, pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics, Views
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, cutmix, mixed_targets
 from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass
 from diffmatch.settings import Settings
-
-FIRST = 1 / 80
-"""Share of the training through which the teacher is the student: one of the authors' epochs on PASCAL."""
 
 
 class AugSegOptions(ThresholdOptions):
@@ -105,8 +102,7 @@ class AugSeg(WeakToStrong[AugSegOptions]):
         return spans[0][:, :, None] & spans[1][:, None]
 
     def after_step(self, progress: Progress) -> None:
-        ema = self.settings.method.ema
-        follow(self.teacher, self.network, warmed(ema, progress.step) if progress.share >= FIRST else 0.0)
+        follow(self.teacher, self.network, warmed_after_an_epoch(self.settings.method.ema, progress))
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:

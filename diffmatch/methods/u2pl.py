@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.contrast import class_means, info_nce, on_grid
-from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.ema import follow, teacher_of, warmed_after_an_epoch
 from diffmatch.learning.labelling import Labelling, in_mode
 from diffmatch.learning.losses import entropy, one_hot, pseudo_loss, supervised_loss
 from diffmatch.learning.memory import MemoryBank, draw
@@ -21,9 +21,6 @@ from diffmatch.learning.pseudo_labels import PseudoLabels, cutmix
 from diffmatch.networks.representation import RepresentationNetwork
 from diffmatch.networks.segmenter import upsample
 from diffmatch.settings import Section, Settings
-
-FIRST_EPOCH = 1 / 80
-"""Share of the training over which the teacher is the student: the first of the authors' epochs on PASCAL."""
 
 
 class U2PLOptions(Section):
@@ -146,7 +143,7 @@ class U2PL(Method[U2PLOptions]):
         return info_nce(positive, negatives, valid, members.any(0).flatten(1).any(1), options.temperature)
 
     def after_step(self, progress: Progress) -> None:
-        momentum = 0.0 if progress.share < FIRST_EPOCH else warmed(self.settings.method.ema, progress.step)
+        momentum = warmed_after_an_epoch(self.settings.method.ema, progress)
         follow(self.teacher, self.network, momentum, buffers=False)
 
     @torch.no_grad()

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import nn
 
-from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.batch import Progress
+from diffmatch.learning.ema import follow, teacher_of, warmed, warmed_after_an_epoch
 from diffmatch.learning.labelling import in_mode
 
 
@@ -53,3 +54,8 @@ def test_following() -> None:
 
 def test_warm_up_is_the_plain_mean_until_the_momentum_takes_over() -> None:
     assert [warmed(0.6, step) for step in range(4)] == [0.0, 0.5, 0.6, 0.6]
+
+
+def test_the_teacher_is_the_student_through_the_first_eightieth() -> None:
+    momenta = [warmed_after_an_epoch(0.9, Progress(step, 160)) for step in (0, 1, 2, 3, 159)]
+    assert momenta == pytest.approx([0, 0, 2 / 3, 3 / 4, 0.9])
