@@ -36,6 +36,38 @@ def step(method: Method, batch: Batch) -> Any:
     return method.losses(batch, Progress(0, 1))
 
 
+def test_labels_come_from_whom_it_declares_in_the_mode_it_declares(name: str, planned: Any, draw: Any) -> None:
+    """Every pass of a step through BatchNorm: whose, in which mode, with or without gradient.
+
+    CutMix is off: FixMatch and its kin label what is pasted in eval mode.
+    """
+    p = planned(name, data__cutmix=0.0)
+    method, batch = p.build().train(), draw(p)
+    teachers = {norm for m in method.modules() if getattr(m, "is_teacher", False) for norm in norms(m)}
+    seen: set[tuple[str, str, bool]] = set()
+
+    def watch(norm: nn.Module, *_: Any) -> None:
+        owner, mode = "teacher" if norm in teachers else "student", "train" if norm.training else "eval"
+        seen.add((owner, mode, torch.is_grad_enabled()))
+
+    for norm in norms(method):
+        norm.register_forward_hook(watch)
+    step(method, batch)
+    labelling = method.labelling
+    expected = {("student", "train", True)}  # the pass that learns, which is also the one of labels in train mode
+    if labelling.by == "teacher":
+        expected.add(("teacher", labelling.mode, False))
+    elif labelling.mode == "eval" and labelling.by != "nobody":
+        expected.add(("student", "eval", False))
+    if labelling.buffers == "own":
+        expected.add(("teacher", "train", False))
+    assert seen == expected
+    statistics = {norm: norm.running_mean.clone() for norm in teachers}
+    method.after_step(Progress(0, 1))
+    if labelling.buffers == "own":
+        assert teachers and all(torch.equal(norm.running_mean, mean) for norm, mean in statistics.items())
+
+
 def test_layout_changes_rounding_only(name: str, planned: Any, draw: Any) -> None:
     p = planned(name)
     last, first, batch = p.build().train(), p.build().to(memory_format=torch.contiguous_format).train(), draw(p)
