@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 from pydantic import Field
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from diffmatch.diffusion.objective import masked_mean
 from diffmatch.domain import VOID, Card
-from diffmatch.learning.batch import Batch, Losses, Progress
+from diffmatch.learning.batch import Batch, Labelled, Losses, Pool, Progress
 from diffmatch.learning.ema import follow, teacher_of, warmed_after_an_epoch
 from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import entropy, pseudo_loss, supervised_loss
@@ -28,7 +29,10 @@ class AugSegOptions(ThresholdOptions):
     weight: float = Field(default=1.0, ge=0, description="lambda_u")
 
 
-class AugSeg(WeakToStrong[AugSegOptions]):
+A = TypeVar("A", bound=AugSegOptions)
+
+
+class AugSeg(WeakToStrong[A]):
     """L = L_sup + lambda_u L_u (Zhao et al. 2023, Eq. 1-4); only the augmentations of the strong view are new.
 
     Random intensity (section 3.2): one to three photometric operations out of eleven, each with a strength from its
@@ -53,14 +57,25 @@ class AugSeg(WeakToStrong[AugSegOptions]):
     title = "AugSeg"
     citation = "Zhao et al., CVPR 2023"
 
-    def __init__(self, card: Card, settings: Settings[AugSegOptions], statistics: Statistics) -> None:
+    def __init__(self, card: Card, settings: Settings[A], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.teacher = teacher_of(self.network)
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         labelled, pool = batch.labelled, batch.unlabelled
         options, kind = self.settings.method, self.settings.train.loss
-        pseudo, views = self.pseudo_labels(pool.weak, pool.keys, pool.inside), pool.strong[0]
+        pseudo = self.pseudo_labels(pool.weak, pool.keys, pool.inside)
+        images, target, accepted = self.mixture(labelled, pool, pseudo)
+        scores, strong = in_one_pass(self.scores, (labelled.images, False), (images, False))
+        terms = {
+            "sup": supervised_loss(kind, scores, labelled.masks),
+            "unsup": options.weight * pseudo_loss(kind, strong, target, accepted),
+        }
+        return Losses.of(terms, pseudo, pool.inside)
+
+    def mixture(self, labelled: Labelled, pool: Pool, pseudo: PseudoLabels) -> tuple[Tensor, Tensor, Tensor]:
+        """The strong views after adaptive CutMix (U, dates, channels, H, W), their `mixed_targets`."""
+        views = pool.strong[0]
         rho = self.confidence(pseudo.probabilities, pool.inside)
         mixes = pool.boxes.flatten(1).any(1)
         unsure = mixes & (torch.rand_like(rho) >= rho)
@@ -74,12 +89,7 @@ class AugSeg(WeakToStrong[AugSegOptions]):
             pseudo.probabilities,
         )
         target, accepted = mixed_targets(pseudo, pool.inside, boxes, (taught, (pool.inside | paste).roll(-1, 0)))
-        scores, strong = in_one_pass(self.scores, (labelled.images, False), (cutmix(views, boxes, donor), False))
-        terms = {
-            "sup": supervised_loss(kind, scores, labelled.masks),
-            "unsup": options.weight * pseudo_loss(kind, strong, target, accepted),
-        }
-        return Losses.of(terms, pseudo, pool.inside)
+        return cutmix(views, boxes, donor), target, accepted
 
     def confidence(self, probabilities: Tensor, inside: Tensor) -> Tensor:
         """rho of each image, (N,) in [0, 1]; 0 where nothing is inside."""
