@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from diffmatch.learning.pseudo_labels import pixels_per_class
+from diffmatch.networks.precision import full_precision
 
 
 def on_grid(maps: Tensor, grid: Sequence[int]) -> Tensor:
@@ -23,9 +24,10 @@ def class_means(vectors: Tensor, members: Tensor) -> Tensor:
         vectors: (N, R, h, w).
         members: (N, C, h, w) bool, which positions belong to which classes.
     """
-    flat = members.movedim(1, 0).flatten(1).to(vectors.dtype)
-    total = flat @ vectors.detach().movedim(1, -1).flatten(0, 2)
-    return total / flat.sum(1, keepdim=True).clamp(min=1)
+    with full_precision(vectors.device):  # a sum over many pixels is too large for half of it
+        flat = members.movedim(1, 0).flatten(1).float()
+        total = flat @ vectors.detach().float().movedim(1, -1).flatten(0, 2)
+        return total / flat.sum(1, keepdim=True).clamp(min=1)
 
 
 def related_negatives(relation: Tensor, labels: Tensor, count: int) -> Tensor:

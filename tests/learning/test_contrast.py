@@ -24,6 +24,12 @@ def test_class_means_by_hand() -> None:
     assert means.tolist() == [[1.5, 0.5], [0, 2], [0, 0]] and not means.requires_grad
 
 
+def test_class_means_are_of_full_precision_in_a_half_precision_step() -> None:
+    vectors, members = torch.full((1, 2, 50, 50), 1.001), torch.ones(1, 1, 50, 50, dtype=torch.bool)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        torch.testing.assert_close(class_means(vectors, members), torch.full((1, 2), 1.001))
+
+
 def test_negatives_are_of_other_classes_and_more_of_related_ones() -> None:
     """ReCo's graph of relations: cosines .8 and 0 at temperature 1/2 give probabilities .83202 and .16798; within a
     class each pixel is as likely."""
