@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.markup import escape
@@ -34,23 +34,79 @@ def domains() -> None:
     show(["name", "title", "labels", "distribution"], rows)
 
 
+FAMILIES = (
+    *("supervised", "consistency", "self-training", "co-training", "class-imbalance", "contrastive", "generative"),
+    "other",
+)
+"""Groups of `diffmatch methods`, in their order; a method of another family is listed under the last."""
+
+
 @app.command()
-def methods() -> None:
-    """Installed methods with source and cost; broken plugins are named."""
+def methods(
+    sort: Annotated[Literal["family", "cost"], typer.Option("--sort", help="cost: the cheapest first")] = "family",
+    as_json: JsonOption = False,
+) -> None:
+    """Installed methods: when to use one, whose labels it learns from, what it costs; broken plugins are named."""
     from diffmatch.learning import registry
     from diffmatch.running.cost import method_costs
 
-    def row(name: str, about: type[Method[Section]], where: str) -> tuple[str, ...]:
-        costs = method_costs(about)
-        parameters = f"{costs['parameters'] / 1e6:.2f}" if "parameters" in costs else UNKNOWN
-        passes = (f"{costs[name]:g}" if name in costs else UNKNOWN for name in ("trained", "taught"))
-        source = f"{about.title}: {about.citation}" + (f" [{where}]" if where != OWN else "")
-        return name, parameters, *passes, source
-
-    show(["name", "M param.*", "trained*", "taught*", "source"], (row(*plugin) for plugin in _usable(registry.methods)))
+    found = [
+        {**_about(method), "name": name, "distribution": where, **method_costs(method)}
+        for name, method, where in _usable(registry.methods)
+    ]
+    base = next((method.get("gmac") for method in found if method["name"] == "supervised"), None)
+    for method in found:
+        if base and "gmac" in method:
+            method["cost"] = round(method["gmac"] / base, 2)
+    found.sort(key=lambda method: method.get("cost", float("inf")))
+    if as_json:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    columns = ["name", "when to use it", "labels by", "CutMix", "feature noise", "cost*"]
+    if sort == "cost":
+        show(columns, map(_row, found))
+    else:
+        for family in FAMILIES:
+            if own := [method for method in found if method["family"] == family]:
+                show([family, *columns[1:]], map(_row, own))
+                console.print()
     console.print(
-        "* 21 classes, DeepLabv3+ on ResNet-50; images through a whole network per step and labelled image, "
-        "with and without gradient; – where it cannot be measured"
+        "labels by: the network that gives pseudo-labels and its mode; (own): a teacher with BatchNorm statistics of "
+        "its own\n* multiply-accumulates of a training step, supervised = 1; 21 classes, DeepLabv3+ on ResNet-50; "
+        f"{UNKNOWN} where it cannot be measured\n"
+        "diffmatch describe NAME: equations, settings, source, what differs from the authors' code"
+    )
+
+
+def _about(method: type[Method[Section]]) -> dict[str, Any]:
+    """What a method's class says of itself."""
+    by, mode, buffers = method.labelling
+    return {
+        "title": method.title,
+        "citation": method.citation,
+        "version": method.version,
+        "family": method.family if method.family in FAMILIES else FAMILIES[-1],
+        "use": method.use,
+        "labels_by": by,
+        "mode": mode if by != "nobody" else None,
+        "teacher_buffers": buffers if by == "teacher" else None,
+        "cutmix": method.views.cutmix,
+        "features": method.features,
+        "factor": method.factor,
+    }
+
+
+def _row(method: dict[str, Any]) -> tuple[str, ...]:
+    own = " (own)" if method["teacher_buffers"] == "own" else ""
+    labels = f"{method['labels_by']}, {method['mode']}{own}" if method["mode"] else UNKNOWN
+    source = f" [{method['distribution']}]" if method["distribution"] != OWN else ""
+    return (
+        method["name"],
+        method["use"] + source,
+        labels,
+        f"{method['cutmix']:g}" if method["cutmix"] else UNKNOWN,
+        method["features"] if method["features"] != "none" else UNKNOWN,
+        f"{method['cost']:.1f}" if "cost" in method else UNKNOWN,
     )
 
 

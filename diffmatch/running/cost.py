@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -24,9 +24,7 @@ from diffmatch.domain import Card, ClassInfo, InputError, Protocol, TopBottom
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Batch, Labelled, Pool, Progress
 from diffmatch.learning.method import Method, Statistics
-from diffmatch.networks.extractor import Extractor
 from diffmatch.networks.segmenter import DenoiserNetwork
-from diffmatch.networks.transformer import TransformerNetwork
 from diffmatch.running.plan import parameter_counts, settings_of
 from diffmatch.settings import Section, Settings, resolve
 
@@ -42,8 +40,8 @@ def cost_of(
 
     Returns:
         ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step,
-        sampler_steps}; ``passes_per_step``; ``step_memory_gib``; the settings that matter. What cannot be measured is
-        absent: a method of another package may not run on the meta device.
+        sampler_steps, training_step}; ``step_memory_gib``; the settings that matter. What cannot be measured is absent:
+        a method of another package may not run on the meta device.
 
     Raises:
         InputError: neither or both of dataset and classes, or settings that do not fit.
@@ -72,7 +70,6 @@ def cost_of(
         measures = {
             "parameters": measured(lambda: parameter_counts(built)),
             "gmac": measured(lambda: macs(built, card, settings)),
-            "passes_per_step": measured(lambda: passes(built, card, settings)),
             "step_memory_gib": measured(lambda: round(step_bytes(built, card, settings) / 2**30, 3)),
         }
         costs |= {name: value for name, value in measures.items() if value}
@@ -80,10 +77,10 @@ def cost_of(
 
 
 def method_costs(kind: type[Method[Section]]) -> dict[str, float]:
-    """Trainable parameters of a method at 21 classes (DeepLabv3+, ResNet-50) and its passes per step.
+    """Trainable parameters of a method at 21 classes (DeepLabv3+, ResNet-50), and what a training step costs.
 
     Returns:
-        ``parameters``, ``trained``, ``taught``; those that cannot be measured are absent.
+        ``parameters``, ``gmac`` per labelled image; those that cannot be measured are absent.
     """
     card = plain_card(21)
     costs: dict[str, float] = {}
@@ -91,7 +88,7 @@ def method_costs(kind: type[Method[Section]]) -> dict[str, float]:
         settings = resolve(kind.Options)
         built = on_meta(kind, card, settings)
         costs["parameters"] = parameter_counts(built)["total"]
-        costs |= passes(built, card, settings)
+        costs["gmac"] = step_macs(built, card, settings)
     return costs
 
 
@@ -134,7 +131,7 @@ def plain_card(classes: int) -> Card:
 
 
 def macs(method: Method[Section], card: Card, settings: Settings[Section]) -> dict[str, Any]:
-    """Billions of multiply-accumulates for one image: extractor, one denoiser step, and a prediction with S steps."""
+    """Billions of multiply-accumulates for one image: extractor, a denoiser step, a prediction, a training step."""
     images = torch.empty(1, card.dates, card.channels, settings.data.crop, settings.data.crop, device="meta")
     method.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as whole:
@@ -154,6 +151,7 @@ def macs(method: Method[Section], card: Card, settings: Settings[Section]) -> di
             denoiser(y_t, denoiser.condition(z), torch.empty(1, device="meta"))
         parts["denoiser_step"] = round(step.get_total_flops() / 2e9, 3)
         parts["sampler_steps"] = settings.diffusion.steps if network.codec is not None else 1
+    parts["training_step"] = round(step_macs(method, card, settings), 3)
     return parts
 
 
@@ -170,29 +168,13 @@ def meta_batch(method: Method[Section], card: Card, settings: Settings[Section])
     return Batch(Labelled(images, masks, keys), pool)
 
 
-def passes(method: Method[Section], card: Card, settings: Settings[Section]) -> dict[str, float]:
-    """Images that a training step sends through whole networks, per labelled image.
-
-    Returns:
-        ``trained`` (with gradient) and ``taught`` (without); empty for a method that holds neither an `Extractor` nor a
-        `TransformerNetwork`: what counts as a pass is then not known.
-    """
-    whole = [m for m in method.modules() if isinstance(m, Extractor | TransformerNetwork)]
-    if not whole:
-        return {}
-    seen = {"trained": 0.0, "taught": 0.0}
-
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        seen["trained" if torch.is_grad_enabled() else "taught"] += len(inputs[0]) / settings.train.batch
-
-    handles = [module.register_forward_pre_hook(look) for module in whole]
-    try:
-        method.train()
-        method.losses(meta_batch(method, card, settings), Progress(0, 1))
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen
+def step_macs(method: Method[Section], card: Card, settings: Settings[Section]) -> float:
+    """Billions of multiply-accumulates of a training step, forward and backward, per labelled image."""
+    method.train()
+    with FlopCounterMode(display=False) as counted:
+        method.losses(meta_batch(method, card, settings), Progress(0, 1)).total.backward()  # type: ignore[no-untyped-call]
+    method.zero_grad()
+    return float(counted.get_total_flops()) / 2e9 / settings.train.batch
 
 
 def step_bytes(method: Method[Section], card: Card, settings: Settings[Section]) -> int:
