@@ -1,4 +1,4 @@
-"""What self-training in rounds shares: the step that begins a round, and the lot that keeps a pseudo-label."""
+"""What self-training in rounds shares: the round that a step belongs to, and the lot that keeps a pseudo-label."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from diffmatch.learning.batch import Progress
 from diffmatch.shared.seeds import seed_of
 
 
-def begun(progress: Progress, rounds: int) -> int:
-    """The round 1, 2, ... that this step begins, of `rounds` equal parts of the training; 0 if it begins none.
+def place(progress: Progress, rounds: int) -> tuple[int, int]:
+    """The round 0, 1, ... that the step belongs to, of `rounds` equal parts of the training, and its first step.
 
-    Round 0 begins with the training and is not reported. The step alone decides, so that a resumed run does the same.
+    The step alone decides, so that a resumed run does the same.
     """
-    now, before = (step * rounds // max(progress.steps, 1) for step in (progress.step, progress.step - 1))
-    return now if now > max(before, 0) else 0
+    steps = max(progress.steps, 1)
+    now = progress.step * rounds // steps
+    return now, -(-now * steps // rounds)
 
 
 def lots(name: str, keys: Sequence[str], pixels: Tensor) -> Tensor:

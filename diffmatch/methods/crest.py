@@ -12,13 +12,14 @@ from diffmatch.diffusion.prior import smoothed
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.histogram import ConfidenceHistogram
 from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
 from diffmatch.learning.method import Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, confident, mixed_targets
+from diffmatch.learning.rounds import place
 from diffmatch.learning.weak_to_strong import WeakToStrong, in_one_pass, mixed
 from diffmatch.settings import Settings
-from diffmatch.shared.ranks import over_ranks
 
 BINS, BINS_PER_HALVING = 2048, 32
 """Of the doubt 1 - max p, whose logarithm the bins divide evenly, from 1 to 2^-64."""
@@ -62,31 +63,21 @@ class CReST(WeakToStrong[CReSTOptions]):
     title = "CReST"
     citation = "Wei et al., CVPR 2021"
     rates: Tensor
-    seen: Tensor
     generation: Tensor
 
     def __init__(self, card: Card, settings: Settings[CReSTOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.average, self.teacher = teacher_of(self.network), teacher_of(self.network)
         self.register_buffer("rates", keep_rates(torch.tensor(statistics.pixels), settings.method.alpha))
-        self.register_buffer("seen", torch.zeros(len(card.classes), BINS, dtype=torch.int64))
+        self.histogram = ConfidenceHistogram(len(card.classes), BINS)
         self.register_buffer("generation", torch.tensor(0))
-
-    def start(self, progress: Progress) -> tuple[int, int]:
-        """Number and first step of the generation that the step belongs to.
-
-        The step alone decides, so that a resumed run does the same.
-        """
-        generations, steps = self.settings.method.generations, max(progress.steps, 1)
-        now = progress.step * generations // steps
-        return now, -(-now * steps // generations)
 
     def advance(self, progress: Progress) -> None:
         """Make the average the teacher, at the first step of each generation but the first."""
-        now, first = self.start(progress)
+        now, first = place(progress, self.settings.method.generations)
         if now > 0 and progress.step == first:
             self.teacher.load_state_dict(self.average.state_dict())
-            self.seen.zero_()
+            self.histogram.reset()
             self.generation.fill_(now)
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:
@@ -94,7 +85,7 @@ class CReST(WeakToStrong[CReSTOptions]):
         labelled, pool, kind = batch.labelled, batch.unlabelled, self.settings.train.loss
         with torch.no_grad():
             probabilities = self.teacher(pool.weak).softmax(1)
-        self.observe(probabilities, pool.inside)
+        self.histogram.add(probabilities.argmax(1), bins(probabilities), pool.inside)
         kept = self.kept(probabilities)
         grown = torch.where(kept.accepted & pool.inside, kept.labels, VOID)
         own, weak, strong = in_one_pass(self.scores, (labelled.images, False), (pool.weak, False), (mixed(pool), False))
@@ -106,21 +97,12 @@ class CReST(WeakToStrong[CReSTOptions]):
         }
         return Losses.of(terms, kept, pool.inside)
 
-    @torch.no_grad()
-    def observe(self, probabilities: Tensor, inside: Tensor) -> None:
-        """Count the teacher's predictions (N, C, H, W) of all ranks by class and doubt, where inside (N, H, W)."""
-        index = torch.where(inside, probabilities.argmax(1) * BINS + bins(probabilities), self.seen.numel()).flatten()
-        counts = torch.zeros(self.seen.numel() + 1, dtype=torch.int64, device=index.device)
-        counts = counts.scatter_add_(0, index, torch.ones_like(index))[:-1]
-        self.seen += over_ranks(counts).view_as(self.seen)
-
     def kept(self, probabilities: Tensor) -> PseudoLabels:
         """Labels of the teacher's probabilities (N, C, H, W), accepted in the most confident share mu of a class."""
         pseudo = confident(probabilities, 0.0)
-        wanted = (self.rates.double() * self.seen.sum(1)).long()
-        surer = self.seen.flip(1).cumsum(1).flip(1) - self.seen
+        least, rates = self.histogram.limits((self.rates.double() * self.histogram.counts.sum(1)).long())
         labels = pseudo.labels.long()
-        accepted = surer[labels, bins(probabilities)] < wanted[labels]
+        accepted = (bins(probabilities) >= least[labels]) & (rates[labels] > 0)
         return pseudo._replace(accepted=accepted & (self.generation > 0))
 
     @torch.no_grad()
@@ -132,7 +114,7 @@ class CReST(WeakToStrong[CReSTOptions]):
         return scores.softmax(1)
 
     def after_step(self, progress: Progress) -> None:
-        _, first = self.start(progress)
+        _, first = place(progress, self.settings.method.generations)
         follow(self.average, self.network, warmed(self.settings.method.ema, progress.step - first))
 
 

@@ -62,7 +62,7 @@ class DARP(WeakToStrong[DARPOptions]):
         classes = len(card.classes)
         self.teacher = teacher_of(self.network)
         self.refine = Refinery(classes)
-        self.memory = MemoryBank(1, settings.method.memory, classes)
+        self.memory = MemoryBank(1, settings.method.memory, classes, "method.memory")
         self.register_buffer("prior", smoothed(torch.tensor(statistics.pixels)))
 
     def losses(self, batch: Batch, progress: Progress) -> Losses:

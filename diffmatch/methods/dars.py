@@ -12,13 +12,16 @@ from torch import Tensor
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
 from diffmatch.learning.ema import teacher_of
-from diffmatch.learning.histogram import ConfidenceHistogram, level
+from diffmatch.learning.histogram import ConfidenceHistogram
 from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import supervised_loss
 from diffmatch.learning.method import Method, Statistics, Views
 from diffmatch.learning.pseudo_labels import PseudoLabels
-from diffmatch.learning.rounds import begun, lots
+from diffmatch.learning.rounds import lots, place
 from diffmatch.settings import Section, Settings
+
+LEVELS = 2048
+"""Confidences are rounded to multiples of 1 / LEVELS, as float16 rounds them between 1/2 and 1."""
 
 
 class DARSOptions(Section):
@@ -62,14 +65,15 @@ class DARS(Method[DARSOptions]):
     def __init__(self, card: Card, settings: Settings[DARSOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.teacher = teacher_of(self.network)
-        self.histogram = ConfidenceHistogram(len(card.classes))
+        self.histogram = ConfidenceHistogram(len(card.classes), LEVELS + 1)
         self.register_buffer("pixels", torch.tensor(statistics.pixels))
         self.register_buffer("ratio", torch.tensor(0.0))  # rho of the round
 
     def advance(self, progress: Progress) -> None:
-        """Make the network as it stands the teacher and count anew, at the first step of each round."""
+        """Make the network as it stands the teacher and count anew, at the first step of each round but round 0."""
         ratios = self.settings.method.ratios
-        if now := begun(progress, 1 + len(ratios)):
+        now, first = place(progress, 1 + len(ratios))
+        if now > 0 and progress.step == first:
             self.teacher.load_state_dict(self.network.state_dict())
             self.histogram.reset()
             self.ratio.fill_(ratios[now - 1])
@@ -78,7 +82,7 @@ class DARS(Method[DARSOptions]):
         self.advance(progress)
         labelled, pool, kind = batch.labelled, batch.unlabelled, self.settings.train.loss
         probabilities = self.taught(pool.weak)
-        self.histogram.add(probabilities, pool.inside)
+        self.histogram.add(probabilities.argmax(1), levels(probabilities), pool.inside)
         pseudo = self.select(probabilities, pool.keys)
         target = torch.where(pseudo.accepted & pool.inside, pseudo.labels, VOID)
         terms = {
@@ -95,12 +99,17 @@ class DARS(Method[DARSOptions]):
 
     def select(self, probabilities: Tensor, keys: Sequence[str]) -> PseudoLabels:
         """Accepted is what reaches its class's threshold and whose lot is below its class's rate."""
-        confidence, labels = probabilities.max(1)
-        budget = self.ratio.double() * self.histogram.seen * self.pixels / self.pixels.sum().clamp(min=1)
-        levels, rates = self.histogram.limits(budget.long())
-        accepted = (level(confidence) >= levels[labels]) & (lots("dars", keys, confidence) < rates[labels])
+        labels, pixels = probabilities.argmax(1), self.pixels.double()
+        budget = self.ratio * pixels / pixels.sum().clamp(min=1) * self.histogram.counts.sum()
+        least, rates = self.histogram.limits(budget.long())
+        accepted = (levels(probabilities) >= least[labels]) & (lots("dars", keys, labels) < rates[labels])
         return PseudoLabels(labels.to(torch.uint8), accepted, probabilities)
 
     @torch.no_grad()
     def pseudo_labels(self, images: Tensor, keys: Sequence[str], inside: Tensor | None = None) -> PseudoLabels:
         return self.select(self.taught(images), keys)
+
+
+def levels(probabilities: Tensor) -> Tensor:
+    """The confidence of probabilities (N, C, H, W) in whole multiples of 1 / LEVELS, (N, H, W) int64."""
+    return (probabilities.amax(1) * LEVELS).round().long()

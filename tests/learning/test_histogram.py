@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from diffmatch.learning import histogram as module
-from diffmatch.learning.histogram import LEVELS, ConfidenceHistogram, level
+from diffmatch.learning.histogram import ConfidenceHistogram
 
 CITYSCAPES = (
     *(32.07, 5.71, 20.7, 0.564, 0.761, 1.054, 0.1696, 0.5014, 13.4993, 0.8981),
@@ -26,20 +26,12 @@ AUTHORS = {
 """Of a budget of so many pixels in all: what the authors' function returns; the rate of all other classes is 0."""
 
 
-def predictions(confidences: list[list[float]]) -> torch.Tensor:
-    """Probabilities (1, C, 1, W): of class c pixels with these confidences, one after the other."""
-    classes = len(confidences)
-    columns = [
-        [p if k == c else (1 - p) / (classes - 1) for k in range(classes)]
-        for c, row in enumerate(confidences)
-        for p in row
-    ]
-    return torch.tensor(columns).T[None, :, None]
-
-
-def counted(confidences: list[list[float]]) -> ConfidenceHistogram:
-    histogram, p = ConfidenceHistogram(len(confidences)), predictions(confidences)
-    histogram.add(p, torch.ones(p.shape[0], *p.shape[2:], dtype=torch.bool))
+def counted(pixels: list[list[int]], bins: int) -> ConfidenceHistogram:
+    """Of each class pixels in these bins."""
+    histogram = ConfidenceHistogram(len(pixels), bins)
+    labels = torch.tensor([[[c for c, row in enumerate(pixels) for _ in row]]])
+    found = torch.tensor([[[bin for row in pixels for bin in row]]])
+    histogram.add(labels, found, torch.ones_like(labels, dtype=torch.bool))
     return histogram
 
 
@@ -47,47 +39,42 @@ def counted(confidences: list[list[float]]) -> ConfidenceHistogram:
 def test_limits_are_the_authors(pixels: int) -> None:
     """CVMI-Lab/DARS 0cfe09a, tool/gen_pseudo_label_utils.py 134-220, at Cityscapes 1/8 with one image of 1024 x 2048:
     class c has 3 + 5c mod 13 pixels with the confidences 1 - ((c + 2) i mod 5) / 16."""
-    histogram = counted([[1 - (i * (c + 2) % 5) / 16 for i in range(3 + 5 * c % 13)] for c in range(19)])
-    budget = (pixels * torch.tensor(CITYSCAPES).double() / 88.04).long()
-    levels, rates = histogram.limits(budget)
+    histogram = counted([[16 - i * (c + 2) % 5 for i in range(3 + 5 * c % 13)] for c in range(19)], 17)
+    least, rates = histogram.limits((pixels * torch.tensor(CITYSCAPES).double() / 88.04).long())
     expected = torch.zeros(19)
     for c, rate in AUTHORS[pixels]["rate"].items():
         expected[c] = rate
-        assert rate == 0 or levels[c] == AUTHORS[pixels]["threshold"][c] * LEVELS
+        assert least[c] / 16 == AUTHORS[pixels]["threshold"][c]
     torch.testing.assert_close(rates, expected)
 
 
 def test_limits_by_hand() -> None:
     """Five pixels of class 0, three of class 1. Two are wanted of each; three of class 0 are equally confident."""
-    histogram = counted([[0.9, 0.9, 0.9, 0.8, 0.7], [0.7, 0.6, 0.5], []])
-    assert histogram.seen == 8
-    levels, rates = histogram.limits(torch.tensor([2, 2, 0]))
-    assert levels.tolist()[:2] == [round(0.9 * LEVELS), round(0.6 * LEVELS)]
-    torch.testing.assert_close(rates, torch.tensor([2 / 3, 1, 0]))
-    levels, rates = histogram.limits(torch.tensor([1, 5, 0]))  # more than there are: all of them
-    assert levels[1] == round(0.5 * LEVELS)
-    torch.testing.assert_close(rates, torch.tensor([1 / 3, 1, 0]))
+    histogram = counted([[9, 9, 9, 8, 7], [7, 6, 5]], 11)
+    least, rates = histogram.limits(torch.tensor([2, 2]))
+    assert least.tolist() == [9, 6]
+    torch.testing.assert_close(rates, torch.tensor([2 / 3, 1]))
+    least, rates = histogram.limits(torch.tensor([1, 5]))  # more than there are: all of them
+    assert least.tolist() == [9, 5]
+    torch.testing.assert_close(rates, torch.tensor([1 / 3, 1]))
 
 
-def test_a_class_that_is_never_predicted_has_the_rate_0() -> None:
-    assert counted([[0.9], [], [0.8, 0.6]]).limits(torch.tensor([3, 3, 1]))[1].tolist() == [1, 0, 1]
-    assert ConfidenceHistogram(2).limits(torch.tensor([3, 0]))[1].tolist() == [0, 0]
-
-
-def test_nearly_certain_pixels_are_equally_confident() -> None:
-    assert level(torch.tensor([0.9999, 0.99999, 1.0, 0.5])).tolist() == [LEVELS, LEVELS, LEVELS, LEVELS // 2]
+def test_a_class_without_pixels_or_budget_has_the_rate_0() -> None:
+    assert counted([[9], [], [8, 6]], 11).limits(torch.tensor([3, 3, 1]))[1].tolist() == [1, 0, 1]
+    assert counted([[9], [], [8, 6]], 11).limits(torch.tensor([0, 0, 2]))[1].tolist() == [0, 0, 1]
+    assert ConfidenceHistogram(2, 11).limits(torch.tensor([3, 0]))[1].tolist() == [0, 0]
 
 
 def test_padding_is_not_counted_and_a_reset_forgets() -> None:
-    histogram, p = ConfidenceHistogram(2), predictions([[0.9, 0.8], [0.7]])
-    histogram.add(p, torch.tensor([[[True, False, True]]]))
-    histogram.add(p, torch.zeros(1, 1, 3, dtype=torch.bool))
-    assert histogram.counts.sum(1).tolist() == [1, 1]
-    assert histogram.counts[0, round(0.9 * LEVELS)] == 1
+    histogram = ConfidenceHistogram(2, 11)
+    labels, bins = torch.tensor([[[0, 0, 1]]]), torch.tensor([[[9, 8, 7]]])
+    histogram.add(labels, bins, torch.tensor([[[True, False, True]]]))
+    histogram.add(labels, bins, torch.zeros(1, 1, 3, dtype=torch.bool))
+    assert histogram.counts.nonzero().tolist() == [[0, 9], [1, 7]] and histogram.counts.sum() == 2
     histogram.reset()
-    assert histogram.seen == 0
+    assert not histogram.counts.any()
 
 
 def test_all_ranks_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "over_ranks", lambda counts: 2 * counts)
-    assert counted([[0.9, 0.8], [0.7]]).counts.sum(1).tolist() == [4, 2]
+    assert counted([[9, 8], [7]], 11).counts.sum(1).tolist() == [4, 2]

@@ -1,19 +1,19 @@
-"""Which step begins a round, and lots that a key alone decides."""
+"""The round of a step, and lots that a key alone decides."""
 
 from __future__ import annotations
 
 import torch
 
 from diffmatch.learning.batch import Progress
-from diffmatch.learning.rounds import begun, lots
+from diffmatch.learning.rounds import lots, place
 
 
 def test_rounds_are_equal_parts_of_the_training() -> None:
-    assert [begun(Progress(step, 9), 3) for step in range(9)] == [0, 0, 0, 1, 0, 0, 2, 0, 0]
-    assert [begun(Progress(step, 7), 3) for step in range(7)] == [0, 0, 0, 1, 0, 2, 0]
-    assert [begun(Progress(step, 2), 3) for step in range(2)] == [0, 1]  # more rounds than steps: the last has no step
-    assert not any(begun(Progress(step, 5), 1) for step in range(5))
-    assert begun(Progress(0, 0), 3) == 0
+    assert [place(Progress(step, 7), 3) for step in range(7)] == [*[(0, 0)] * 3, *[(1, 3)] * 2, *[(2, 5)] * 2]
+    assert [place(Progress(step, 2), 3) for step in range(2)] == [(0, 0), (1, 1)]  # the last round has no step
+    assert [place(Progress(step, 2), 5) for step in range(2)] == [(0, 0), (2, 1)]
+    assert all(place(Progress(step, 5), 1) == (0, 0) for step in range(5))
+    assert place(Progress(0, 0), 3) == (0, 0)
 
 
 def test_a_lot_belongs_to_its_key() -> None:

@@ -16,12 +16,16 @@ from diffmatch.learning import registry
 from diffmatch.learning.batch import Progress
 from diffmatch.learning.losses import pseudo_loss, supervised_loss
 from diffmatch.learning.pseudo_labels import confident, unmixed_targets
-from diffmatch.methods.crest import keep_rates
+from diffmatch.methods.crest import bins, keep_rates
 
 
 def step(method: Any, batch: Any, at: int, steps: int) -> Any:
     torch.manual_seed(at)
     return method.train().losses(batch, Progress(at, steps))
+
+
+def count(method: Any, probabilities: torch.Tensor, inside: torch.Tensor) -> None:
+    method.histogram.add(probabilities.argmax(1), bins(probabilities), inside)
 
 
 def test_keep_rates_by_hand() -> None:
@@ -47,7 +51,7 @@ def test_the_authors_numbers() -> None:
     i = torch.arange(60.0)
     scores = torch.stack([2 + 3 * (1.3 * i).sin(), 1 + 3 * (2.1 * i).cos(), 3 * (0.7 * i + 1).sin()])
     probabilities, inside = scores.softmax(0)[None, :, None], torch.ones(1, 1, 60, dtype=torch.bool)
-    method.observe(probabilities, inside)
+    count(method, probabilities, inside)
     kept = method.kept(probabilities)
     picked = [
         [16, 25, 31, 35, 40, 49, 50, 59],
@@ -74,10 +78,10 @@ def test_tail_pixels_are_kept_more_and_the_surer_ones_first(planned: Any) -> Non
     generator = torch.Generator().manual_seed(0)
     labels = torch.arange(4)[:, None, None].expand(4, 40, 25)
     for scale in (0.5, 2.0**-30):
-        method.seen.zero_()
+        method.histogram.counts.zero_()
         doubt = scale * 2 ** (-30 * torch.rand(4, 40, 25, generator=generator))
         probabilities, inside = predicting(labels, doubt), torch.ones(4, 40, 25, dtype=torch.bool)
-        method.observe(probabilities, inside)
+        count(method, probabilities, inside)
         assert not method.kept(probabilities).accepted.any()  # the first generation has no labels
         accepted = method.generation.fill_(1) and method.kept(probabilities).accepted
         torch.testing.assert_close(accepted.float().mean((1, 2)), method.rates, atol=0.01, rtol=0)
@@ -95,13 +99,13 @@ def test_a_poor_image_keeps_less_than_a_good_one(planned: Any) -> None:
     good, poor = (predicting(labels, base * torch.rand(1, 20, 50, generator=generator)) for base in (1e-3, 0.4))
     inside = torch.ones(1, 20, 50, dtype=torch.bool)
     for probabilities in (poor, good):
-        method.observe(probabilities, inside)
+        count(method, probabilities, inside)
     assert method.kept(good).accepted.float().mean() > 0.95
     assert method.kept(poor).accepted.float().mean() < 0.05
-    seen = method.seen.clone()
-    method.observe(good, ~inside)
-    assert torch.equal(method.seen, seen)
-    method.seen.zero_()
+    seen = method.histogram.counts.clone()
+    count(method, good, ~inside)
+    assert torch.equal(method.histogram.counts, seen)
+    method.histogram.counts.zero_()
     assert not method.kept(good).accepted.any()
 
 
@@ -116,7 +120,7 @@ def test_the_teacher_changes_at_generations_and_only_there(planned: Any, draw: A
         after = method.teacher.state_dict()
         if not same(before, after):
             changed.append(at)
-            assert same(after, average) and method.seen.sum() == batch.pool.inside.sum()  # it is seen anew
+            assert same(after, average) and method.histogram.counts.sum() == batch.pool.inside.sum()  # it is seen anew
             before = {k: v.clone() for k, v in after.items()}
         assert (losses.accepted.sum() > 0) == (losses.terms["kept"] > 0) == (at >= 3)
         losses.total.backward()
@@ -168,8 +172,8 @@ def test_the_average_predicts(planned: Any, draw: Any, fit: Any) -> None:
 
 def _observed(rank: int, folder: str, method: Any, probabilities: torch.Tensor, inside: torch.Tensor) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", world_size=2, rank=rank)
-    method.observe(probabilities[rank::2], inside[rank::2])
-    torch.save(method.seen, f"{folder}/{rank}.pt")
+    count(method, probabilities[rank::2], inside[rank::2])
+    torch.save(method.histogram.counts, f"{folder}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
@@ -178,12 +182,15 @@ def test_all_ranks_see_the_same_pixels(planned: Any, tmp_path: Path) -> None:
     probabilities = torch.randn(2, 4, 8, 8, generator=generator).mul(5).softmax(1)
     inside = torch.rand(2, 8, 8, generator=generator) < 0.7
     alone = p.build()
-    alone.observe(probabilities, inside)
+    count(alone, probabilities, inside)
     multiprocessing.start_processes(
         _observed, (str(tmp_path), p.build(), probabilities, inside), nprocs=2, start_method="fork"
     )
     for rank in (0, 1):
-        assert torch.equal(torch.load(tmp_path / f"{rank}.pt"), alone.seen) and alone.seen.sum() == inside.sum()
+        assert (
+            torch.equal(torch.load(tmp_path / f"{rank}.pt"), alone.histogram.counts)
+            and alone.histogram.counts.sum() == inside.sum()
+        )
 
 
 def test_a_generation_survives_resuming(planned: Any, draw: Any, fit: Any, same: Any) -> None:

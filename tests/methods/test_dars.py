@@ -9,13 +9,16 @@ import torch
 
 from diffmatch.conformance.method import toy_card, toy_method, toy_settings
 from diffmatch.learning.batch import Batch, Labelled, Pool, Progress
-from diffmatch.learning.histogram import LEVELS
-from diffmatch.methods.dars import DARS
+from diffmatch.methods.dars import DARS, LEVELS, levels
 
 
 def step(method: Any, batch: Any, at: int, steps: int) -> Any:
     torch.manual_seed(at)
     return method.train().losses(batch, Progress(at, steps))
+
+
+def count(method: Any, probabilities: torch.Tensor, inside: torch.Tensor) -> None:
+    method.histogram.add(probabilities.argmax(1), levels(probabilities), inside)
 
 
 def test_the_loss_is_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,10 +29,10 @@ def test_the_loss_is_the_authors(monkeypatch: pytest.MonkeyPatch) -> None:
     student = [(1.0, 0, 0), (0, 1.0, 0), (0.5, 0, 0), (0, 1.0, 0), (0, 1.0, 0), (0, 0, 1.0), (0, 1.0, 1.0), (2.0, 0, 0)]
     taught, scores = (torch.tensor(pixels).T.reshape(1, 3, 2, 4) for pixels in (weak, student))
     scores.requires_grad_()
-    levels = (torch.tensor([0.55, 0.6, 0.5]) * LEVELS).long()
+    least = (torch.tensor([0.55, 0.6, 0.5]) * LEVELS).long()
     monkeypatch.setattr(method, "taught", lambda _: taught.softmax(1))
     monkeypatch.setattr(method.network, "forward", lambda _: scores)
-    monkeypatch.setattr(method.histogram, "limits", lambda _: (levels, torch.tensor([1.0, 1.0, 0.0])))
+    monkeypatch.setattr(method.histogram, "limits", lambda _: (least, torch.tensor([1.0, 1.0, 0.0])))
     images, inside = torch.zeros(1, 1, 3, 2, 4), torch.ones(1, 2, 4, dtype=torch.bool)
     batch = Batch(
         Labelled(images, torch.zeros(1, 2, 4, dtype=torch.uint8), ["a"]), Pool(images, (), inside, ~inside, ["b"])
@@ -52,7 +55,7 @@ def test_the_labelled_shares_follow_the_prior(monkeypatch: pytest.MonkeyPatch) -
     scores[2:, 0] = 30  # half of the pixels are certain of class 0
     inside = torch.ones(4, 64, 64, dtype=torch.bool)
     probabilities = scores.softmax(1)
-    method.histogram.add(probabilities, inside)
+    count(method, probabilities, inside)
     pseudo = method.select(probabilities, list("abcd"))
     share = torch.bincount(pseudo.labels[pseudo.accepted].long()) / inside.sum()
     torch.testing.assert_close(share, 0.5 * torch.tensor([0.6, 0.3, 0.1]), atol=0.01, rtol=0)
@@ -76,7 +79,7 @@ def test_rounds(planned: Any, draw: Any, same: Any) -> None:
             before = {k: v.clone() for k, v in after.items()}
         assert (losses.accepted.sum() > 0) == (losses.terms["unsup"] > 0) == (at >= 3)
         ratios.append(round(float(method.ratio), 3))
-        seen.append(int(method.histogram.seen / batch.pool.inside.sum()))
+        seen.append(int(method.histogram.counts.sum() / batch.pool.inside.sum()))
         losses.total.backward()
         descent.step()
         descent.zero_grad()
@@ -93,7 +96,7 @@ def test_a_dropped_pixel_stays_dropped(planned: Any, draw: Any) -> None:
         method.teacher.classifier.weight.zero_()
         method.teacher.classifier.bias.copy_(50 * torch.eye(4)[2])
     method.ratio.fill_(0.5)
-    method.histogram.add(method.taught(batch.pool.weak), batch.pool.inside)
+    count(method, method.taught(batch.pool.weak), batch.pool.inside)
     rate = 0.5 * p.statistics.pixels[2] / sum(p.statistics.pixels)
     images, keys = torch.randn(6, 1, 1, 64, 64, generator=torch.Generator().manual_seed(0)), list("abcdef")
     accepted = method.pseudo_labels(images, keys).accepted
@@ -107,7 +110,7 @@ def test_a_class_without_labels_is_not_taught() -> None:
     method.pixels.copy_(torch.tensor([60, 0, 40]))
     method.ratio.fill_(1.0)
     probabilities = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0)).softmax(1)
-    method.histogram.add(probabilities, torch.ones(2, 32, 32, dtype=torch.bool))
+    count(method, probabilities, torch.ones(2, 32, 32, dtype=torch.bool))
     pseudo = method.select(probabilities, ["a", "b"])
     assert set(pseudo.labels[pseudo.accepted].tolist()) == {0, 2} and (pseudo.labels == 1).any()
 
@@ -116,3 +119,9 @@ def test_labels_do_not_know_left_from_right(planned: Any) -> None:
     method = planned("dars").build().eval()
     images = torch.randn(2, 1, 1, 32, 48, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(method.taught(images.flip(-1)), method.taught(images).flip(-1), atol=1e-5, rtol=1e-4)
+
+
+def test_nearly_certain_pixels_are_equally_confident() -> None:
+    confidence = torch.tensor([0.9999, 0.99999, 1.0, 0.5])
+    p = torch.stack([confidence, 1 - confidence])[None, :, None]
+    assert levels(p)[0, 0].tolist() == [LEVELS, LEVELS, LEVELS, LEVELS // 2]
