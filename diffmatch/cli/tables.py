@@ -108,6 +108,8 @@ def _scores(
             raise InputError(f"{spec.name}: no class '{name}' in {card.name}: {', '.join(card.names)}")
     if dry:
         _print_times(list(entries.values()))
+        if published := [row.name for row in spec.rows if row.method not in methods]:
+            console.print(f"not run here, published numbers alone: {', '.join(published)}", highlight=False)
         return None
     grid.run_missing(entries.values(), console)
     sources: dict[tuple[str, str], list[Source]] = {}

@@ -250,7 +250,8 @@ def test_the_command_runs_what_is_missing_and_prints_the_table(few, stub, tmp_pa
         word for key, value in stub(train__steps=2, train__audits=0).items() for word in ("--set", f"{key}={value}")
     ]
     assert invoke(["table", "mine.yaml", "--dry", *sets]) == 0
-    assert "2 of 2 runs are missing" in capsys.readouterr().out
+    shown = capsys.readouterr().out
+    assert "2 of 2 runs are missing" in shown and "published numbers alone: theirs" in shown
     assert not (tmp_path / "runs").exists()
     assert invoke(["table", "mine.yaml", *sets]) == 0
     shown = capsys.readouterr().out
