@@ -39,8 +39,9 @@ def landmarks(features: Tensor, inside: Tensor, count: int) -> Tensor:
     chosen = (torch.rand(likeness.shape, device=likeness.device) - likeness).argmax(1, keepdim=True)
     found = [chosen]
     for _ in range(count - 1):
-        newest = at(unit, chosen)
-        likeness = likeness.maximum((newest.transpose(1, 2) @ unit)[:, 0].abs()).scatter(1, chosen, 10.0)
+        with full_precision(unit.device):
+            cosine = (at(unit, chosen).transpose(1, 2) @ unit)[:, 0]
+        likeness = likeness.maximum(cosine.abs()).scatter(1, chosen, 10.0)
         chosen = likeness.argmin(1, keepdim=True)
         found.append(chosen)
     return torch.cat(found, 1)
