@@ -44,7 +44,7 @@ class DAW(UniMatch[DAWOptions]):
     `unimatch`. The student predicts; theirs also scores an average of it.
     """
 
-    use = "no threshold to choose, long runs"
+    use = "long runs, no fixed threshold"
     family = "self-training"
     version = 1
     title = "DAW"

@@ -88,12 +88,13 @@ class DDFP(Method[DDFPOptions]):
     flow has Adam 1e-3.
 
     Differs from the authors' code: there the teacher's parameters share the student's storage after the first epoch, so
-    that the teacher is the student; here it is the average that they print. The flow has no optimiser of its own: it is
-    a group with a rate of its own in the shared one, and follows its schedule. Strong views pass through the network in
-    the warm-up too, with weight 0. CutMix boxes are drawn for each image and have 2 to 40 % of it, where theirs are
-    drawn once for a batch and have half. The networks here have no dropout in F. Which positions are confident is read
-    at nearest positions, centres aligned. A medical recipe's Dice takes the place of cross-entropy. The student
-    predicts; the authors report the better of both.
+    that the teacher is the student (`ema` 0 does the same); here it is the average that they print. The flow has no
+    optimiser of its own: it is a group with a rate of its own in the shared one, and follows its schedule. Its hidden
+    layers are as wide as z (256, as theirs, by default). Strong views pass through the network in the warm-up too, with
+    weight 0. CutMix boxes are drawn for each image and have 2 to 40 % of it, where theirs are drawn once for a batch
+    and have half. The networks here have no dropout in F. Which positions are confident is read at nearest positions,
+    centres aligned. A medical recipe's Dice takes the place of cross-entropy. The student predicts; the authors report
+    the better of both.
     """
 
     views = Views(cutmix=0.5)

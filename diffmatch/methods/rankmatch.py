@@ -42,7 +42,7 @@ class RankMatch(UniMatch[RankMatchOptions]):
     DeepLabv3+ it is the output of ASPP, as theirs.
     """
 
-    use = "relations between pixels, at little cost"
+    use = "relations between pixels"
     version = 1
     title = "RankMatch"
     citation = "Mai et al., CVPR 2024"
