@@ -10,7 +10,7 @@ from diffmatch.shared.ranks import over_ranks
 
 
 class ClassConfidence(nn.Module):
-    """b_k, the running mean of the probability of class k on labelled pixels of class k (Hu et al. 2021, section 3).
+    """b_k, the running mean of the probability of class k on labelled pixels of class k (Hu et al. 2021, AEL).
 
     b is a buffer (C,), in [0, 1], and travels in the checkpoint. It starts with uniform random numbers.
 

@@ -41,14 +41,16 @@ class AELOptions(ThresholdOptions):
 class AEL(Method[AELOptions]):
     """L = L_sup + L_c(labelled) + L_c(mixed unlabelled), with a bank b_k of the student's confidence in each class.
 
-    b_k <- 0.999 b_k + 0.001 (mean p(k) over labelled pixels of class k), and the weak classes (Hu et al. 2021, section
-    3) are
-    - pasted: classes that are no head class are drawn with softmax((1 - b)^(1/2)); half of the labelled images receive
-      their pixels, with labels, from another labelled image at another size (adaptive Copy-Paste);
-    - mixed: a class is drawn with softmax(1 - b), and the CutMix box is what bounds a connected component of it in the
-      teacher's map of an image that holds it (adaptive CutMix);
-    - learnt: L_c = sum_i w_i H(teacher's label, p_i), w_i = a_i^2 s_i / sum_j a_j^2 s_j with a the teacher's confidence
-      and s_i = 1 with probability r_k = (1 - b_k) / max (1 - b), k the student's own label of the pixel.
+    b_k <- 0.999 b_k + 0.001 (mean p(k) over labelled pixels of class k)
+    L_c =  sum_i w_i H(teacher's label, p_i),  w_i = a_i^2 s_i / sum_j a_j^2 s_j
+    with a the teacher's confidence, and s_i = 1 with probability (1 - b_k) / max (1 - b), where k is the student's own
+    label of pixel i: the pixels of the weakest class are all learnt.
+
+    Adaptive Copy-Paste: classes that are no head class are drawn with softmax((1 - b)^(1/2)), and half of the labelled
+    images receive their pixels, with labels, from another labelled image at another size. Adaptive CutMix: a class is
+    drawn with softmax(1 - b), and the box is what bounds a connected component of it in the teacher's map of an image
+    that holds it.
+
     A pixel with a < threshold has no loss, but its weight stays in the sum. The teacher teaches the labelled images
     too. It is an EMA of the parameters, labels in train mode, and predicts. There is no photometric strong view.
     Settings of the authors: the options' defaults; OHEM, SGD 1e-2 (head x10), ResNet-101 with an auxiliary head; on

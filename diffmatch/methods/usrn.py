@@ -21,6 +21,7 @@ from diffmatch.learning.method import Method, Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, accepted_by, confident, mixed_targets
 from diffmatch.learning.subclasses import Subclasses, numbers_of_subclasses
 from diffmatch.learning.weak_to_strong import mixed
+from diffmatch.networks.extractor import ceil_div
 from diffmatch.networks.segmenter import ClassifierNetwork, build_extractor, upsample
 from diffmatch.settings import Section, Settings
 
@@ -64,13 +65,16 @@ class USRN(Method[USRNOptions]):
     """L = L_sup + L_sup^sub + L_u^sub + L_u (Guan et al. 2022), from a network F of classes and F_sub of subclasses.
 
     Each class is split into balanced clusters of its labelled features, the more of them the more frequent it is, so
-    that the subclasses are about equally frequent. F labels the weak view with p, F_sub with q:
-    - L_u^sub = 1[max q > threshold] H(argmax q, F_sub(strong));
-    - where F_sub is the more certain one, H(q) / log S <= H(p) / log C, the gate closes: p keeps only the class that
-      argmax q is part of, and is not normalised again; L_u = 1[max p > threshold] H(argmax p, F(strong)).
-    Both are means over all positions of the decoders' maps averaged over 2 x 2. The student labels in train mode; there
-    is no teacher and no CutMix. F predicts. Settings of the authors: threshold 0.75, weights 1, DeepLabv3+ with
-    ResNet-50, SGD 1e-2 on PASCAL (80 epochs, crop 320), 2e-2 on Cityscapes (480 epochs, crop 720), encoder at a tenth.
+    that the subclasses are about equally frequent. F labels the weak view with p, F_sub with q.
+
+    L_u^sub = mean 1[max q > threshold] H(argmax q, F_sub(strong))
+    p~      = p where H(q) / log S > H(p) / log C, else p of the class that argmax q is part of and 0 for all others
+    L_u     = mean 1[max p~ > threshold] H(argmax p~, F(strong))
+
+    So the gate closes where F_sub is the more certain one. The means are over all positions of the decoders' maps,
+    averaged over 2 x 2. The student labels in train mode; there is no teacher and no CutMix. F predicts. Settings of
+    the authors: threshold 0.75, weights 1, DeepLabv3+ with ResNet-50, SGD 1e-2 on PASCAL (80 epochs, crop 320), 2e-2 on
+    Cityscapes (480 epochs, crop 720), encoder at a tenth.
 
     Differs from the authors' code: they train a supervised baseline first, cluster its features of all labelled images
     and begin anew with fixed subclass masks. Here the first `warmup` of the training is supervised; its extractor is
@@ -153,9 +157,8 @@ class USRN(Method[USRNOptions]):
         z = halved(self.baseline(labelled.images)).float()
         masks = nearest(labelled.masks, z.shape[-2:])
         if first <= progress.step < last:
-            members = one_hot(masks, len(self.card.classes))
-            share = options.bank / ((last - first) * members.sum((0, 2, 3)).clamp(min=1))
-            self.memory.push(z, torch.rand(members.shape, device=z.device) < members * share[:, None, None])
+            members = one_hot(masks, len(self.card.classes)).bool()
+            self.memory.push(z, members, most=ceil_div(options.bank, last - first))  # so that all steps have a part
         return nearest(self.subclasses.of(z, masks), labelled.masks.shape[-2:])
 
     @torch.no_grad()
