@@ -40,8 +40,10 @@ class MeanTeacher(Method[M]):
     alpha 0.99 and later 0.999, weight up to 100 times the labelled share, rising over 40,000 of 150,000 steps
     (CIFAR-10), Adam.
 
-    Differs from the paper: the student's noise is the strong view; the teacher has none and is in eval mode.
-    Consistency is asked for on unlabelled images only, which alone have two views. alpha is 0.99 throughout.
+    Differs from the authors' code: the student's noise is the strong view with feature channels dropped, theirs is a
+    second weak view and dropout; the teacher has none. It is in eval mode with averaged statistics, where theirs labels
+    in train mode with its own. Consistency is asked for on unlabelled images only, which alone have two views. alpha is
+    0.99 throughout.
     """
 
     labelling = Labelling("teacher", "eval")
