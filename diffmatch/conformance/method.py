@@ -143,6 +143,7 @@ def check_card(kind: Kind) -> None:
     assert (kind.__doc__ or "").strip(), "the class has no docstring: `diffmatch describe` prints it"
     assert isinstance(kind.version, int) and kind.version >= 1, "version is a whole number from 1 on"
     kind.Options()
+    assert len(kind.use.split()) <= 5, "use says in five words at most when one would use the method"
     views = kind.views
     assert views.strong >= 0 and 0 <= views.cutmix <= 1, "views: strong counts views, cutmix is a probability"
     assert views.unlabelled or not views.strong, "views: strong views are of unlabelled images"

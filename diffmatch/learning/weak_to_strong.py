@@ -50,15 +50,6 @@ def mixed(pool: Pool, view: int = 0, boxes: Tensor | None = None) -> Tensor:
     return cutmix(pool.strong[view], pool.boxes if boxes is None else boxes, other)
 
 
-def weak_to_strong(scores: Scores, labelled: Labelled, pool: Pool) -> tuple[Tensor, Tensor]:
-    """Scores of the labelled images and of the CutMixed strong views, in one pass; strong views lose feature channels.
-
-    The targets of the strong views are `mixed_targets` of the pseudo-labels.
-    """
-    own, strong = in_one_pass(scores, (labelled.images, False), (cutmix(pool.strong[0], pool.boxes), True))
-    return own, strong
-
-
 class WeakToStrong(Method[T]):
     """A weak view's confident labels teach strong views (FixMatch, Eq. 4).
 

@@ -16,7 +16,7 @@ from diffmatch.learning.labelling import Labelling
 from diffmatch.learning.losses import consistency_loss, supervised_loss
 from diffmatch.learning.method import Method, Statistics
 from diffmatch.learning.pseudo_labels import PseudoLabels, confident, cutmix
-from diffmatch.learning.weak_to_strong import weak_to_strong
+from diffmatch.learning.weak_to_strong import in_one_pass, mixed
 from diffmatch.settings import Section, Settings
 
 
@@ -60,7 +60,7 @@ class MeanTeacher(Method[M]):
     def losses(self, batch: Batch, progress: Progress) -> Losses:
         labelled, pool, options = batch.labelled, batch.unlabelled, self.settings.method
         pseudo = self.pseudo_labels(pool.weak, pool.keys)
-        scores, strong = weak_to_strong(self.network, labelled, pool)
+        scores, strong = in_one_pass(self.network, (labelled.images, False), (mixed(pool), True))
         accepted = cutmix(pseudo.accepted & pool.inside, pool.boxes)
         consistency = consistency_loss(strong, cutmix(pseudo.probabilities, pool.boxes), accepted, accepted)
         terms = {
