@@ -58,10 +58,17 @@ def toy_settings(kind: Kind, **changes: Any) -> Settings[Section]:
     return resolve(kind.Options, TOY, {key.replace("__", "."): value for key, value in changes.items()})
 
 
-def toy_method(kind: Kind, card: Card, settings: Settings[Section] | None = None, seed: int = 0) -> Method[Section]:
-    """The method with weights that the seed alone decides."""
+def toy_method(
+    kind: Kind, card: Card, settings: Settings[Section] | None = None, seed: int = 0, unlabelled: int = 0
+) -> Method[Section]:
+    """The method with weights that the seed alone decides.
+
+    Args:
+        unlabelled: so many of the last classes have no labelled pixel.
+    """
     torch.manual_seed(seed)
-    pixels = tuple(1000 // (c + 1) for c in range(len(card.classes)))
+    classes = len(card.classes)
+    pixels = tuple(1000 // (c + 1) if c < classes - unlabelled else 0 for c in range(classes))
     return kind.build(card, settings or toy_settings(kind), Statistics(pixels, 4, 8))
 
 
@@ -227,13 +234,18 @@ def check_nothing_to_learn(kind: Kind) -> None:
 
 
 def check_every_kind_of_set(kind: Kind) -> None:
-    """One step and one prediction with one image, with two classes, with two dates, and with 81 classes."""
-    for count, classes, dates in ((1, 4, 1), (2, 2, 2), (2, 81, 1)):
+    """A step and a prediction with one image, two classes, two dates, 81 classes, and classes without a label."""
+    for count, classes, dates, unlabelled in ((1, 4, 1, 0), (2, 2, 2, 0), (2, 81, 1, 0), (2, 4, 1, 2)):
         card, settings = toy_card(classes, dates), toy_settings(kind)
-        method = toy_method(kind, card)
-        (terms,) = fit(method, [toy_batch(kind, card, settings, count)])
-        where = f"{count} images a step, {classes} classes, {dates} dates"
-        assert np.isfinite(list(terms.values())).all(), f"{where}: a loss is not finite"
+        method = toy_method(kind, card, unlabelled=unlabelled)
+        batches = [toy_batch(kind, card, settings, count, n) for n in range(2)]
+        for batch in batches:
+            batch.labelled.masks[batch.labelled.masks >= classes - unlabelled] = 0
+        history = fit(method, batches)
+        where = f"{count} images a step, {classes} classes ({unlabelled} without a label), {dates} dates"
+        assert np.isfinite([list(terms.values()) for terms in history]).all(), f"{where}: a loss is not finite"
+        weights = torch.cat([p.detach().flatten() for p in method.parameters()])
+        assert torch.isfinite(weights).all(), f"{where}: a weight is not finite after two steps"
         images, _ = toy_images(card, 1, 0)
         method.eval()
         with torch.no_grad():

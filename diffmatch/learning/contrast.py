@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from diffmatch.learning.pseudo_labels import pixels_per_class
 from diffmatch.networks.precision import full_precision
-
-
-def on_grid(maps: Tensor, grid: Sequence[int]) -> Tensor:
-    """Labels or flags (N, H, W) at the nearest positions of the grid (h, w), as integers."""
-    return F.interpolate(maps[:, None].float(), size=tuple(grid), mode="nearest-exact")[:, 0].long()
 
 
 def class_means(vectors: Tensor, members: Tensor) -> Tensor:

@@ -99,6 +99,7 @@ class Subclasses(nn.Module):
     @torch.no_grad()
     def find(self, vectors: Tensor, filled: Tensor) -> None:
         """Cluster the vectors (C, N, D) of each class, of which the first `filled` (C,) are there."""
+        vectors = vectors[:, : max(int(filled.max()), 1)]  # waits for the device, once in a run
         valid = torch.arange(vectors.shape[1], device=filled.device) < filled[:, None]
         parts = [balanced_clusters(*of_class) for of_class in zip(vectors, valid, self.counts, strict=True)]
         self.centroids.copy_(torch.cat([centroids for centroids, _ in parts]))

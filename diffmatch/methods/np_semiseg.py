@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from diffmatch.domain import Card
 from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.contrast import on_grid
+from diffmatch.learning.grids import nearest
 from diffmatch.learning.losses import one_hot, pseudo_loss, supervised_loss
 from diffmatch.learning.memory import MemoryBank
 from diffmatch.learning.method import Statistics
@@ -76,7 +76,7 @@ class NPSemiSeg(AugSeg[NPSemiSegOptions]):
         images, target, accepted = self.mixture(labelled, pool, pseudo)
         z = self.network.extractor(torch.cat([labelled.images, images]))
         embedded = self.network.head.embed(z)
-        members = one_hot(on_grid(torch.cat([labelled.masks, target]), z.shape[-2:]), len(self.card.classes)).bool()
+        members = one_hot(nearest(torch.cat([labelled.masks, target]), z.shape[-2:]), len(self.card.classes)).bool()
         self.context.push(embedded[:count], members[:count])
         self.target.push(embedded, members)
         noise = torch.randn(options.samples, len(z), options.latent, device=z.device)

@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.contrast import class_means, info_nce, on_grid, related_negatives
+from diffmatch.learning.contrast import class_means, info_nce, related_negatives
 from diffmatch.learning.ema import follow, teacher_of, warmed
+from diffmatch.learning.grids import nearest
 from diffmatch.learning.labelling import Labelling, in_mode
 from diffmatch.learning.losses import one_hot, share_weighted_loss, supervised_loss
 from diffmatch.learning.memory import draw
@@ -82,7 +83,7 @@ class ReCo(Method[ReCoOptions]):
         labels = torch.cat([labelled.masks, torch.where(confidence >= options.weak, target, VOID)])
         probabilities = torch.cat([own, mixed]).detach().softmax(1)
         strong = share_weighted_loss(kind, upsample(mixed, size), target, confidence >= options.strong)
-        contrast = self.contrast(torch.cat([represented, others]), on_grid(labels, own.shape[-2:]), probabilities)
+        contrast = self.contrast(torch.cat([represented, others]), nearest(labels, own.shape[-2:]), probabilities)
         terms = {
             "sup": supervised_loss(kind, upsample(own, size), labelled.masks),
             "unsup": strong,

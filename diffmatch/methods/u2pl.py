@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from diffmatch.domain import VOID, Card
 from diffmatch.learning.batch import Batch, Losses, Progress
-from diffmatch.learning.contrast import class_means, info_nce, on_grid
+from diffmatch.learning.contrast import class_means, info_nce
 from diffmatch.learning.ema import follow, teacher_of, warmed_after_an_epoch
+from diffmatch.learning.grids import nearest
 from diffmatch.learning.labelling import Labelling, in_mode
 from diffmatch.learning.losses import entropy, one_hot, pseudo_loss, supervised_loss
 from diffmatch.learning.memory import MemoryBank, draw
@@ -109,7 +110,7 @@ class U2PL(Method[U2PLOptions]):
 
         scores, representations = self.network.represent(images)
         full = upsample(scores, size)
-        members = one_hot(on_grid(torch.cat([labelled.masks, certain]), keys.shape[-2:]), len(self.card.classes)).bool()
+        members = one_hot(nearest(torch.cat([labelled.masks, certain]), keys.shape[-2:]), len(self.card.classes)).bool()
         weight = inside.sum() / reliable.sum().clamp(min=1)  # lambda_u
         terms = {
             "sup": supervised_loss(kind, full[:count], labelled.masks),
@@ -122,10 +123,10 @@ class U2PL(Method[U2PLOptions]):
         """Put the negative keys (N, R, h, w) of labelled and unlabelled images into the bank, as unit vectors."""
         labelled, grid, classes = len(masks), keys.shape[-2:], probabilities.shape[1]
         rank = probabilities.argsort(dim=1, descending=True).argsort(dim=1)
-        own = on_grid(masks, grid)
+        own = nearest(masks, grid)
         of_labelled = (rank[:labelled] < self.low) & ~one_hot(own, classes).bool() & (own != VOID)[:, None]
         between = (rank[labelled:] >= self.low) & (rank[labelled:] < self.high)
-        of_others = between & on_grid(unreliable, grid).bool()[:, None]
+        of_others = between & nearest(unreliable, grid)[:, None]
         self.memory.push(F.normalize(keys, dim=1), torch.cat([of_labelled, of_others]))
 
     def contrast(self, representations: Tensor, keys: Tensor, probabilities: Tensor, members: Tensor) -> Tensor:

@@ -8,13 +8,7 @@ import pytest
 import torch
 
 from diffmatch.domain import VOID
-from diffmatch.learning.contrast import class_means, info_nce, on_grid, related_negatives
-
-
-def test_the_grid_takes_the_nearest_label() -> None:
-    masks = torch.tensor([[0, 1, 2, 3], [4, 5, 6, 7]], dtype=torch.uint8)[None]
-    assert on_grid(masks, (1, 2)).tolist() == [[[5, 7]]]
-    assert on_grid(masks > 4, (2, 4)).tolist() == [[[0, 0, 0, 0], [0, 1, 1, 1]]]
+from diffmatch.learning.contrast import class_means, info_nce, related_negatives
 
 
 def test_class_means_by_hand() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from diffmatch.domain import VOID
 from diffmatch.learning.batch import Progress
-from diffmatch.learning.contrast import on_grid
+from diffmatch.learning.grids import nearest
 from diffmatch.methods.np_semiseg import divergence
 from diffmatch.networks.neural_process import Latent, NeuralProcessHead
 
@@ -100,8 +100,8 @@ def test_each_memory_holds_what_its_name_says(planned: Any, draw: Any, monkeypat
     mixture = method.mixture
     monkeypatch.setattr(method, "mixture", lambda *a: (out := mixture(*a), targets.append(out[1]))[0])
     losses(method, batch)
-    masks = on_grid(batch.labelled.masks, (16, 16))
-    both = torch.cat([masks, on_grid(targets[0], (16, 16))])
+    masks = nearest(batch.labelled.masks, (16, 16))
+    both = torch.cat([masks, nearest(targets[0], (16, 16))])
     for bank, labels in ((method.context, masks), (method.target, both)):
         values = row[0, 0].expand(len(labels), -1, -1)
         for c in range(4):
