@@ -48,12 +48,15 @@ def methods(
 ) -> None:
     """Installed methods: when to use one, whose labels it learns from, what it costs; broken plugins are named."""
     from diffmatch.learning import registry
+    from diffmatch.progress import Bar
     from diffmatch.running.cost import method_costs
 
-    found = [
-        {**_about(method), "name": name, "distribution": where, **method_costs(method)}
-        for name, method, where in _usable(registry.methods)
-    ]
+    usable = list(_usable(registry.methods))
+    with Bar("cost of a step", len(usable)) as bar:
+        found = [
+            {**_about(method), "name": name, "distribution": where, **method_costs(method)}
+            for name, method, where in bar.track(usable)
+        ]
     base = next((method.get("gmac") for method in found if method["name"] == "supervised"), None)
     for method in found:
         if base and "gmac" in method:
