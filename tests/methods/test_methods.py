@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+import diffmatch
 from diffmatch import plugins
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Batch, Progress
@@ -87,13 +89,17 @@ def test_layout_changes_rounding_only(name: str, planned: Any, draw: Any) -> Non
 
 
 def test_same_seed_same_bits(
-    name: str, job: Any, quietly: Any, weights: Any, same: Any, curves: Any, tmp_path: Any, unscored: None
+    name: str, job: Any, quietly: Any, weights: Any, same: Any, curves: Any, few: Any, tmp_path: Any, unscored: None
 ) -> None:
+    """In the weights, the curves, and what the finished runs predict as models."""
     runs = [
         quietly(job(tmp_path / where, name, train__steps=4, train__audits=1, train__validations=0)) for where in "ab"
     ]
     assert same(*map(weights, runs))
     assert curves(runs[0]) == curves(runs[1])
+    volume = next((few / "training" / "patient001").glob("*frame01.nii.gz"))
+    one, other = (diffmatch.load(run.path).predict(volume).probabilities for run in runs)
+    assert one.shape[0] == 4 and np.isfinite(one).all() and np.array_equal(one, other)
     other = quietly(job(tmp_path, name, seed=1, train__steps=4, train__audits=1, train__validations=0))
     assert not same(weights(runs[0]), weights(other))
 
