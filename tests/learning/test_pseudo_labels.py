@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from types import NoneType
 from typing import Any
 
 import pytest
@@ -29,9 +30,14 @@ from diffmatch.settings import resolve
 
 UNSET = {"limits": "class", "targets": "soft"}
 WITH = {
-    key: [name for name in plugins.names(plugins.METHODS) if key in registry.method(name).Options.model_fields]
+    key: [
+        name
+        for name in plugins.names(plugins.METHODS)
+        if key in (fields := registry.method(name).Options.model_fields) and fields[key].annotation is not NoneType
+    ]
     for key in UNSET
 }
+"""Methods that take the option; DAW refuses limits, because its threshold is not one that was chosen."""
 
 
 def row(*pixels: tuple[float, ...]) -> torch.Tensor:
@@ -115,7 +121,11 @@ def test_a_method_teaches_by_its_limits(name: str, planned: Any, draw: Any, monk
     for limits in (None, "class"):
         p = planned(name, method__threshold=1.0, method__limits=limits, train__loss="ce")
         torch.manual_seed(0)
-        taught.append(float(p.build().losses(draw(p), Progress(0, 1)).terms["unsup"].detach()))
+        method: Any = p.build()
+        if name == "usrn":
+            method.subclasses.found.fill_(True)  # it teaches nothing before there are subclasses
+        late = Progress(8, 10)  # DDFP's warm-up is over
+        taught.append(float(method.losses(draw(p), late).terms["unsup"].detach()))
     assert taught[1] > taught[0] >= 0  # AugSeg pastes labelled boxes, which are always taught
 
 
