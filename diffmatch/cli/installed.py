@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -52,7 +53,7 @@ def methods(
     from diffmatch.running.cost import method_costs
 
     usable = list(_usable(registry.methods))
-    with Bar("cost of a step", len(usable)) as bar:
+    with Bar("cost of a step", len(usable), shown=sys.stderr.isatty()) as bar:
         found = [
             {**_about(method), "name": name, "distribution": where, **method_costs(method)}
             for name, method, where in bar.track(usable)
