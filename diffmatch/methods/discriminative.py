@@ -32,9 +32,9 @@ class Discriminative(FixMatch[DiscriminativeOptions]):
     """L = L_sup + L_unsup of FixMatch on g and f with y_t = 0 and t = 1: DiffMatch's z, layers and training.
 
     It differs from DiffMatch in what the diffusion adds. At the defaults the loss differs too: `train.loss=squared`
-    gives it DiffMatch's, without the adjustment. It differs from FixMatch in 3.9 M parameters (R50, D = 256), and as
-    DiffMatch does in the mode of its labels, in the feature dropout of its strong view, in CutMix and in the factor on
-    the loss, of all of which the paper's text says what FixMatch's authors do not.
+    gives it DiffMatch's, without the adjustment. It differs from FixMatch in 3.9 M parameters (R50, D = 256). As
+    DiffMatch it labels in eval mode, drops channels of the strong view, mixes no images and has no factor on the loss;
+    the paper names the dropped channels and is silent on the rest.
     """
 
     views = Views(partner=True)
