@@ -147,8 +147,9 @@ def test_what_cannot_be_measured_of_a_foreign_method_is_absent(kind, measures, m
     shipped = registry.methods.all()
     monkeypatch.setattr(registry.methods, "all", lambda: {"foreign": plugin, "supervised": shipped["supervised"]})
     assert invoke(["methods"]) == 0
-    lines = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line.split()}
-    assert lines["foreign"][-1] == ("0.0" if measures else "–") and "[another]" in lines["foreign"]
+    shown = capsys.readouterr().out
+    lines = {line.split()[0]: line.split() for line in shown.splitlines() if line.split()}
+    assert lines["foreign"][-1] == ("0.0" if measures else "–") and "[another]" in shown
     assert lines["supervised"][-1] == "1.0"
 
 

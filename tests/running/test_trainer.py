@@ -337,14 +337,14 @@ def test_steps_from_epochs_and_milestones(planned: Any) -> None:
 @pytest.mark.parametrize(
     ("method", "changes", "told"),
     [
-        ("unimatch", {}, True),
-        ("unimatch", {"train__batch": 2}, False),
-        ("unimatch", {"data__cutmix": 0.0}, False),
-        ("diffmatch", {}, False),
+        ("u2pl", {}, True),
+        ("u2pl", {"train__batch": 2}, False),
+        ("u2pl", {"data__cutmix": 0.0}, False),
+        ("unimatch", {}, False),
     ],
 )
 def test_cutmix_without_a_partner_is_told(method, changes, told, job, quietly, tmp_path, unscored):
-    """With one image a device the next image of the batch is the image itself."""
+    """With one image a device the next image of the batch is the image itself; UniMatch pastes a draw of its own."""
     asked = {"train__batch": 1, "train__steps": 1, "train__audits": 0, "train__validations": 0} | changes
     warnings = quietly(job(tmp_path, method, **asked)).record().warnings
     assert any("CutMix has no partner" in line for line in warnings) == told
