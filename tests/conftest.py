@@ -25,6 +25,7 @@ from diffmatch.data.loading import Draws, Stream, collate
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Batch
 from diffmatch.learning.method import Method
+from diffmatch.networks.flow import Flow
 from diffmatch.records.folder import RunFolder
 from diffmatch.running import job as jobs
 from diffmatch.running.plan import Job, Plan, plan
@@ -252,3 +253,23 @@ def install_plugin(
     for name, module in list(sys.modules.items()):
         if any(str(site) in str(getattr(module, "__file__", "")) for site in sites):
             del sys.modules[name]
+
+
+@pytest.fixture
+def golden_flow() -> Flow:
+    """Two couplings of six channels, hidden width 5, with weights, means and permutations written down.
+
+    DDFP's authors' numbers are of this flow.
+    """
+    flow = Flow(3, 6, hidden=5)
+    nets = [net for coupling in flow.couplings for net in (coupling.of_second, coupling.of_first)]
+
+    def wave(like: torch.Tensor, rate: float, shift: float = 0.0) -> torch.Tensor:
+        return torch.sin(torch.arange(like.numel()).float() * rate + shift).view(like.shape)
+
+    with torch.no_grad():
+        for k, parameter in enumerate(p for net in nets for p in net.parameters()):
+            parameter.copy_(0.4 * wave(parameter, 1.7, k))
+        flow.means.copy_(wave(flow.means, 1.3))
+    flow.orders.copy_(torch.tensor([[5, 2, 1, 3, 0, 4], [2, 1, 4, 0, 3, 5]]))
+    return flow

@@ -16,6 +16,9 @@ from diffmatch.card import Card, ForegroundThirds, Named, Protocol, Recipe
 from diffmatch.cli.options import app, console, show
 from diffmatch.settings import Section
 
+DOCSTRING = 116
+"""Columns of a class's docstring, without its indentation."""
+
 if TYPE_CHECKING:
     from diffmatch.learning.method import Method
 
@@ -49,10 +52,19 @@ def _method(method: type[Method[Section]]) -> None:
 
 
 def _paragraphs(text: str | None) -> None:
-    """A docstring, its lines run together and broken again at the console's width."""
+    """A docstring broken at the console's width. A line that ends before it is full, an equation's, stays a line."""
     for paragraph in inspect.cleandoc(text or "").split("\n\n"):
+        lines: list[str] = []
+        room = 0
+        for line in paragraph.splitlines():
+            first, *_ = line.split()
+            if lines and (line.startswith(" ") or len(first) >= room):
+                lines[-1] += f" {line.strip()}"
+            else:
+                lines.append(line.strip())
+            room = DOCSTRING - len(line)
         console.print()
-        console.print(Text(" ".join(paragraph.split())))
+        console.print(Text("\n".join(" ".join(line.split()) for line in lines)))
 
 
 def _card(card: Card) -> None:

@@ -40,8 +40,8 @@ def cost_of(
 
     Returns:
         ``parameters`` {total, extractor}; ``gmac`` per image of the crop's size {prediction, extractor, denoiser_step,
-        sampler_steps, training_step}; ``step_memory_gib``; the settings that matter. What cannot be measured is absent:
-        a method of another package may not run on the meta device.
+        sampler_steps}; ``step_gmac``, a training step's, per labelled image; ``step_memory_gib``; the settings that
+        matter. What cannot be measured is absent: a method of another package may not run on the meta device.
 
     Raises:
         InputError: neither or both of dataset and classes, or settings that do not fit.
@@ -70,6 +70,7 @@ def cost_of(
         measures = {
             "parameters": measured(lambda: parameter_counts(built)),
             "gmac": measured(lambda: macs(built, card, settings)),
+            "step_gmac": measured(lambda: round(step_macs(built, card, settings), 3)),
             "step_memory_gib": measured(lambda: round(step_bytes(built, card, settings) / 2**30, 3)),
         }
         costs |= {name: value for name, value in measures.items() if value}
@@ -131,7 +132,7 @@ def plain_card(classes: int) -> Card:
 
 
 def macs(method: Method[Section], card: Card, settings: Settings[Section]) -> dict[str, Any]:
-    """Billions of multiply-accumulates for one image: extractor, a denoiser step, a prediction, a training step."""
+    """Billions of multiply-accumulates for one image: extractor, one denoiser step, and a prediction with S steps."""
     images = torch.empty(1, card.dates, card.channels, settings.data.crop, settings.data.crop, device="meta")
     method.eval()
     with torch.no_grad(), FlopCounterMode(display=False) as whole:
@@ -151,7 +152,6 @@ def macs(method: Method[Section], card: Card, settings: Settings[Section]) -> di
             denoiser(y_t, denoiser.condition(z), torch.empty(1, device="meta"))
         parts["denoiser_step"] = round(step.get_total_flops() / 2e9, 3)
         parts["sampler_steps"] = settings.diffusion.steps if network.codec is not None else 1
-    parts["training_step"] = round(step_macs(method, card, settings), 3)
     return parts
 
 

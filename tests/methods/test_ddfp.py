@@ -40,22 +40,10 @@ def waves(*shape: int, rate: float, scale: float = 1.0, shift: float = 0.0) -> T
     return (scale * torch.sin(torch.arange(torch.Size(shape).numel()).float() * rate + shift)).view(shape)
 
 
-def golden_flow() -> Flow:
-    """The flow of tests/networks/test_flow.py."""
-    flow = Flow(3, 6, hidden=5)
-    nets = [net for coupling in flow.couplings for net in (coupling.of_second, coupling.of_first)]
-    with torch.no_grad():
-        for k, parameter in enumerate(p for net in nets for p in net.parameters()):
-            parameter.copy_(waves(*parameter.shape, rate=1.7, scale=0.4, shift=k))
-        flow.means.copy_(waves(3, 6, rate=1.3))
-    flow.orders.copy_(torch.tensor([[5, 2, 1, 3, 0, 4], [2, 1, 4, 0, 3, 5]]))
-    return flow
-
-
 # -- the push ----------------------------------------------------------------------------------------------------------
 
 
-def test_the_push_is_the_authors() -> None:
+def test_the_push_is_the_authors(golden_flow: Flow) -> None:
     """attack of Gavinwxy/DDFP 7956c726 (model/model/attack.py 29-72) through a convolution and two couplings; theirs
     has length 4. Positions that no confident one sees are not pushed."""
     method = built()
@@ -63,7 +51,7 @@ def test_the_push_is_the_authors() -> None:
     with torch.no_grad():
         for k, parameter in enumerate(convolution.parameters()):
             parameter.copy_(waves(*parameter.shape, rate=1.9, scale=0.3, shift=k))
-    method.flow, method.network.last_block = golden_flow(), lambda v: convolution(v)
+    method.flow, method.network.last_block = golden_flow, lambda v: convolution(v)
     accepted = torch.ones(2, 3, 4, dtype=torch.bool)
     accepted[0, :, :2] = accepted[1, 0] = False
     push = 4 * method.direction(waves(2, 4, 3, 4, rate=1.1), accepted)
@@ -117,11 +105,11 @@ def test_pushed_features_are_rarer() -> None:
 # -- the flow ----------------------------------------------------------------------------------------------------------
 
 
-def test_what_the_flow_learns_is_the_authors() -> None:
+def test_what_the_flow_learns_is_the_authors(golden_flow: Flow) -> None:
     """FlowLoss with FastGMM of Gavinwxy/DDFP 7956c726 (model/flow/loss.py 26-37, distributions.py 38-58): three
     labelled features under the Gaussian of their class, two unlabelled ones under the mixture; padding is left out."""
     method = built(3, method__flow_noise=0.0)
-    method.flow = golden_flow()
+    method.flow = golden_flow
     features = waves(5, 6, rate=0.9, scale=1.5, shift=0.2)
     maps = torch.cat([features, torch.full((1, 6), 1e3)]).view(2, 1, 3, 6).movedim(-1, 1)
     valid = torch.ones(2, 1, 3, dtype=torch.bool)
@@ -132,7 +120,8 @@ def test_what_the_flow_learns_is_the_authors() -> None:
     norm = torch.stack([p.grad.norm() for p in method.flow.parameters()]).norm()
     torch.testing.assert_close(norm, torch.tensor(17.9664745), rtol=1e-4, atol=0)
     method = built(3, method__flow_noise=0.0, method__flow_clip=5.0)
-    method.flow = golden_flow()
+    method.flow = golden_flow
+    method.zero_grad()
     method.flow_loss(maps, torch.tensor([[[0, 1, 2]]], dtype=torch.uint8), valid).backward()
     norm = torch.stack([p.grad.norm() for p in method.flow.parameters()]).norm()
     torch.testing.assert_close(norm, torch.tensor(5.0), rtol=1e-4, atol=0)

@@ -13,22 +13,10 @@ def waves(*shape: int, rate: float, scale: float, shift: float = 0.0) -> torch.T
     return (scale * torch.sin(torch.arange(math.prod(shape)).float() * rate + shift)).view(shape)
 
 
-def golden() -> Flow:
-    """Two couplings of six channels, hidden width 5, with weights, means and permutations written down."""
-    flow = Flow(3, 6, hidden=5)
-    nets = [net for coupling in flow.couplings for net in (coupling.of_second, coupling.of_first)]
-    with torch.no_grad():
-        for k, parameter in enumerate(p for net in nets for p in net.parameters()):
-            parameter.copy_(waves(*parameter.shape, rate=1.7, scale=0.4, shift=k))
-        flow.means.copy_(waves(3, 6, rate=1.3, scale=1.0))
-    flow.orders.copy_(torch.tensor([[5, 2, 1, 3, 0, 4], [2, 1, 4, 0, 3, 5]]))
-    return flow
-
-
-def test_golden_numbers() -> None:
+def test_golden_numbers(golden_flow: Flow) -> None:
     """RNVP, FastGMM and FlowLoss of Gavinwxy/DDFP 7956c726 (model/flow/model.py 24-57, distributions.py 27-58, loss.py
     26-37) with FrEIA 0.2, on five features: three of their own class, two under the mixture."""
-    flow, features = golden(), waves(5, 6, rate=0.9, scale=1.5, shift=0.2)
+    flow, features = golden_flow, waves(5, 6, rate=0.9, scale=1.5, shift=0.2)
     z, log_determinant = flow(features)
     expected = [0.94569588, 1.24442053, -0.74670964, -1.39298463, 0.03772423, -2.65326643]
     torch.testing.assert_close(z[0], torch.tensor(expected), atol=1e-5, rtol=1e-5)
@@ -83,9 +71,9 @@ def test_its_start_is_nearly_the_identity() -> None:
     assert sorted(flow.orders[0].tolist()) == list(range(8))
 
 
-def test_half_precision_stays_outside() -> None:
+def test_half_precision_stays_outside(golden_flow: Flow) -> None:
     """A density of many dimensions is a small difference of large numbers."""
-    flow, features = golden(), waves(5, 6, rate=0.9, scale=1.5, shift=0.2)
+    flow, features = golden_flow, waves(5, 6, rate=0.9, scale=1.5, shift=0.2)
     expected = flow.log_density(features)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         found = flow.log_density(features)
