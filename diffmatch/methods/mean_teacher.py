@@ -34,9 +34,8 @@ M = TypeVar("M", bound=MeanTeacherOptions)
 class MeanTeacher(Method[M]):
     """L = L_sup + w(t) mean ||f(x_s; theta) - f(x_w; theta')||^2 (Tarvainen & Valpola 2017, section 2).
 
-    f are the class probabilities. theta' <- a theta' + (1 - a) theta after step t = 0, 1, ... (Eq. 1).
-    Its momentum is a = min(1 - 1/(t + 1), alpha): the plain mean of all students until alpha takes over. Buffers follow
-    too, so that
+    f are the class probabilities. theta' <- a theta' + (1 - a) theta after step t = 0, 1, ... (Eq. 1). Its momentum is
+    a = min(1 - 1/(t + 1), alpha): the plain mean of all students until alpha takes over. Buffers follow too, so that
     the teacher's statistics fit its weights. w rises by exp(-5 (1 - r)^2). The teacher predicts. Settings of the paper:
     alpha 0.99 and later 0.999, weight up to 100 times the labelled share, rising over 40,000 of 150,000 steps
     (CIFAR-10), Adam.

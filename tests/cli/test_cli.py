@@ -173,6 +173,14 @@ def test_a_method_is_described_whole(capfd, name):
     assert " ".join((registry.method(name).__doc__ or "").split()) in " ".join(capfd.readouterr().out.split())
 
 
+def test_an_equation_of_a_method_has_a_line_of_its_own(capfd):
+    """And prose that the docstring breaks runs on."""
+    assert invoke(["describe", "freematch"]) == 0
+    lines = capfd.readouterr().out.splitlines()
+    assert "tau(c) = p~(c) / max p~ * tau (Eq. 7)" in lines
+    assert any("over accepted pixels, h- the histogram" in line for line in lines)
+
+
 @pytest.mark.parametrize("name", plugins.names(plugins.DOMAINS))
 def test_a_dataset_is_described_whole(capfd, name):
     """Classes, budgets, protocols, and every setting of its recipe; the number of steps in both presets."""
