@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,8 +25,9 @@ from diffmatch.domain import (
     SplitName,
     map_labels,
 )
-from diffmatch.readers import arrays, nifti, text_of
+from diffmatch.readers import arrays, nifti
 from diffmatch.readers.volumes import RECIPE, Source, VolumeCard, sample
+from diffmatch_acdc_layouts import PATIENTS, WHERE, find, number_of, opened
 from diffmatch_acdc_phantom import write_patient
 
 LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
@@ -35,7 +35,6 @@ LABELS = {0: 0, 1: 1, 2: 2, 3: 3}
 # The lists of SSL4MIS (data/ACDC/{val,test}.list), the same in UniMatch: 70/10/20 of the 100 public training patients.
 VAL = frozenset((2, 19, 28, 30, 39, 45, 78, 82, 85, 87))
 TEST = frozenset((1, 7, 8, 11, 13, 22, 24, 33, 52, 59, 64, 65, 66, 68, 75, 80, 81, 83, 84, 93))
-PATIENTS = range(1, 101)
 
 # Their labelled patients (UniMatch, splits/acdc/{1,3,7}/labeled.txt; SSL4MIS: the first 32, 68 and 136 lines of
 # train_slices.list).
@@ -49,11 +48,6 @@ LISTS = {
     "59d3e9a6545a82f07d5c321b684b5eeb01ab2765e4f4cf88bd9f8db1dc17d035": "ssl4mis",  # the division: 1312 slices
 }
 
-WHERE = (
-    "get it from https://www.creatis.insa-lyon.fr/Challenge/acdc and unpack it so that DIR/training/patient001/ exists "
-    "(or take the prepared h5 files of SSL4MIS: DIR/data/slices/, DIR/data/patient001_frame01.h5)"
-)
-
 
 class ACDC(Domain):
     """ACDC: short-axis cardiac cine MRI, the heart's ventricles and myocardium.
@@ -63,7 +57,7 @@ class ACDC(Domain):
     * 100 public patients in five groups of equal size, two labelled volumes each: end diastole and end systole
     * training items are slices, val and test items are volumes; the label unit is the patient
     * divided 70 / 10 / 20 as SSL4MIS and UniMatch do; the labelled patients of the budgets 1, 3 and 7 are theirs
-    * ids follow the community's lists in both layouts, so that split hashes agree: frame 01 is end diastole, 02 end
+    * ids follow the community's lists in all layouts, so that split hashes agree: frame 01 is end diastole, 02 end
       systole, slices count from 1
 
     Dataset format:
@@ -72,6 +66,8 @@ class ACDC(Domain):
       hands it out
     * h5: `data/slices/patient###_frame01_slice_1.h5` and `data/patient###_frame01.h5`, as SSL4MIS and UniMatch prepare
       it
+    * h5: `ACDC_training_slices/patient###_frame##_slice_0.h5` and `ACDC_training_volumes/patient###_frame##.h5`, as
+      WSL4MIS prepares it
     * one channel, scaled min-max per volume; masks hold 0 to 3
 
     Dataset classes:
@@ -91,10 +87,10 @@ class ACDC(Domain):
     * CC BY-NC-SA 4.0
 
     Args:
-        root: the folder with `training/` or `data/`, or one of these two itself.
+        root: the folder with `training/`, `data/` or `ACDC_training_slices/`, or one of the first two itself.
 
     Raises:
-        InputError: neither layout is there.
+        InputError: none of the layouts is there.
     """
 
     card = VolumeCard(
@@ -134,27 +130,22 @@ class ACDC(Domain):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self._parts: Mapping[str, SplitName] = {}
-        for folder in (root / "training", root / "database" / "training", root):
-            if any(_number(path.name) for path in folder.glob("patient???")):
-                self.folder, self.raw = folder, True
-                return
-        for folder in (root / "data", root):
-            if any((folder / "slices").glob("patient*_slice_*.h5")):
-                self.folder, self.raw = folder, False
-                return
-        raise InputError(f"{root}: neither training/patient001/ nor data/slices/*.h5 is there; {WHERE}")
+        self.archive = find(root)
 
     def remarks(self) -> list[str]:
-        if missing := sorted(
-            {f"patient{number:03d}" for number in PATIENTS} - {i.case for items in self._items.values() for i in items}
-        ):
-            names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-            tested = sum(_number(name) in TEST for name in missing)
-            return [
-                f"{len(missing)} of the 100 patients are missing ({names}), {tested} of them the test's: scores are "
-                f"not comparable; {WHERE}"
-            ]
-        return []
+        frames: dict[str, set[str]] = {f"patient{number:03d}": set() for number in PATIENTS}
+        for item in (item for items in self._items.values() for item in items):
+            frames[item.case].add(item.id.split("_slice_")[0])
+        lines = []
+        if missing := [name for name, present in frames.items() if not present]:
+            tested = sum(number_of(name) in TEST for name in missing)
+            lines.append(
+                f"{len(missing)} of the 100 patients are missing ({_some(missing)}), {tested} of them the test's: "
+                f"scores are not comparable; {WHERE}"
+            )
+        if halves := sorted(name for present in frames.values() if len(present) == 1 for name in present):
+            lines.append(f"of {len(halves)} patients there is one frame of two ({_some(halves)}); add the other")
+        return lines
 
     def index(self, split: SplitName) -> list[Item]:
         return self._items[split]
@@ -162,12 +153,8 @@ class ACDC(Domain):
     def divide(self, parts: Mapping[str, SplitName]) -> None:
         self._parts = parts
         self.__dict__.pop("_items", None)
-        if missing := sorted(case for case, part in parts.items() if not any(i.case == case for i in self.index(part))):
-            what = "slices" if parts[missing[0]] == "train" else "volumes"
-            raise InputError(
-                f"{self.folder}: no {what} of {missing[0]} ({len(missing)} patients lack what they need); the prepared "
-                "files have slices or volumes of a patient, take the challenge's own"
-            )
+        if missing := sorted(parts.keys() - {i.case for part in set(parts.values()) for i in self.index(part)}):
+            raise InputError(f"{self.root}: no {missing[0]} ({len(missing)} patients are not there); add them")
 
     def _part(self, number: int) -> SplitName:
         return self._parts.get(f"patient{number:03d}", _split(number))
@@ -193,14 +180,14 @@ class ACDC(Domain):
         labelled = {item.case for item in self._items["train"] if item.masked}
         if missing := sorted(set(ids) - labelled):
             raise InputError(
-                f"{self.folder}: budget {budget} needs the masks of {', '.join(missing)}, which are not there; add them"
+                f"{self.root}: budget {budget} needs the masks of {', '.join(missing)}, which are not there; add them"
             )
         return Published("ssl4mis", ids)
 
     @cached_property
     def _items(self) -> dict[SplitName, list[Item]]:
         items: dict[SplitName, list[Item]] = {"train": [], "val": [], "test": []}
-        for number, item in self._raw_items() if self.raw else self._h5_items():
+        for number, item in self.archive.items(self._part):
             split = self._part(number)
             if split != "train" and not item.masked:
                 raise InputError(
@@ -208,42 +195,6 @@ class ACDC(Domain):
                 )
             items[split].append(item)
         return items
-
-    def _raw_items(self) -> Iterator[tuple[int, Item]]:
-        """Slices of training patients, volumes of the others; only headers are read."""
-        for folder in sorted(self.folder.glob("patient???")):
-            number = _number(folder.name)
-            if not number:
-                continue
-            for phase, frame in enumerate(_phases(folder), 1):
-                image, mask = _nifti(folder, frame), _nifti(folder, f"{frame}_gt")
-                if image is None:
-                    raise InputError(
-                        f"{folder / frame}.nii.gz: missing, though Info.cfg or its mask names it; copy the patient "
-                        "again"
-                    )
-                key, volume = f"{folder.name}_frame{phase:02d}", _open(image)
-                spacing = nifti.spacing(volume, image)[::-1]
-                if spacing[0] < max(spacing[1:]):
-                    raise InputError(
-                        f"{image}: voxels of {spacing[0]:.3g} mm along the last axis, which is that of the slices, and "
-                        f"{max(spacing[1:]):.3g} mm along another; store it as (X, Y, Z)"
-                    )
-                planes = range(volume.shape[2]) if self._part(number) == "train" else (None,)
-                for k in planes:
-                    name = key if k is None else f"{key}_slice_{k + 1}"
-                    yield number, Item(name, folder.name, Source(key, image, mask, spacing, k), masked=mask is not None)
-
-    def _h5_items(self) -> Iterator[tuple[int, Item]]:
-        slices = [(path, True) for path in (self.folder / "slices").glob("patient*_frame*_slice_*.h5")]
-        volumes = [(path, False) for path in self.folder.glob("patient*_frame??.h5")]
-        # By number, not by letter: slice 2 comes before slice 10, as in the raw layout.
-        for path, is_slice in sorted(
-            slices + volumes, key=lambda pair: [int(n) for n in re.findall(r"\d+", pair[0].stem)]
-        ):
-            number = _number(path.name[:10])
-            if number and is_slice == (self._part(number) == "train"):
-                yield number, Item(path.stem, path.name[:10], Source(path.stem, path, path))
 
     @classmethod
     def fabricate(cls, root: Path, seed: int = 0, size: int = 1) -> None:
@@ -264,60 +215,19 @@ class ACDC(Domain):
             write_patient(folder, np.random.default_rng([seed, number]), ed=4 if number == 90 else 1, cine=count < 3)
 
 
-def _number(name: str) -> int:
-    """The number of a patient of the protocol by folder name, 0 for anything else."""
-    match = re.fullmatch(r"patient(\d{3})", name)
-    return int(match[1]) if match and int(match[1]) in PATIENTS else 0
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 def _split(number: int) -> SplitName:
     return "val" if number in VAL else "test" if number in TEST else "train"
 
 
-def _phases(folder: Path) -> list[str]:
-    """Names of the ED and the ES frame, by Info.cfg, or if that does not say, the two frames that have masks."""
-    info = folder / "Info.cfg"
-    try:
-        text = text_of(info) if info.is_file() else ""
-    except OSError as error:
-        raise InputError(f"{info}: cannot be read as text ({type(error).__name__}); copy it again") from error
-    frame_of = dict(re.findall(r"^\s*(ED|ES)\s*[:=]\s*(\d+)", text, re.MULTILINE))
-    if len(frame_of) == 2:
-        return [f"{folder.name}_frame{int(frame_of[phase]):02d}" for phase in ("ED", "ES")]
-    frames = sorted(
-        {
-            match[1]
-            for path in folder.iterdir()
-            if (match := re.fullmatch(r"(patient\d+_frame\d+)_gt\.nii(\.gz)?", path.name))
-        }
-    )
-    if len(frames) != 2:
-        raise InputError(
-            f"{folder}: Info.cfg does not give ED and ES, and {len(frames)} frames have masks where 2 should; copy it "
-            "again"
-        )
-    return frames
-
-
-def _nifti(folder: Path, stem: str) -> Path | None:
-    return next((path for end in (".nii.gz", ".nii") if (path := folder / (stem + end)).is_file()), None)
-
-
-def _open(path: Path) -> Any:
-    """A NIfTI file's header and affine; pixels are not read yet."""
-    volume = nifti.volume(path)
-    if len(volume.shape) != 3:
-        raise InputError(
-            f"{path}: expected a volume of 3 axes, found shape {volume.shape}; take the single frames, not the 4D file"
-        )
-    return volume
-
-
 def _read_image(source: Source) -> NDArray[np.floating[Any]]:
     """Float32, (Z, Y, X) or one slice (Y, X). NIfTI volumes are scaled min-max to [0, 1]; h5 files already are."""
     if source.image.suffix == ".h5":
         return arrays.array(source.image, "image").astype(np.float32)
-    pixels: NDArray[np.floating[Any]] = nifti.image(_open(source.image), source.image, ACDC.reading)[0]
+    pixels: NDArray[np.floating[Any]] = nifti.image(opened(source.image), source.image, ACDC.reading)[0]
     return pixels
 
 
@@ -326,6 +236,6 @@ def _read_mask(source: Source) -> Mask:
     assert source.mask is not None
     if source.mask.suffix == ".h5":
         return map_labels(arrays.array(source.mask, "label", like="image"), LABELS, source.mask)
-    mask = _open(source.mask)
-    nifti.same_grid(mask, source.mask, _open(source.image))
+    mask = opened(source.mask)
+    nifti.same_grid(mask, source.mask, opened(source.image))
     return map_labels(nifti.ordered(mask, source.mask, ACDC.reading.axes), LABELS, source.mask)
