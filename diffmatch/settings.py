@@ -45,11 +45,11 @@ class Train(Section):
 class Network(Section):
     """`network.*`. The same stride for every method of a comparison."""
 
-    decoder: Literal["deeplabv3plus", "unet", "pspnet"] = "deeplabv3plus"
+    decoder: Literal["deeplabv3plus", "unet", "unet_bilinear", "pspnet"] = "deeplabv3plus"
     encoder: str = "resnet50"
     weights: str = Field(default="none", description="none | hub | path of a state dict | package:NAME that ships one")
     stride: int = Field(default=4, ge=1, description="image pixels per mask position")
-    dim: int = Field(default=256, ge=8, description="D, channels of z")
+    dim: int = Field(default=256, ge=8, description="D, channels of the mask denoiser and, but for unet_bilinear, of z")
     layers: int = Field(default=4, ge=1, description="L, of the denoiser")
     heads: int = Field(default=8, ge=1)
     points: int = Field(default=4, ge=1)

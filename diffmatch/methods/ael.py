@@ -20,6 +20,7 @@ from diffmatch.learning.losses import dice_loss, one_hot, per_pixel, supervised_
 from diffmatch.learning.method import Method, Statistics, Views
 from diffmatch.learning.pseudo_labels import PseudoLabels, ThresholdOptions, accepted_by, cutmix, unmixed_targets
 from diffmatch.networks.extractor import ceil_div
+from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Settings
 
 
@@ -71,6 +72,7 @@ class AEL(Method[AELOptions]):
     use = "imbalanced street scenes, rare classes"
     title = "AEL"
     citation = "Hu et al., NeurIPS 2021"
+    network: ClassifierNetwork
     tail: Tensor
 
     def __init__(self, card: Card, settings: Settings[AELOptions], statistics: Statistics) -> None:
@@ -136,7 +138,7 @@ class AEL(Method[AELOptions]):
             shared: (U, H, W) bool, the boxes where no partner holds the class; an image without one is not mixed.
         """
         options, (count, *size) = self.settings.method, labels.shape
-        grid = [ceil_div(side, self.settings.network.stride) for side in size]
+        grid = [ceil_div(side, self.network.extractor.stride) for side in size]
         small = nearest(torch.where(inside, labels, VOID), grid)
         drawn = torch.multinomial(self.bank.chances(), count, replacement=True)
         shares = one_hot(small, len(self.card.classes)).mean((2, 3))

@@ -42,24 +42,25 @@ class CReST(WeakToStrong[CReSTOptions]):
 
     Of the pixels that it gives the l-th most frequent class, the share mu_l = (N_{C+1-l} / N_1)^alpha is kept, the most
     confident ones, with N_1 >= ... >= N_C the labelled pixels per class (Wei et al. 2021, section 3.3,
-    "class-rebalancing"): all of the rarest, few of the most frequent. The labels of FixMatch come from the one pass
-    over labelled images, weak and strong views, in train mode. An exponential average of the generation's networks
-    predicts, and labels for the next generation in eval mode. Settings of the authors: alpha 1/3, 6 to 15 generations
-    of 64 epochs each, FixMatch or MixMatch inside, threshold 0.95, the average's momentum 0.999.
+    "class-rebalancing"): all of the rarest, few of the most frequent. The labels of FixMatch come from the pass over
+    labelled images and weak views, in train mode. An exponential average of the generation's networks predicts, and
+    labels for the next generation in eval mode. Settings of the authors: alpha 1/3, 6 to 15 generations of 64 epochs
+    each, FixMatch or MixMatch inside, threshold 0.95, the average's momentum 0.999.
 
-    Differs from the authors' code: pixels take the place of images. The pool is not sorted as a whole between two
-    generations: a histogram per class of the confidences seen since the last generation ended says which pixels belong
-    to the share, to within a fortieth of 1 - max p. Equals are kept together. (Sorting each batch would keep the same
-    share of a poor image as of a good one.) The network goes on training where theirs begins each generation anew; the
-    average begins anew, as the plain mean (`ema.warmed`), with averaged BatchNorm statistics where theirs has the last
-    network's. Kept labels are a term of their own, on the weak view. This is CReST, not CReST+: distributions are not
-    aligned. Audits count the generation's teacher with what is kept; before the first generation has ended nothing is.
+    Differs from the authors' code: pixels take the place of images. Strong views pass alone, as in UniMatch's FixMatch
+    for segmentation, where theirs has one pass over all. The pool is not sorted as a whole between two generations: a
+    histogram per class of the confidences seen since the last generation ended says which pixels belong to the share,
+    to within a fortieth of 1 - max p. Equals are kept together. (Sorting each batch would keep the same share of a poor
+    image as of a good one.) The network goes on training where theirs begins each generation anew; the average begins
+    anew, as the plain mean (`ema.warmed`), with averaged BatchNorm statistics where theirs has the last network's. Kept
+    labels are a term of their own, on the weak view. This is CReST, not CReST+: distributions are not aligned. Audits
+    count the generation's teacher with what is kept; before the first generation has ended nothing is.
     """
 
     labelling = Labelling("teacher", "eval")
     family = "class-imbalance"
     use = "rare classes, long training"
-    version = 2  # the most confident are kept, labels inside from the pass that learns, an average predicts and labels
+    version = 3  # the most confident are kept, clean views in one pass that gives the labels; an average predicts
     title = "CReST"
     citation = "Wei et al., CVPR 2021"
     rates: Tensor
@@ -88,7 +89,8 @@ class CReST(WeakToStrong[CReSTOptions]):
         self.histogram.add(probabilities.argmax(1), bins(probabilities), pool.inside)
         kept = self.kept(probabilities)
         grown = torch.where(kept.accepted & pool.inside, kept.labels, VOID)
-        own, weak, strong = in_one_pass(self.scores, (labelled.images, False), (pool.weak, False), (mixed(pool), False))
+        own, weak = in_one_pass(self.scores, (labelled.images, False), (pool.weak, False))
+        strong = self.scores(mixed(pool))
         pseudo = self.accept(weak.detach().softmax(1), pool.inside)
         terms = {
             "sup": supervised_loss(kind, own, labelled.masks),

@@ -110,7 +110,8 @@ class DDFP(Method[DDFPOptions]):
     def __init__(self, card: Card, settings: Settings[DDFPOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.teacher = teacher_of(self.network)
-        self.flow = Flow(len(card.classes), settings.network.dim, hidden=settings.network.dim)
+        dim = self.network.extractor.dim
+        self.flow = Flow(len(card.classes), dim, hidden=dim)
 
     def build_network(self) -> nn.Module:
         return DDFPNetwork(self.card, self.settings)

@@ -171,7 +171,7 @@ class DiffMatch(Method[DiffMatchOptions]):
 
     def noise_shape(self, size: Sequence[int]) -> tuple[int, int, int]:
         assert self.network.codec is not None
-        height, width = (ceil_div(side, self.network.extractor.stride) for side in size)
+        height, width = (ceil_div(side, self.network.stride) for side in size)
         return self.network.codec.channels, height, width
 
     def draws_from(self, noise: Tensor, images: Tensor) -> Tensor:
@@ -196,7 +196,7 @@ class DiffMatch(Method[DiffMatchOptions]):
         offset: tuple[int, int] = (0, 0),
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> Tensor:
-        network, stride = self.network, self.network.extractor.stride
+        network, stride = self.network, self.network.stride
         return network.sample(
             network.condition(images),
             keys,

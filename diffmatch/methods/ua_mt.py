@@ -33,15 +33,21 @@ class UAMTOptions(MeanTeacherOptions):
     noise: float = Field(
         default=0.1, ge=0, description="standard deviation on the normalised image, cut off at twice as much"
     )
-    dropout: float = Field(default=0.5, ge=0, lt=1, description="of channels before the classifier")
+    dropout: float = Field(
+        default=0.5, ge=0, lt=1, description="of channels before the classifier; none where the encoder drops"
+    )
 
 
 class DropoutNetwork(ClassifierNetwork):
-    """A classifier on the extractor's features, of whose channels some are dropped in train mode."""
+    """A classifier on the extractor's features, of whose channels some are dropped in train mode.
+
+    None are where the encoder drops values itself, as SSL4MIS's 2D U-Net does, with which it trains UA-MT on ACDC.
+    """
 
     def __init__(self, card: Card, settings: Settings[Section], rate: float) -> None:
         super().__init__(card, settings)
-        self.dropout = nn.Dropout2d(rate)
+        drops = any(isinstance(module, nn.Dropout) for module in self.extractor.encoder.modules())
+        self.dropout = nn.Identity() if drops else nn.Dropout2d(rate)
 
     def forward(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
         z = self.dropout(self.extractor(images, perturbed))
@@ -57,8 +63,8 @@ class UAMT(MeanTeacher[UAMTOptions]):
     is active. H = (3/4 + 1/4 ramp) ln 2 rises through the training by exp(-5 (1 - t/t_max)^2). The student predicts.
     Settings of the authors: the options' defaults, alpha 0.99, V-Net on left atria, SGD 0.01, 6,000 steps.
 
-    Differs from the authors' code: dropout is that before the classifier, V-Net's second one; the networks here have
-    none further in. L_c is the mean over the classes for any C; SSL4MIS, whose figures on ACDC are quoted most, divides
+    Differs from the authors' code: dropout is that before the classifier, V-Net's second one, but for `unet16`, which has
+    SSL4MIS's inside. L_c is the mean over the classes for any C; SSL4MIS, whose figures on ACDC are quoted most, divides
     by 2 with four classes too. H ends at ln 2 for any C, as in both. The T passes follow one by one, theirs two at a
     time. `data.cutmix` mixes what the student sees and what it is taught; theirs has none. Audits count the teacher in
     eval mode, without noise: u is the entropy of its one prediction there.

@@ -47,7 +47,7 @@ class SubclassNetwork(ClassifierNetwork):
     def __init__(self, card: Card, settings: Settings[Section], subclasses: int) -> None:
         super().__init__(card, settings)
         self.sub_extractor = build_extractor(card, settings)
-        self.sub_classifier = nn.Conv2d(settings.network.dim, subclasses, 1)
+        self.sub_classifier = self.sub_extractor.classifier(subclasses)
 
     def heads(self, images: Tensor, pooled: bool = False) -> tuple[Tensor, Tensor]:
         """Scores of classes (N, C, h, w) and of subclasses (N, S, h, w), float32, at the mask stride.
@@ -96,8 +96,9 @@ class USRN(Method[USRNOptions]):
     def __init__(self, card: Card, settings: Settings[USRNOptions], statistics: Statistics) -> None:
         super().__init__(card, settings, statistics)
         self.baseline = teacher_of(self.network.extractor)
-        self.subclasses = Subclasses(self.counts, settings.network.dim)
-        self.memory = MemoryBank(len(card.classes), settings.method.bank, settings.network.dim)
+        dim = self.network.extractor.dim
+        self.subclasses = Subclasses(self.counts, dim)
+        self.memory = MemoryBank(len(card.classes), settings.method.bank, dim)
 
     def build_network(self) -> nn.Module:
         return SubclassNetwork(self.card, self.settings, sum(self.counts))

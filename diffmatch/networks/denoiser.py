@@ -64,7 +64,7 @@ class DenoiserLayer(nn.Module):
 
 
 class Denoiser(nn.Module):
-    """f(y_t, z, t) -> class scores at z's resolution.
+    """f(y_t, z, t) -> class scores at the mask's resolution, which is z's or coarser.
 
     What y_t adds to z starts at zero: f starts as its discriminative twin, to the bit, and takes from the mask what
     helps.
@@ -72,13 +72,28 @@ class Denoiser(nn.Module):
     Args:
         classes: C.
         mask_channels: of y_t, the codec's.
-        dim: D, of z and inside.
+        dim: D, inside.
         layers: L (Table 7), heads, points: of the attention.
+        z_channels: D if None; else z is embedded first, D channels for each mask position.
+        z_per_mask: positions of z along a side of a mask position.
     """
 
-    def __init__(self, classes: int, mask_channels: int, dim: int, layers: int, heads: int, points: int) -> None:
+    def __init__(
+        self,
+        classes: int,
+        mask_channels: int,
+        dim: int,
+        layers: int,
+        heads: int,
+        points: int,
+        z_channels: int | None = None,
+        z_per_mask: int = 1,
+    ) -> None:
         super().__init__()
-        self.mask_channels = mask_channels
+        self.mask_channels, self.z_per_mask = mask_channels, z_per_mask
+        self.embed: nn.Module = nn.Identity()
+        if (z_channels or dim, z_per_mask) != (dim, 1):
+            self.embed = nn.Conv2d(z_channels or dim, dim, z_per_mask, z_per_mask)
         self.fuse = nn.Conv2d(mask_channels + dim, dim, 1)
         with torch.no_grad():
             self.fuse.weight[:, :mask_channels] = 0
@@ -87,10 +102,11 @@ class Denoiser(nn.Module):
         self.classifier = nn.Conv2d(dim, classes, 1)
 
     def condition(self, z: Tensor) -> Tensor:
-        """The z half of the linear 1x1 fusion, with its bias: (N, D, h, w) -> (N, D, h, w).
+        """The z half of the linear 1x1 fusion, with its bias, of the embedded z: (N, D', h', w') -> (N, D, h, w).
 
         It is computed once per image, not once per step.
         """
+        z = self.embed(F.pad(z, (0, -z.shape[-1] % self.z_per_mask, 0, -z.shape[-2] % self.z_per_mask)))
         return F.conv2d(z, self.fuse.weight[:, self.mask_channels :], self.fuse.bias)
 
     def forward(self, y_t: Tensor | None, condition: Tensor, t: Tensor) -> Tensor:

@@ -1,11 +1,12 @@
-"""Encoders: smp/timm by name, or the plain U-Net encoder of the medical field.
+"""Encoders: smp/timm by name, or the U-Net encoder of the medical field.
 
 Their weights come from nowhere, a file or a hub.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -29,27 +30,25 @@ ResNet-50 with DeepLabv3+ has 40.48 M parameters at 21 classes.
 class PlainEncoder(nn.Module):
     """Two 3x3 convolutions per level and max pooling between levels (Ronneberger et al. 2015, with batch norm).
 
-    `plain16` has widths 16, 32, 64, 128, 256: the 2D U-Net that SSL4MIS and UniMatch use on ACDC. A decoder that wants
-    stride 8 gets no level below it: what takes no part in the loss would cost time, and stop several processes.
+    Widths double from level to level. A decoder that wants stride 8 gets no level below it: what takes no part in the
+    loss would cost time, and stop several processes.
+
+    Args:
+        dropout: rate of each level between its convolutions; none where it is empty.
+        bias: of the convolutions, which BatchNorm takes away again.
     """
 
     LEVELS = 5
 
-    def __init__(self, channels: int, width: int, output_stride: int) -> None:
+    def __init__(
+        self, channels: int, width: int, output_stride: int, dropout: Sequence[float] = (), bias: bool = False
+    ) -> None:
         super().__init__()
         self.strides = [1 << level for level in range(self.LEVELS) if 1 << level <= output_stride]
         self.out_channels = [width * stride for stride in self.strides]
-        widths = [channels, *self.out_channels]
+        widths, rates = [channels, *self.out_channels], [*dropout, *[0.0] * self.LEVELS]
         self.levels = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(a, b, 3, padding=1, bias=False),
-                nn.BatchNorm2d(b),
-                nn.LeakyReLU(inplace=True),
-                nn.Conv2d(b, b, 3, padding=1, bias=False),
-                nn.BatchNorm2d(b),
-                nn.LeakyReLU(inplace=True),
-            )
-            for a, b in pairwise(widths)
+            conv_block(a, b, rate, bias) for (a, b), rate in zip(pairwise(widths), rates, strict=False)
         )
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -59,6 +58,18 @@ class PlainEncoder(nn.Module):
             features.append(x)
         return features
 
+
+def conv_block(a: int, b: int, dropout: float = 0.0, bias: bool = False) -> nn.Sequential:
+    """Two times 3x3 convolution, BatchNorm and leaky ReLU, a to b channels, with dropout of values after the first."""
+
+    def convolution(channels: int) -> list[nn.Module]:
+        return [nn.Conv2d(channels, b, 3, padding=1, bias=bias), nn.BatchNorm2d(b), nn.LeakyReLU(inplace=True)]
+
+    return nn.Sequential(*convolution(a), *([nn.Dropout(dropout)] if dropout else []), *convolution(b))
+
+
+SSL4MIS_DROPOUT = (0.05, 0.1, 0.2, 0.3, 0.5)
+"""Of the five levels of the 2D U-Net of SSL4MIS (code/networks/unet.py) and UniMatch (more-scenarios/medical)."""
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -78,22 +89,24 @@ def build_encoder(name: str, channels: int, weights: str, output_stride: int) ->
     """An encoder, the channels of its feature maps and their strides, finest first.
 
     Args:
-        name: `plain<width>`, or any encoder of timm.
+        name: `unet<width>`, the encoder of SSL4MIS's and UniMatch's 2D U-Net (`unet16` there: widths 16 to 256, dropout
+            0.05 to 0.5); `plain<width>`, the same without dropout; or any encoder of timm.
         channels: of the input image.
         weights: `none`, `hub` (timm downloads), the path of a state dict, or `package:NAME` of an installed package
             that ships one.
-        output_stride: 8, 16 or 32; the last stages are dilated for 8 and 16. Plain encoders end at 16, or at 8.
+        output_stride: 8, 16 or 32; the last stages are dilated for 8 and 16. These two end at 16, or at 8.
 
     Raises:
         InputError: unknown name, or weights that do not fit.
     """
-    if name.startswith("plain") and name[5:].isdigit() and int(name[5:]):
+    if found := re.fullmatch(r"(plain|unet)([1-9]\d*)", name):
         if weights != "none":
             raise InputError(
                 f"network.weights={weights}: no pretrained weights exist for the encoder '{name}'; "
                 "use network.weights=none"
             )
-        plain = PlainEncoder(channels, int(name[5:]), output_stride)
+        dropout = SSL4MIS_DROPOUT if found[1] == "unet" else ()
+        plain = PlainEncoder(channels, int(found[2]), output_stride, dropout, bias=bool(dropout))
         return as_encoder(plain), plain.out_channels, plain.strides
     timm_name = ALIASES.get(name, name)
     if not timm.is_model(timm_name):

@@ -108,6 +108,6 @@ class NeuralProcessNetwork(nn.Module):
 
     def __init__(self, card: Card, settings: Settings[Section], latent: int) -> None:
         super().__init__()
-        dim = settings.network.dim
         self.extractor = build_extractor(card, settings)
+        dim = self.extractor.dim
         self.head = NeuralProcessHead(dim, len(card.classes), latent, min(WIDTH, dim))

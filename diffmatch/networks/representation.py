@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from diffmatch.domain import Card
-from diffmatch.networks.extractor import conv_bn_relu
+from diffmatch.networks.decoders import conv_bn_relu
 from diffmatch.networks.segmenter import ClassifierNetwork
 from diffmatch.settings import Section, Settings
 
@@ -14,11 +14,11 @@ LARGEST = 256
 
 
 class RepresentationNetwork(ClassifierNetwork):
-    """z -> 1x1 classifier, and z -> 3x3 convolution, BatchNorm, ReLU, 1x1 convolution: the head of representations."""
+    """z -> classifier, and z -> 3x3 convolution, BatchNorm, ReLU, 1x1 convolution: the head of representations."""
 
     def __init__(self, card: Card, settings: Settings[Section]) -> None:
         super().__init__(card, settings)
-        dim = settings.network.dim
+        dim = self.extractor.dim
         self.size = min(LARGEST, dim)
         self.representation = nn.Sequential(conv_bn_relu(dim, dim, 3), nn.Conv2d(dim, self.size, 1))
 

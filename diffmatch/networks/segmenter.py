@@ -37,12 +37,12 @@ def build_extractor(card: Card, settings: Settings[Section]) -> Extractor:
 
 
 class ClassifierNetwork(nn.Module):
-    """z -> 1x1 classifier: the network of every discriminative method (UniMatch's, 40.5 M in Table 5)."""
+    """z -> classifier: the network of every discriminative method (UniMatch's, 40.5 M in Table 5)."""
 
     def __init__(self, card: Card, settings: Settings[Section]) -> None:
         super().__init__()
         self.extractor = build_extractor(card, settings)
-        self.classifier = nn.Conv2d(settings.network.dim, len(card.classes), 1)
+        self.classifier = self.extractor.classifier(len(card.classes))
 
     def forward(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
         """(N, dates, channels, H, W) -> scores (N, C, H, W), float32."""
@@ -58,6 +58,9 @@ class DenoiserNetwork(nn.Module):
     """g and f together, with the codec (none for the discriminative twin, whose y_t is always 0 and t always 1).
 
     The extractor runs once per image (`condition`), the denoiser once per step (`scores`).
+
+    Attributes:
+        stride: pixels of the image per position of the mask.
     """
 
     codec: Codec | None
@@ -66,9 +69,19 @@ class DenoiserNetwork(nn.Module):
         super().__init__()
         net, classes = settings.network, len(card.classes)
         self.extractor = build_extractor(card, settings)
+        self.stride = net.stride
         codec = build_codec(settings.diffusion.codec, classes, settings.diffusion.scale, net.dim)
         self.codec = codec if diffusion else None
-        self.denoiser = Denoiser(classes, codec.channels, net.dim, net.layers, net.heads, net.points)
+        self.denoiser = Denoiser(
+            classes,
+            codec.channels,
+            net.dim,
+            net.layers,
+            net.heads,
+            net.points,
+            z_channels=self.extractor.dim,
+            z_per_mask=self.stride // self.extractor.stride,
+        )
 
     def condition(self, images: Tensor, perturbed: Tensor | None = None) -> Tensor:
         """What the denoiser needs of the images (N, dates, channels, H, W): (N, D, h, w)."""

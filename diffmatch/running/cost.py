@@ -147,9 +147,10 @@ def macs(method: Method[Section], card: Card, settings: Settings[Section]) -> di
         parts["extractor"] = round(first.get_total_flops() / 2e9, 3)
     if isinstance(network, DenoiserNetwork):
         denoiser = network.denoiser
-        y_t = torch.empty(1, denoiser.mask_channels, *z.shape[-2:], device="meta")
         with torch.no_grad(), FlopCounterMode(display=False) as step:
-            denoiser(y_t, denoiser.condition(z), torch.empty(1, device="meta"))
+            condition = denoiser.condition(z)
+            y_t = torch.empty(1, denoiser.mask_channels, *condition.shape[-2:], device="meta")
+            denoiser(y_t, condition, torch.empty(1, device="meta"))
         parts["denoiser_step"] = round(step.get_total_flops() / 2e9, 3)
         parts["sampler_steps"] = settings.diffusion.steps if network.codec is not None else 1
     return parts

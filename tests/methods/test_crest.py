@@ -133,9 +133,10 @@ def test_the_teacher_changes_at_generations_and_only_there(planned: Any, draw: A
     assert not any(m.training for m in method.train().teacher.modules())
 
 
-def test_one_pass_learns_and_labels(planned: Any, draw: Any) -> None:
-    """Labelled images, weak and strong views in one pass in train mode. `kept` is the labelled loss of the weak view on
-    what the frozen teacher labelled with most confidence, and FixMatch's labels are those of that pass."""
+def test_the_clean_pass_learns_and_labels(planned: Any, draw: Any) -> None:
+    """Labelled images and weak views in one pass in train mode, strong views in another. `kept` is the labelled loss of
+    the weak view on what the frozen teacher labelled with most confidence, and FixMatch's labels are those of that
+    pass."""
     p = planned("crest", method__threshold=0.2)
     method, batch = p.build(), draw(p)
     method.generation.fill_(1)
@@ -144,8 +145,8 @@ def test_one_pass_learns_and_labels(planned: Any, draw: Any) -> None:
         method.teacher.classifier.bias[2] += 30
     method.rates[2] = 0.25
     reference = copy.deepcopy(method).train().network
-    scores = reference(torch.cat([batch.labelled.images, batch.pool.weak, batch.pool.strong[0]]))
-    _, weak, strong = scores.split(2)
+    _, weak = reference(torch.cat([batch.labelled.images, batch.pool.weak])).split(2)
+    strong = reference(batch.pool.strong[0])
     found = step(method, batch, 0, 1)
     pseudo = method.pseudo_labels(batch.pool.weak, batch.pool.keys)
     inside, kind = batch.pool.inside, p.settings.train.loss

@@ -93,8 +93,8 @@ def pixels(scores: torch.Tensor) -> torch.Tensor:
 
 
 def test_training_moves_the_thresholds_that_accept(planned: Any, draw: Any) -> None:
-    """The batch's own statistics are in the thresholds it meets; labels and strong views come from one pass in train
-    mode, and no feature channel is lost."""
+    """The batch's own statistics are in the thresholds it meets; the network labels in eval mode, learns from one pass,
+    and no feature channel is lost."""
     p = planned("freematch", method__momentum=0.5)
     method, batch = p.build().train(), draw(p)
     with torch.no_grad():
@@ -103,10 +103,11 @@ def test_training_moves_the_thresholds_that_accept(planned: Any, draw: Any) -> N
     passes: list[tuple[bool, Any]] = []
     method.network.register_forward_hook(lambda module, given, _: passes.append((module.training, given)))
     losses = method.losses(batch, Progress(0, 1))
-    ((training, (images, perturbed)),) = passes
-    assert training and perturbed is None
-    assert torch.equal(images, torch.cat([batch.labelled.images, batch.pool.weak, batch.pool.strong[0]]))
-    probabilities = reference.network(images)[2:4].detach().softmax(1)
+    (labelling, (weak,)), (training, (images, perturbed)) = passes
+    assert not labelling and training and perturbed is None and torch.equal(weak, batch.pool.weak)
+    assert torch.equal(images, torch.cat([batch.labelled.images, batch.pool.strong[0]]))
+    with torch.no_grad():
+        probabilities = reference.eval().network(weak).softmax(1)
     start = reference.thresholds
     reference.update(probabilities, batch.pool.inside)
     assert torch.equal(method.running, reference.running) and not torch.equal(method.thresholds, start)

@@ -207,3 +207,65 @@ def test_the_last_block_and_the_coarse_map(decoder, encoder, stride, coarse):
     torch.testing.assert_close(g.finish(again, (76, 101)), z)
     assert seen[1].shape[1] == z.shape[1] == 8
     assert wide[1].shape[1:] == coarse
+
+
+# -- the U-Net of the field --------------------------------------------------------------------------------------------
+
+FIELD = {"network.decoder": "unet_bilinear", "network.encoder": "unet16", "network.heads": 4}
+
+
+def field_network(**changes) -> ClassifierNetwork:
+    return ClassifierNetwork(cardiac(), resolve(Section, FIELD | changes))
+
+
+def cardiac():
+    return plain_card(4).model_copy(update={"channels": 1})
+
+
+def test_the_field_u_net_computes_what_unimatchs_does():
+    """LiheYoung/UniMatch@0324f3d, more-scenarios/medical/model/unet.py, with these weights and this image."""
+    network = field_network()
+    assert sum(p.numel() for p in network.parameters()) == 1_813_764
+    encoder, decoder = network.extractor.encoder, network.extractor.decoder
+    pairs = zip(decoder.narrow, decoder.blocks, strict=True)
+    parts = [*encoder.levels, *(part for pair in pairs for part in pair), network.classifier]
+    with torch.no_grad():
+        for k, p in enumerate(p for part in parts for p in part.parameters()):
+            values = torch.cos(torch.arange(p.numel(), dtype=torch.float64) * 0.37 + k)
+            p.copy_((values * (1.5 / p[0].numel() ** 0.5 if p.ndim > 1 else 0.5)).view(p.shape))
+        images = torch.sin(torch.arange(2 * 32 * 48, dtype=torch.float64) * 0.1).view(2, 1, 1, 32, 48).float()
+        scores = network.eval()(images)
+        torch.testing.assert_close(
+            scores[1, :, 5, 7], torch.tensor([0.3327664, 0.4911087, 0.5246483, 0.3890175]), rtol=1e-4, atol=1e-5
+        )
+        for module in network.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        scores = network.train()(images)
+        torch.testing.assert_close(
+            scores[1, :, 5, 7], torch.tensor([1.6754690, -0.7866160, 1.7167898, -0.6983166]), rtol=1e-4, atol=1e-5
+        )
+
+
+def test_the_field_u_net_drops_values_more_the_deeper():
+    network = field_network()
+    assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.05, 0.1, 0.2, 0.3, 0.5]
+    images = torch.rand(2, 1, 1, 32, 32)
+    assert not torch.equal(network(images), network(images))
+    network.eval()
+    assert torch.equal(network(images), network(images))
+
+
+@pytest.mark.parametrize(("stride", "dim"), [(1, 16), (2, 32), (4, 8)])
+@pytest.mark.parametrize("size", [(32, 48), (33, 19)])
+def test_its_z_is_as_fine_as_the_image_and_the_mask_as_asked(stride, dim, size):
+    settings = resolve(Section, FIELD | {"network.stride": stride, "network.dim": dim})
+    network = DenoiserNetwork(cardiac(), settings).eval()
+    images = torch.rand(2, 1, 1, *size)
+    assert network.extractor(images).shape == (2, 16, *size)
+    condition = network.condition(images)
+    assert condition.shape == (2, dim, -(-size[0] // stride), -(-size[1] // stride))
+    y_t = network.noisy(torch.zeros(2, *size), torch.full((2,), 0.5), condition.shape[-2:])
+    scores = network.scores(y_t, condition, torch.full((2,), 0.5), size)
+    assert scores.shape == (2, 4, *size)
+    assert torch.equal(scores, network.scores(None, condition, torch.full((2,), 0.5), size))
