@@ -63,11 +63,11 @@ class UAMT(MeanTeacher[UAMTOptions]):
     is active. H = (3/4 + 1/4 ramp) ln 2 rises through the training by exp(-5 (1 - t/t_max)^2). The student predicts.
     Settings of the authors: the options' defaults, alpha 0.99, V-Net on left atria, SGD 0.01, 6,000 steps.
 
-    Differs from the authors' code: dropout is that before the classifier, V-Net's second one, but for `unet16`, which has
-    SSL4MIS's inside. L_c is the mean over the classes for any C; SSL4MIS, whose figures on ACDC are quoted most, divides
-    by 2 with four classes too. H ends at ln 2 for any C, as in both. The T passes follow one by one, theirs two at a
-    time. `data.cutmix` mixes what the student sees and what it is taught; theirs has none. Audits count the teacher in
-    eval mode, without noise: u is the entropy of its one prediction there.
+    Differs from the authors' code: dropout is that before the classifier, V-Net's second one; `unet16` has SSL4MIS's
+    inside and none there. L_c is the mean over the classes for any C; SSL4MIS, whose figures on ACDC are quoted most,
+    divides by 2 with four classes too. H ends at ln 2 for any C, as in both. The T passes follow one by one, theirs two
+    at a time. `data.cutmix` mixes what the student sees and what it is taught; theirs has none. Audits count the
+    teacher in eval mode, without noise: u is the entropy of its one prediction there.
     """
 
     views = Views(strong=0)

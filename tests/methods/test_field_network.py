@@ -25,7 +25,7 @@ def test_it_learns_and_predicts(name: str) -> None:
         batch = toy_batch(kind, card, settings, 2, step)
         losses = method.losses(batch, Progress(step, 3))
         descent.zero_grad()
-        losses.total.backward()
+        losses.total.backward()  # type: ignore[no-untyped-call]
         descent.step()
         method.after_step(Progress(step, 3))
     assert torch.isfinite(losses.total) and losses.total.requires_grad
