@@ -31,7 +31,7 @@ $(READY): pyproject.toml constraints.txt $(PLUGINS)
 		--editable '.[dev,tensorboard]' $(foreach p,$(PLUGINS),--editable $(dir $(p)))
 	@touch $@
 
-bench: $(READY)  ## train, score and report one run: DATASET=acdc LABELS=3 [METHOD=] [SEED=] [PRESET=quick|paper] [DATA=dir] [OUT=runs] [ARGS=]
+bench: $(READY)  ## train, score and report one run: DATASET=acdc LABELS=3 [METHOD=] [SEED=] [PRESET=quick|standard|paper] [DATA=dir] [OUT=runs] [ARGS=]
 	@$(BIN)/diffmatch bench $(DATASET) $(if $(LABELS),--labels $(call quoted,$(LABELS))) --method $(METHOD) --seed $(SEED) \
 		--preset $(PRESET) $(if $(DATA),--data $(call quoted,$(DATA))) --out $(call quoted,$(OUT)) $(ARGS)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -310,20 +310,39 @@ class Reading(Frozen):
         return axes
 
 
+Preset = Literal["quick", "standard", "paper"]
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+
+
 class Recipe(Frozen):
     """Dotted settings (`train.lr`, `network.encoder`, ...) on top of the engine's defaults.
 
-    `paper` holds what the paper, or where it is silent its reference code, trains with; `quick` is laid over it and
-    shrinks only encoder, width, crop, batch and steps (the optimiser's rate follows the batch). `method.threshold` and
-    the like hold for the methods that have such an option.
+    `paper` holds what the paper, or where it is silent its reference code, trains with. The two others are laid over it
+    and change encoder, width, size, batch and steps, with the optimiser and its rate: `quick` takes minutes on a
+    laptop, `standard` an hour or two there, or half an hour of a small GPU, and its numbers mean something.
+    `method.threshold` and the like hold for the methods that have such an option.
     """
 
     version: int = 1
     paper: dict[str, Any]
     quick: dict[str, Any]
+    standard: dict[str, Any] = Field(default_factory=dict, description="empty: the set has no such preset")
 
-    def updated(self, paper: Mapping[str, Any] | None = None, quick: Mapping[str, Any] | None = None) -> Recipe:
+    @property
+    def presets(self) -> tuple[Preset, ...]:
+        """Those that the recipe has."""
+        return tuple(preset for preset in PRESETS if preset != "standard" or self.standard)
+
+    def settings(self, preset: Preset) -> dict[str, Any]:
+        """What a preset sets on top of the engine's defaults."""
+        return self.paper | {"paper": {}, "quick": self.quick, "standard": self.standard}[preset]
+
+    def updated(
+        self,
+        paper: Mapping[str, Any] | None = None,
+        quick: Mapping[str, Any] | None = None,
+        standard: Mapping[str, Any] | None = None,
+    ) -> Recipe:
         """This recipe with some settings replaced or added; the version stays."""
-        return self.model_copy(
-            update={"paper": self.paper | dict(paper or {}), "quick": self.quick | dict(quick or {})}
-        )
+        changes = {"paper": paper, "quick": quick, "standard": standard}
+        return self.model_copy(update={name: getattr(self, name) | dict(new or {}) for name, new in changes.items()})

@@ -117,9 +117,15 @@ def test_what_a_card_of_photographs_must_say():
 
 def test_a_recipe_is_updated_by_key():
     recipe = Recipe(version=3, paper={"a": 1, "b": 2}, quick={"a": 3})
-    updated = recipe.updated({"b": 4}, {"c": 5})
+    updated = recipe.updated({"b": 4}, {"c": 5}, {"a": 6})
     assert (updated.version, updated.paper, updated.quick) == (3, {"a": 1, "b": 4}, {"a": 3, "c": 5})
     assert recipe.paper == {"a": 1, "b": 2}
+    assert recipe.presets == ("quick", "paper") and updated.presets == ("quick", "standard", "paper")
+    assert [updated.settings(preset) for preset in updated.presets] == [
+        {"a": 3, "b": 4, "c": 5},
+        {"a": 6, "b": 4},
+        {"a": 1, "b": 4},
+    ]
 
 
 @pytest.mark.parametrize("changes", [{}, {"window": 4}, {"stride": 4}, {"window": 4, "stride": 5}])

@@ -123,6 +123,7 @@ class CamVid(Photographs):
         self.recipe = self.recipe.updated(
             paper={"data.crop": (side - 1) // 16 * 16 + 1},
             quick={"data.crop": max(32, min(112, side * 5 // 8 // 8 * 8))},
+            standard={"data.crop": min(256, (side - 1) // 16 * 16 + 1)},
         )
 
     @property

@@ -148,8 +148,14 @@ class Folder(Domain):
             }
         )
         mean, std = IMAGENET if channels == 3 else ((0.5,) * channels, (0.25,) * channels)
-        fitted = {"data.mean": mean, "data.std": std, "data.crop": min(513, 32 * math.ceil(side / 32))}
-        self.recipe = self.recipe.updated(fitted, {"data.resize": SMALL} if side > SMALL else {})
+        crop = min(513, 32 * math.ceil(side / 32))
+        fitted = {"data.mean": mean, "data.std": std, "data.crop": crop}
+        pretrained = {} if channels == 3 else {"data.mean": mean, "data.std": std}
+        self.recipe = self.recipe.updated(
+            fitted,
+            {"data.resize": SMALL} if side > SMALL else {},
+            pretrained | {"data.crop": min(SMALL, crop)} | ({"data.resize": 2 * SMALL} if side > 2 * SMALL else {}),
+        )
 
     def prepare(self, cache: Cache) -> None:
         super().prepare(cache)

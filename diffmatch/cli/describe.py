@@ -117,12 +117,12 @@ def _recipe(recipe: Recipe) -> None:
     default = Settings().flat()
 
     def rows() -> Iterator[tuple[str, ...]]:
-        for key in sorted({*recipe.paper, *recipe.quick}):
-            paper = recipe.paper.get(key, default.get(key, ""))
-            yield key, _plain(paper), _plain(recipe.quick.get(key, paper))
+        presets = [recipe.settings(preset) for preset in recipe.presets]
+        for key in sorted({key for preset in presets for key in preset}):
+            yield key, *(_plain(preset.get(key, default.get(key, ""))) for preset in presets)
 
     console.print()
-    show(["setting", "paper", "quick"], rows())
+    show(["setting", *recipe.presets], rows())
 
 
 def _plain(value: Any) -> str:

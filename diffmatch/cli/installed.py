@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import typer
 from rich.markup import escape
 
-from diffmatch.cli.options import JsonOption, MethodOption, Preset, SetOption, app, console, show
+from diffmatch.card import Preset
+from diffmatch.cli.options import JsonOption, MethodOption, SetOption, app, console, show
 from diffmatch.settings import Section
 
 if TYPE_CHECKING:

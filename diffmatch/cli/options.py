@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -21,7 +21,6 @@ app = typer.Typer(
 )
 console = Console(highlight=False)
 
-Preset = Literal["quick", "paper"]
 SetOption = Annotated[
     list[str], typer.Option("--set", help="a setting, key=value; may be repeated", metavar="KEY=VALUE")
 ]

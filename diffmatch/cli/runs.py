@@ -7,12 +7,12 @@ from typing import Annotated, Literal
 
 import typer
 
+from diffmatch.card import Preset
 from diffmatch.cli.options import (
     DataOption,
     Devices,
     MethodOption,
     OutOption,
-    Preset,
     SetOption,
     SettingsFile,
     Workers,

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from diffmatch.cli.options import DataOption, OutOption, Preset, SetOption, app, console, show
+from diffmatch.card import Preset
+from diffmatch.cli.options import DataOption, OutOption, SetOption, app, console, show
 from diffmatch.domain import InputError
 
 if TYPE_CHECKING:

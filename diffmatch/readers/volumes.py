@@ -18,9 +18,10 @@ from diffmatch.readers.scaling import scaled
 
 RECIPE = Recipe(
     paper={
-        "network.decoder": "unet",
-        "network.encoder": "plain16",
-        "network.stride": 2,
+        "network.decoder": "unet_bilinear",
+        "network.encoder": "unet16",
+        "network.dim": 64,
+        "network.stride": 4,
         "data.resize": 256,
         "data.crop": 256,
         "data.scale": (1.0, 1.0),
@@ -34,14 +35,23 @@ RECIPE = Recipe(
         "train.loss": "ce_dice",
     },
     quick={
+        "network.decoder": "unet",
         "network.encoder": "plain8",
         "network.dim": 32,
+        "network.stride": 2,
         "data.crop": 64,
         "train.optimizer": "adamw",
         "train.lr": 0.001,
         "train.batch": 4,
         "train.steps": 600,
         "train.validations": 2,
+    },
+    standard={
+        "data.resize": 128,
+        "data.crop": 128,
+        "train.batch": 6,
+        "train.steps": 3000,
+        "train.validations": 4,
     },
 )
 """UniMatch's published ACDC settings: 2D U-Net, 256 x 256, SGD 0.01, batch 12, 300 epochs. The paper is silent here."""

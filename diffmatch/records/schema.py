@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from diffmatch.card import Preset
 from diffmatch.settings import flatten
 
 SCHEMA: Literal[2] = 2
@@ -104,7 +105,7 @@ class RunRecord(Record):
     dataset: str
     method: str
     seed: int
-    preset: Literal["quick", "paper"]
+    preset: Preset
     overrides: dict[str, Any]
     labels: Labels
     split: SplitId

@@ -20,6 +20,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffmatch import plugins
+from diffmatch.card import Preset
 from diffmatch.domain import Card, ClassInfo, InputError, Protocol, TopBottom
 from diffmatch.learning import registry
 from diffmatch.learning.batch import Batch, Labelled, Pool, Progress
@@ -32,7 +33,7 @@ T = TypeVar("T")
 
 
 def cost_of(
-    dataset: str | None, classes: int | None, method: str, preset: str, overrides: Mapping[str, Any]
+    dataset: str | None, classes: int | None, method: str, preset: Preset, overrides: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Costs of a method on a dataset's recipe, or on the engine's defaults at `classes` classes.
 

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.markup import escape
 
-from diffmatch.card import ExpectedError
+from diffmatch.card import ExpectedError, Preset
 from diffmatch.data.loading import Draws, Stream, collate
 from diffmatch.domain import InputError
 from diffmatch.learning import registry
@@ -238,7 +238,7 @@ def cells(
     table: Table,
     methods: Sequence[str],
     *,
-    preset: Literal["quick", "paper"],
+    preset: Preset,
     seeds: int,
     data: Path | None,
     out: Path,

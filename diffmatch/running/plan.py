@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from diffmatch import plugins
+from diffmatch.card import Preset
 from diffmatch.data.fingerprint import Fingerprint, concerning, made_of
 from diffmatch.data.loading import labelled_pixels
 from diffmatch.data.opening import cache_root, fabricated_data, find_data, open_domain, size_for
@@ -44,7 +45,7 @@ class Job:
     method: str
     labels: str | None = None
     seed: int = 0
-    preset: Literal["quick", "paper"] = "quick"
+    preset: Preset = "quick"
     data: Path | None = None
     out: Path = Path("runs")
     overrides: Mapping[str, Any] = field(default_factory=dict)
@@ -140,13 +141,20 @@ class Plan:
 
 
 def settings_of(
-    domain: type[Domain] | Domain, method: type[Method[Section]], preset: str, overrides: Mapping[str, Any]
+    domain: type[Domain] | Domain, method: type[Method[Section]], preset: Preset, overrides: Mapping[str, Any]
 ) -> Settings[Section]:
     """Engine defaults < recipe < preset < overrides.
 
     A recipe's `method.*` holds for every method that has such an option.
+
+    Raises:
+        InputError: the recipe has no such preset, or settings that do not fit.
     """
-    recipe = domain.recipe.paper | (domain.recipe.quick if preset == "quick" else {})
+    if preset not in domain.recipe.presets:
+        raise InputError(
+            f"--preset {preset}: {domain.card.name} has no such preset; it has {', '.join(domain.recipe.presets)}"
+        )
+    recipe = domain.recipe.settings(preset)
     known = {f"method.{name}" for name in method.Options.model_fields}
     own = {key: value for key, value in recipe.items() if key in known or not key.startswith("method.")}
     return resolve(method.Options, own, overrides)

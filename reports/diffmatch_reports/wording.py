@@ -122,6 +122,11 @@ def caveats(record: RunRecord) -> list[str]:
             "These numbers come from the quick preset: a smaller encoder, crop and batch and far fewer steps than the "
             "paper's. They are not comparable with published numbers."
         )
+    if record.preset == "standard":
+        sentences.append(
+            "These numbers come from the standard preset: a smaller size and batch and fewer steps than the paper's. "
+            "They can be compared with one another, and not with published numbers."
+        )
     if few := few_cases(record.metrics.get("test", {})):
         sentences.append(few)
     return sentences
@@ -140,9 +145,8 @@ def few_cases(metrics: Mapping[str, Any]) -> str:
 
 def stamp(record: RunRecord) -> str:
     """The caveats in the few words that fit into a caption, with a comma before them."""
-    return (
-        f"{', invented data' if record.data.fabricated else ''}{', quick preset' if record.preset == 'quick' else ''}"
-    )
+    preset = f", {record.preset} preset" if record.preset != "paper" else ""
+    return f"{', invented data' if record.data.fabricated else ''}{preset}"
 
 
 def page_caveats(records: Sequence[RunRecord]) -> list[str]:

@@ -205,9 +205,9 @@ def test_a_dataset_is_described_whole(capfd, name):
         for line in out.splitlines()
         if line.startswith(" ") and "." in line.split()[0]
     }
-    assert {*recipe.paper, *recipe.quick} <= set(rows)
-    steps = rows["train.steps"]
-    assert steps == [str(recipe.paper.get("train.steps", 0)), str(recipe.quick["train.steps"])]
+    presets = [recipe.settings(preset) for preset in ("quick", "standard", "paper")]
+    assert {key for preset in presets for key in preset} <= set(rows)
+    assert rows["train.steps"] == [str(preset.get("train.steps", 0)) for preset in presets]
 
 
 def test_costs_as_json(capfd):

@@ -98,7 +98,7 @@ def test_head_and_tail_are_marked_by_the_cards_rule(make_run: Make, page: Show) 
 
 
 @pytest.mark.parametrize("fabricated", [True, False])
-@pytest.mark.parametrize("preset", ["quick", "paper"])
+@pytest.mark.parametrize("preset", ["quick", "standard", "paper"])
 def test_banners_appear_exactly_where_they_are_due(make_run: Make, page: Show, fabricated: bool, preset: str) -> None:
     folder = make_run(fabricated=fabricated, preset=preset, light=True)
     shown = page([folder])
@@ -108,7 +108,8 @@ def test_banners_appear_exactly_where_they_are_due(make_run: Make, page: Show, f
         printed(diffmatch_reports.leaderboard([load_run(folder)])),
     ):
         assert ("come from invented data" in " ".join(text.split())) == fabricated
-        assert ("come from the quick preset" in " ".join(text.split())) == (preset == "quick")
+        for banner in ("quick", "standard"):
+            assert (f"come from the {banner} preset" in " ".join(text.split())) == (preset == banner)
     assert all(("invented data" in c) == fabricated for c in shown.captions if "Resolved settings" not in c)
 
 

@@ -57,8 +57,8 @@ TABLES = [
         for encoder in encoders
     ],
     ("Table 12", "whu_cd", {}, "pspnet", 2),
-    ("Table 15", "acdc", {}, "unet", 4),
-    ("Table 18", "synapse", {}, "unet", 9),
+    ("Table 15", "acdc", {}, "unet_bilinear", 4),
+    ("Table 18", "synapse", {}, "unet_bilinear", 9),
 ]
 
 
@@ -72,8 +72,8 @@ def test_every_table_has_its_network_and_its_cost(table, dataset, overrides, dec
     plain, ours = costs["supervised"], costs["diffmatch"]
     assert plain["decoder"] == decoder
     assert plain["encoder"] == overrides.get("network.encoder", domain.recipe.paper["network.encoder"])
-    dim = 256
-    assert plain["parameters"]["total"] == plain["parameters"]["extractor"] + (dim + 1) * classes
+    dim, kernel = (16, 3) if decoder == "unet_bilinear" else (256, 1)
+    assert plain["parameters"]["total"] == plain["parameters"]["extractor"] + (dim * kernel**2 + 1) * classes
     assert ours["parameters"]["extractor"] == plain["parameters"]["extractor"]
     assert ours["gmac"]["prediction"] > plain["gmac"]["prediction"]
     assert all(found["step_memory_gib"] > 0.1 for found in costs.values())
@@ -82,7 +82,8 @@ def test_every_table_has_its_network_and_its_cost(table, dataset, overrides, dec
     extractor = build_extractor(domain.card, settings)
     assert sum(p.numel() for p in extractor.parameters() if p.requires_grad) == plain["parameters"]["extractor"]
     z = extractor(torch.rand(2, domain.card.dates, domain.card.channels, 64, 64))
-    assert z.shape == (2, dim, 64 // settings.network.stride, 64 // settings.network.stride)
+    assert z.shape == (2, dim, 64 // extractor.stride, 64 // extractor.stride)
+    assert extractor.stride == (1 if decoder == "unet_bilinear" else settings.network.stride)
     z.square().mean().backward()
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in extractor.parameters() if p.requires_grad)
 

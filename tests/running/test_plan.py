@@ -12,8 +12,14 @@ from diffmatch.learning import registry
 from diffmatch.running.plan import settings_of
 
 DOMAIN = SimpleNamespace(
-    recipe=Recipe(paper={"method.threshold": 0.0, "train.lr": 0.5}, quick={"method.threshold": 0.7})
+    card=SimpleNamespace(name="some"),
+    recipe=Recipe(paper={"method.threshold": 0.0, "train.lr": 0.5}, quick={"method.threshold": 0.7}),
 )
+
+
+def test_a_preset_that_the_recipe_lacks_is_refused():
+    with pytest.raises(InputError, match="--preset standard: some has no such preset; it has quick, paper"):
+        settings_of(DOMAIN, registry.method("supervised"), "standard", {})
 
 
 @pytest.mark.parametrize(("preset", "threshold"), [("paper", 0.0), ("quick", 0.7)])
