@@ -4,7 +4,8 @@
 
 RUN is a run folder or a folder of them. A run that the study already holds is replaced. Of each run these are kept:
 run.json, evaluations, curves.csv, and the diagnosis.json and posthoc.json of the scripts beside this one. Checkpoints,
-pictures and logs are left out. Absolute paths in the records lose the folders of this machine.
+pictures, logs and split.json, whose hash run.json has, are left out. Absolute paths in the records lose the folders of
+this machine.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from diffmatch.domain import InputError
 from diffmatch.records import packed
 from diffmatch.records.folder import RunFolder, budget_folder, find_runs
 
-KEPT = ("*.json", "curves.csv", "evaluations/*.json", "evaluations/*.npz")
+KEPT = ("run.json", "diagnosis.json", "posthoc.json", "curves.csv", "evaluations/*.json", "evaluations/*.npz")
 FOLDERS = re.compile(rb"""(?<=["'\s=:(,])/(?:(?!fabricated/)[^/\s"]+/)+""")
 """The folders of an absolute path in JSON text, up to its last name. The name of invented data has two parts."""
 

@@ -50,8 +50,9 @@ def find(root: Path) -> Layout:
         if any(number_of(path.name) for path in folder.glob("patient???")):
             return Raw(folder)
     for inside, slices in PREPARED.items():
-        if any((root / slices).glob("patient*_slice_*.h5")):
-            return Prepared(root / inside, root / slices)
+        prepared = Prepared(root / inside, root / slices)
+        if any(prepared.files()):
+            return prepared
     raise InputError(
         f"{root}: neither training/patient001/ nor data/slices/*.h5 nor ACDC_training_slices/*.h5 is there; {WHERE}"
     )
@@ -122,16 +123,22 @@ class Prepared(Layout):
                 for item in self._items(_key(number, phase), name, frame, part(number), min(first, 1)):
                     yield number, item
 
+    def files(self) -> Iterator[tuple[Path, int, int, int | None]]:
+        """Path, patient, frame and slice (None: the volume) of each file of the protocol's patients."""
+        for folder, ending in ((self.volumes, ""), (self.slices, r"_slice_(?P<slice>\d+)")):
+            for path in folder.glob("patient*.h5"):
+                found = re.fullmatch(rf"(?P<case>patient\d{{3}})_frame(?P<frame>\d\d){ending}", path.stem)
+                if found and (number := number_of(found["case"])):
+                    yield path, number, int(found["frame"]), int(found["slice"]) if ending else None
+
     def _frames(self) -> dict[int, dict[int, Frame]]:
         """The files of each patient and frame, by their numbers."""
         patients: dict[int, dict[int, Frame]] = defaultdict(lambda: defaultdict(Frame))
-        for path in self.volumes.glob("patient???_frame??.h5"):
-            if (number := number_of(path.stem[:10])) and (found := re.fullmatch(r".*_frame(\d\d)", path.stem)):
-                patients[number][int(found[1])].volume = path
-        for path in self.slices.glob("patient???_frame??_slice_*.h5"):
-            found = re.fullmatch(r".*_frame(\d\d)_slice_(\d+)", path.stem)
-            if (number := number_of(path.stem[:10])) and found:
-                patients[number][int(found[1])].slices[int(found[2])] = path
+        for path, number, frame, k in self.files():
+            if k is None:
+                patients[number][frame].volume = path
+            else:
+                patients[number][frame].slices[k] = path
         return patients
 
     def _phases(self, number: int, frames: dict[int, Frame]) -> dict[int, tuple[str, Frame]]:

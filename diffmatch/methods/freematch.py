@@ -48,10 +48,10 @@ class FreeMatch(Method[FreeMatchOptions]):
 
     Differs from the authors' code, which classifies whole images: their labels come from one pass in train mode over
     labelled images, weak and strong views. With pixels that pass runs away, because a rare class's threshold is near
-    zero: whatever is called rare is accepted (docs/rivals.md has the numbers of three ways to pass). Means are over the
-    pixels inside the images, and the strong view is the one that all methods share. The average starts as the plain
-    mean of all networks (`ema.warmed`) and has averaged BatchNorm statistics, where theirs has the last network's; over
-    2^20 steps both come to the same. A medical recipe's Dice takes the place of cross-entropy.
+    zero: whatever is called rare is accepted (docs/rivals.md has the numbers). Means are over the pixels inside the
+    images, and the strong view is the one that all methods share. The average starts as the plain mean of all networks
+    (`ema.warmed`) and has averaged BatchNorm statistics, where theirs has the last network's; over 2^20 steps both come
+    to the same. A medical recipe's Dice takes the place of cross-entropy.
     """
 
     labelling = Labelling("student", "eval")

@@ -81,8 +81,11 @@ class BilinearUNetDecoder(Decoder):
 
     def __init__(self, channels: list[int], strides: list[int], dim: int, stride: int) -> None:
         super().__init__(channels[0], strides[0])
-        if 0 in channels:
-            raise InputError("network.decoder=unet_bilinear: the encoder has no maps at strides 1 and 2; take unet16")
+        if strides[0] > 1 or channels[1] != 2 * channels[0]:  # the first map of timm's is the image itself
+            raise InputError(
+                "network.decoder=unet_bilinear: the encoder has no maps of its own at strides 1 and 2; take "
+                "network.encoder=unet16, or network.decoder=unet"
+            )
         pairs = list(zip(channels[:0:-1], channels[-2::-1], strict=True))
         self.narrow = nn.ModuleList(nn.Conv2d(below, here, 1) for below, here in pairs)
         self.blocks = nn.ModuleList(conv_block(2 * here, here, bias=True) for _, here in pairs)

@@ -124,8 +124,8 @@ def caveats(record: RunRecord) -> list[str]:
         )
     if record.preset == "standard":
         sentences.append(
-            "These numbers come from the standard preset: a smaller size and batch and fewer steps than the paper's. "
-            "They can be compared with one another, and not with published numbers."
+            "These numbers come from the standard preset: smaller images, on photographs a smaller encoder, and fewer "
+            "steps than the paper's. They can be compared with one another, and not with published numbers."
         )
     if few := few_cases(record.metrics.get("test", {})):
         sentences.append(few)

@@ -247,6 +247,12 @@ def test_the_field_u_net_computes_what_unimatchs_does():
         )
 
 
+@pytest.mark.parametrize("encoder", ["resnet18", "convnext_atto"])
+def test_the_field_u_net_needs_an_encoder_with_maps_as_fine_as_the_image(encoder):
+    with pytest.raises(InputError, match=r"no maps of its own at strides 1 and 2; take network\.encoder=unet16"):
+        extractor(decoder="unet_bilinear", encoder=encoder, channels=3)
+
+
 def test_the_field_u_net_drops_values_more_the_deeper():
     network = field_network()
     assert [m.p for m in network.modules() if isinstance(m, nn.Dropout)] == [0.05, 0.1, 0.2, 0.3, 0.5]

@@ -66,6 +66,8 @@ def test_slices_and_planes_of_volumes_are_the_same(theirs: Path) -> None:
         if "_frame09_" in path.name:
             path.unlink()
     assert ids(ACDC(theirs)) == before
+    shutil.rmtree(theirs / "ACDC_training_slices")
+    assert ids(ACDC(theirs)) == before
 
 
 def test_scribbles_are_not_read(theirs: Path) -> None:
