@@ -39,7 +39,7 @@ RECIPE = Recipe(
         "train.steps": 600,
         "train.validations": 2,
     },
-    standard=PRETRAINED | {"train.validations": 2},
+    standard=PRETRAINED | {"train.steps": 800, "train.validations": 2},
 )
 """UniMatch's published settings, the same for WHU-CD and LEVIR-CD. The paper is silent on most of them."""
 
