@@ -319,7 +319,7 @@ class Recipe(Frozen):
 
     `paper` holds what the paper, or where it is silent its reference code, trains with. The two others are laid over it
     and change encoder, width, size, batch and steps, with the optimiser and its rate: `quick` takes minutes on a
-    laptop, `standard` is sized for an hour or two there, or half an hour of a small GPU.
+    laptop, `standard` is sized for an hour or two there.
     `method.threshold` and the like hold for the methods that have such an option.
     """
 
